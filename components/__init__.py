@@ -1,0 +1,1 @@
+"""The steps that prepare data: documents, sentences, vocabulary, records, tasks."""

@@ -1,0 +1,1 @@
+"""Sources of text to documents: Wikipedia dumps, books, plain text, WikiExtractor output, jsonl."""

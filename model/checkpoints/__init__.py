@@ -1,0 +1,1 @@
+"""Checkpoints of the model in the formats that bertline reads and writes."""

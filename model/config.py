@@ -1,0 +1,158 @@
+"""The model's hyperparameters, the table of released sizes, and configurations read from mappings."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+Config = TypeVar("Config")
+
+# Keys of released Chinese and multilingual configurations that the original accepts and never reads.
+IGNORED_KEYS = (
+    "directionality",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+)
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Shape of a BERT model; field names are those of google-research/bert's bert_config.json."""
+
+    vocab_size: int
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"  # the tanh approximation, as google-research/bert since 2019-02-07
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2  # the released files say 2; the original's code defaults to 16
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that no model can have."""
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                f"{self.num_attention_heads}; choose a head count that divides it"
+            )
+        if self.hidden_act not in ("gelu", "relu", "tanh", "linear"):
+            raise ValueError(f'hidden_act is "{self.hidden_act}"; known: gelu, relu, tanh, linear')
+
+    def to_json(self) -> str:
+        """The text of a bert_config.json, as google-research/bert writes it."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def _small(layers: int, hidden: int) -> dict[str, int]:
+    """Turc et al. 2019: heads are hidden / 64, the feed-forward layer is 4 x hidden."""
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 64,
+        "intermediate_size": 4 * hidden,
+    }
+
+
+# The 24 small models by layers/hidden, the five that have names, Base (= 12/768) and Large.
+SIZES: dict[str, dict[str, int]] = {
+    **{f"{n}/{h}": _small(n, h) for n in (2, 4, 6, 8, 10, 12) for h in (128, 256, 512, 768)},
+    "tiny": _small(2, 128),
+    "mini": _small(4, 256),
+    "small": _small(4, 512),
+    "medium": _small(8, 512),
+    "base": _small(12, 768),
+    "large": _small(24, 1024),
+}
+
+
+def bert_config(model: str, vocab_size: int) -> BertConfig:
+    """The configuration that `model` names: a size of the table, or the path of a bert_config.json.
+
+    Raises ValueError when a file's vocab_size is not `vocab_size`: ids beyond the embedding table
+    made the original's loss NaN (google-research/bert #82).
+    """
+    if model in SIZES:
+        return BertConfig(vocab_size=vocab_size, **SIZES[model])
+    path = Path(model)
+    if not path.is_file():
+        raise ValueError(
+            f'model "{model}" is neither a known size nor a file; sizes: {", ".join(sorted(SIZES))}; '
+            "or give the path of a bert_config.json"
+        )
+    config = read_bert_config(path)
+    if config.vocab_size != vocab_size:
+        raise ValueError(
+            f"{path}: vocab_size is {config.vocab_size}, but the vocabulary has {vocab_size} entries; "
+            "take the vocabulary that belongs to this configuration, or correct vocab_size"
+        )
+    return config
+
+
+def read_bert_config(path: Path) -> BertConfig:
+    """A bert_config.json; keys that the released files carry and no code reads are passed over."""
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not a JSON file ({error}); expected a bert_config.json") from error
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{path}: expected a JSON object with the keys of bert_config.json")
+    known = {key: value for key, value in mapping.items() if key not in IGNORED_KEYS}
+    try:
+        return from_mapping(BertConfig, known)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def parameter_count(config: BertConfig, *, heads: bool = True) -> int:
+    """Trainable parameters of the encoder and pooler, with `heads` those of both pretraining heads too."""
+    hidden, feed_forward = config.hidden_size, config.intermediate_size
+    embeddings = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size + 2) * hidden
+    attention = 4 * (hidden * hidden + hidden) + 2 * hidden
+    mlp = 2 * hidden * feed_forward + feed_forward + hidden + 2 * hidden
+    pooler = hidden * hidden + hidden
+    encoder = embeddings + config.num_hidden_layers * (attention + mlp) + pooler
+    masked_lm = hidden * hidden + hidden + 2 * hidden + config.vocab_size
+    next_sentence = 2 * hidden + 2
+    return encoder + (masked_lm + next_sentence if heads else 0)
+
+
+def from_mapping(cls: type[Config], mapping: Mapping[str, Any]) -> Config:
+    """An instance of the dataclass `cls` from JSON-like values.
+
+    Restores the types that a KFP parameter or a flag lost (12.0 to 12, "true" to True) and refuses
+    unknown keys and values of another type by name (ValueError).
+    """
+    types = get_type_hints(cls)
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    unknown = sorted(set(mapping) - set(fields))
+    if unknown:
+        raise ValueError(f"unknown {cls.__name__} keys: {', '.join(unknown)}; known: {', '.join(fields)}")
+    return cls(**{key: _restore(key, value, types[key]) for key, value in mapping.items()})
+
+
+def _restore(key: str, value: Any, wanted: type) -> Any:
+    if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if wanted is bool and isinstance(value, bool):
+        return value
+    if wanted is str and isinstance(value, str):
+        return value
+    if wanted in (int, float) and not isinstance(value, bool):
+        try:
+            number = float(value) if wanted is float else int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is not None and (wanted is float or isinstance(value, str) or number == value):
+            return number
+    raise ValueError(f"{key} must be {wanted.__name__}, not {value!r}")

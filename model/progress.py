@@ -1,0 +1,86 @@
+"""Progress of long work: a bar with rate, facts and ETA on a terminal, plain lines elsewhere."""
+
+import os
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+# A step that runs in a child process whose output is collected (kfp.local does) can still draw on the
+# user's terminal: the parent names the terminal's device in this variable.
+TERMINAL_VARIABLE = "BERTLINE_TERMINAL"
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts work done; use as a context manager and call `advance` as units are finished."""
+
+    def __init__(self, label: str, total: int | None, unit: str, done: int = 0) -> None:
+        """`done` units were finished by an earlier, interrupted run and do not count for the rate."""
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self._first = done, done
+        self._facts: dict[str, float] = {}
+        self._started = self._last_line = time.monotonic()
+        self._terminal = _open_terminal()
+        self._bar: tqdm | None = None  # type: ignore[type-arg]
+        if self._terminal is not None:
+            self._bar = tqdm(
+                desc=label, total=total, unit=unit, initial=done, file=self._terminal, smoothing=0.05, leave=True
+            )
+
+    def advance(self, amount: int = 1, **facts: float) -> None:
+        """Note that `amount` more units are done; `facts` (loss=..., kept=...) are shown beside the rate."""
+        self.done += amount
+        self._facts.update(facts)
+        if self._bar is not None:
+            self._bar.set_postfix(self._shown_facts(), refresh=False)
+            self._bar.update(amount)
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._print_line()
+
+    def __enter__(self) -> "Progress":
+        """Start; nothing is printed before the first unit."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Draw the last state and give the terminal back."""
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._print_line()
+        if self._terminal is not None and self._terminal is not sys.stderr:
+            self._terminal.close()
+
+    def _shown_facts(self) -> dict[str, str]:
+        return {key: f"{value:.4g}" for key, value in self._facts.items()}
+
+    def _print_line(self) -> None:
+        self._last_line = time.monotonic()
+        rate = (self.done - self._first) / max(self._last_line - self._started, 1e-9)
+        parts = [f"{self.done:,}{'' if self.total is None else f'/{self.total:,}'} {self.unit}", f"{rate:,.3g} {self.unit}/s"]
+        parts += [f"{key} {value}" for key, value in self._shown_facts().items()]
+        if self.total is not None and rate > 0 and self.done < self.total:
+            parts.append(f"ETA {_clock((self.total - self.done) / rate)}")
+        print(f"{self.label}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+
+def _open_terminal() -> TextIO | None:
+    if sys.stderr.isatty():
+        return sys.stderr
+    device = os.environ.get(TERMINAL_VARIABLE)
+    if device:
+        try:
+            return open(device, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - closed in __exit__
+        except OSError:
+            return None
+    return None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

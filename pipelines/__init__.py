@@ -1,0 +1,1 @@
+"""The pipeline graphs, their platforms, named runs and the command line."""

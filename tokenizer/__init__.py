@@ -1,0 +1,1 @@
+"""Text to word pieces, exactly as google-research/bert does it; NumPy alone."""
