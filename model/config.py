@@ -65,7 +65,7 @@ def _small(layers: int, hidden: int) -> dict[str, int]:
 
 
 # The 24 small models by layers/hidden, the five that have names, Base (= 12/768) and Large.
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     **{f"{n}/{h}": _small(n, h) for n in (2, 4, 6, 8, 10, 12) for h in (128, 256, 512, 768)},
     "tiny": _small(2, 128),
     "mini": _small(4, 256),

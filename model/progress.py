@@ -11,7 +11,14 @@ from tqdm import tqdm
 # A step that runs in a child process whose output is collected (kfp.local does) can still draw on the
 # user's terminal: the parent names the terminal's device in this variable.
 TERMINAL_VARIABLE = "BERTLINE_TERMINAL"
+# Put before every line meant for the user, so that the parent can tell it from the libraries' chatter.
+MARK_VARIABLE = "BERTLINE_LINE_MARK"
 SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(text: str) -> None:
+    """A line for the user, on the standard error stream."""
+    print(f"{os.environ.get(MARK_VARIABLE, '')}{text}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -61,11 +68,12 @@ class Progress:
     def _print_line(self) -> None:
         self._last_line = time.monotonic()
         rate = (self.done - self._first) / max(self._last_line - self._started, 1e-9)
-        parts = [f"{self.done:,}{'' if self.total is None else f'/{self.total:,}'} {self.unit}", f"{rate:,.3g} {self.unit}/s"]
+        total = "" if self.total is None else f"/{self.total:,}"
+        parts = [f"{self.done:,}{total} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
         parts += [f"{key} {value}" for key, value in self._shown_facts().items()]
         if self.total is not None and rate > 0 and self.done < self.total:
             parts.append(f"ETA {_clock((self.total - self.done) / rate)}")
-        print(f"{self.label}: {', '.join(parts)}", file=sys.stderr, flush=True)
+        say(f"{self.label}: {', '.join(parts)}")
 
 
 def _open_terminal() -> TextIO | None:
@@ -74,7 +82,7 @@ def _open_terminal() -> TextIO | None:
     device = os.environ.get(TERMINAL_VARIABLE)
     if device:
         try:
-            return open(device, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - closed in __exit__
+            return Path(device).open("w", encoding="utf-8")
         except OSError:
             return None
     return None

@@ -1,0 +1,40 @@
+# `make` prints what there is. Settings: make pretrain-tiny DUMP=... BOOKS=... VOCAB=... MODEL=... STEPS_128=... STEPS_512=... BATCH=... OUT=...
+PYTHON ?= python3.11
+VENV ?= .venv
+OUT ?= out
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+FLAGS = --out=$(OUT) $(if $(DUMP),--dump='$(DUMP)') $(if $(BOOKS),--books='$(BOOKS)') $(if $(VOCAB),--vocab='$(VOCAB)') \
+	$(if $(MODEL),--model='$(MODEL)') $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
+	$(if $(BATCH),--batch=$(BATCH)) $(ARGS)
+
+.PHONY: help install test lint pretrain-base pretrain-tiny lineage compile
+
+help: ## print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+install: $(READY) ## make the environment and install bertline into it
+
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+pretrain-base: install ## dump and books to a scored BERT-Base, on this machine
+	@$(BIN)/bertline run base $(FLAGS)
+
+pretrain-tiny: install ## the same with BERT-Tiny
+	@$(BIN)/bertline run tiny $(FLAGS)
+
+lineage: install ## the page of all artifacts in OUT
+	@$(BIN)/bertline lineage --store=$(OUT)/store --out=$(OUT)/lineage.html
+
+compile: install ## the pipeline's files for kfp.local, Kubeflow and Vertex, into build/pipelines
+	@$(BIN)/bertline compile
+
+test: install ## all tests
+	@$(BIN)/python -m pytest
+
+lint: install ## style, types and floors
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -1,0 +1,258 @@
+"""Artifacts: directories that a MANIFEST.json, written last, declares whole; their digests are the lineage.
+
+MANIFEST.json holds what depends on inputs and parameters alone, so that the same input and seed give
+the same bytes whatever the machine or the number of workers. What differs between runs (times,
+versions, volatile parameters) stands beside it in RUN.json.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bertline.components.code import code_fingerprint
+
+MANIFEST = "MANIFEST.json"
+RUN = "RUN.json"
+SCHEMA = "bertline/manifest/v1"
+CHUNK_BYTES = 1 << 20
+
+Counts = dict[str, int | float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an artifact is made: everything that decides its bytes."""
+
+    kind: str  # what it is: documents, sentences, records_128 ...
+    step: str  # the step that writes it
+    inputs: Mapping[str, Sequence[Path]]  # name -> artifacts or plain files
+    config: Any  # the step's frozen dataclass
+    code: Sequence[str]  # the modules that make it; what they import is followed
+
+    def parameters(self, *, volatile: bool) -> dict[str, Any]:
+        """The config's fields, those that can change the bytes or (`volatile`) those that cannot."""
+        return {
+            field.name: getattr(self.config, field.name)
+            for field in dataclasses.fields(self.config)
+            if bool(field.metadata.get("volatile")) is volatile
+        }
+
+    def described_inputs(self) -> list[dict[str, str]]:
+        """Name, kind and digest of every input, in order; paths are left out: they differ by machine."""
+        return [
+            {"name": name, **describe(path), "file": path.name} for name, paths in self.inputs.items() for path in paths
+        ]
+
+    def fingerprint(self) -> str:
+        """Identity of the artifact before it exists: step, parameters, inputs' digests and code."""
+        facts = [
+            SCHEMA,
+            self.kind,
+            self.step,
+            self.parameters(volatile=False),
+            [(each["name"], each["digest"]) for each in self.described_inputs()],
+            code_fingerprint(tuple(self.code)),
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A whole artifact: where it lies, what its manifest says, and whether an earlier run had made it."""
+
+    path: Path
+    manifest: dict[str, Any]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder in which artifacts lie at `<kind>/<fingerprint>`, so that a finished step is found again."""
+
+    root: Path
+
+    def place(self, recipe: Recipe) -> Path:
+        """Where the artifact of `recipe` lies, or will lie."""
+        return self.root / recipe.kind / recipe.fingerprint()
+
+
+def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Counts]) -> Artifact:
+    """Make `out` (or its place in a store) the artifact that `recipe` describes.
+
+    `write(folder, work)` fills the empty `folder` and returns its counts; `work` survives a kill, so a
+    long step resumes from what it left there. The files appear in one rename, the manifest among
+    them; when `write` raises, nothing appears. An `out` that already is this artifact is verified and
+    kept. Raises FileExistsError when `out` is something else.
+    """
+    folder = out.place(recipe) if isinstance(out, Store) else out
+    if folder.exists() and (finished := _finished(folder, recipe.fingerprint())):
+        return Artifact(folder, finished, reused=True)
+    make_writable(folder.parent)
+    _remove_drafts(folder)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    draft.mkdir()
+    started = time.time()
+    try:
+        counts = write(draft, work_folder(folder))
+        manifest = _manifest(draft, recipe, counts)
+        _write_json(draft / RUN, _run_facts(recipe, started))
+        _write_json(draft / MANIFEST, manifest)
+        if folder.exists():
+            folder.rmdir()  # an empty folder that the user made
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    shutil.rmtree(work_folder(folder), ignore_errors=True)
+    return Artifact(folder, manifest, reused=False)
+
+
+def work_folder(out: Path) -> Path:
+    """Where the step that makes `out` keeps what must survive a kill; removed once `out` is whole."""
+    return out.with_name(f"{out.name}.work")
+
+
+def read_manifest(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """The manifest of the artifact at `path`.
+
+    Raises FileNotFoundError for a missing folder and ValueError for one without a manifest (an
+    interrupted or foreign folder) or of another kind than `kind` (a prefix: "records").
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such artifact; is the path right, and has its step been run?")
+    if not (path / MANIFEST).is_file():
+        raise ValueError(f"{path}: not an artifact (no {MANIFEST}); it is not whole, or bertline did not write it")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        found = manifest["kind"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path / MANIFEST}: damaged ({error}); remove {path} and run its step again") from error
+    if kind is not None and not str(found).startswith(kind):
+        raise ValueError(f"{path}: holds {found}, but {kind} are wanted here")
+    return dict(manifest)
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """The manifest of `path` after every file's size and sha256 was found as it says; ValueError otherwise."""
+    manifest = read_manifest(path)
+    for entry in manifest["files"]:
+        file = path / entry["path"]
+        if not file.is_file():
+            raise ValueError(f"{file}: missing; remove {path} and run its step again")
+        if file.stat().st_size != entry["size_bytes"] or sha256_of(file) != entry["sha256"]:
+            raise ValueError(f"{file}: differs from its manifest; remove {path} and run its step again")
+    return manifest
+
+
+def describe(path: Path) -> dict[str, str]:
+    """Kind and digest of an input: an artifact's from its manifest, a plain file's from its bytes."""
+    if path.is_dir():
+        manifest = read_manifest(path)
+        return {"kind": manifest["kind"], "digest": manifest["digest"]}
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; give the path of an existing input")
+    return {"kind": "file", "digest": f"sha256:{sha256_of(path)}"}
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, size_bytes: int, modified_ns: int) -> str:
+    """Read once, though a large dump is asked for several times; an edited file is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def crawl(root: Path) -> Iterator[Path]:
+    """Every whole artifact below `root`, in order of path; drafts and work folders are passed over."""
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and not name.endswith(".work"))
+        if MANIFEST in files:
+            subfolders.clear()
+            yield Path(folder)
+
+
+def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The manifest if `out` is this very artifact, None if it is an empty folder."""
+    if out.is_dir() and not any(out.iterdir()):
+        return None
+    if out.is_dir() and (out / MANIFEST).is_file() and read_manifest(out)["fingerprint"] == fingerprint:
+        return verify(out)
+    raise FileExistsError(f"{out}: already holds something else; remove it or give another output folder")
+
+
+def make_writable(folder: Path) -> None:
+    """Make `folder` if need be; raises NotADirectoryError or PermissionError when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f"{folder}: a file is in the way; give another output folder") from error
+    except PermissionError as error:
+        raise PermissionError(f"{folder}: cannot be made ({error.strerror}); give another output folder") from error
+    if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(f"{folder}: not writable; give another output folder or change its permissions")
+
+
+def _remove_drafts(out: Path) -> None:
+    """Drafts of runs that were killed; one whose process still lives is left alone."""
+    for draft in out.parent.glob(f".{out.name}.*.tmp"):
+        process = draft.name.split(".")[-2]
+        if not (process.isdigit() and Path(f"/proc/{process}").exists()):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _manifest(folder: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
+    files = [
+        {"path": str(file.relative_to(folder)), "size_bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    ]
+    content = hashlib.sha256(json.dumps([(each["path"], each["sha256"]) for each in files]).encode())
+    return {
+        "schema": SCHEMA,
+        "kind": recipe.kind,
+        "step": recipe.step,
+        "digest": f"sha256:{content.hexdigest()}",
+        "fingerprint": recipe.fingerprint(),
+        "code": code_fingerprint(tuple(recipe.code)),
+        "inputs": recipe.described_inputs(),
+        "parameters": recipe.parameters(volatile=False),
+        "counts": dict(sorted(counts.items())),
+        "files": files,
+    }
+
+
+def _run_facts(recipe: Recipe, started: float) -> dict[str, Any]:
+    return {
+        "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 3),
+        "inputs": {name: [str(path) for path in paths] for name, paths in recipe.inputs.items()},
+        "volatile": recipe.parameters(volatile=True),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        with contextlib.suppress(OSError):  # not every file system can
+            os.fsync(file.fileno())

@@ -1,0 +1,73 @@
+"""Artifacts handed from one KFP component to the next as pointers, and the record of what a run did.
+
+A KFP launcher copies every input artifact to the pod's disk, so the KFP artifact is a small JSON file
+that points into the store; the data stay where they are.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bertline.components.artifacts import RUN, Artifact, Store, read_manifest
+from bertline.model.progress import say
+
+BAD_INPUT = 2  # exit code of a step that refuses its input
+
+
+def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store], Artifact]) -> Artifact:
+    """Make a task's artifact in the store and hand it over as the KFP artifact `output`.
+
+    What came of it is noted in `store/runs/<run>/<task>.json`. An input that the step refuses
+    (ValueError, OSError) ends this process with exit code 2 and the message in that note.
+    """
+    note = Path(store) / "runs" / run / f"{task}.json"
+    try:
+        made = make(Store(Path(store)))
+    except (ValueError, OSError) as error:
+        _write(note, {"task": task, "error": str(error)})
+        say(f"{task}: error: {error}")
+        sys.exit(BAD_INPUT)
+    pointer = {key: made.manifest[key] for key in ("kind", "digest", "fingerprint")}
+    _write(Path(output.path), {"path": str(made.path), **pointer})
+    output.metadata.update(facts(made))
+    run_note = run_facts(made)
+    _write(note, {"task": task, "path": str(made.path), **pointer, **run_note})
+    say(f"{task}: {'made before, kept' if made.reused else 'done in {seconds:.1f} s'.format(**run_note)}: {made.path}")
+    return made
+
+
+def taken(artifact: Any) -> Path:
+    """The folder that an input KFP artifact points to; ValueError when it is no longer what was handed over."""
+    pointer = json.loads(Path(artifact.path).read_text(encoding="utf-8"))
+    path = Path(pointer["path"])
+    if read_manifest(path)["digest"] != pointer["digest"]:
+        raise ValueError(f"{path}: changed since its step was run; remove it and run the pipeline again")
+    return path
+
+
+def facts(made: Artifact) -> dict[str, Any]:
+    """What the KFP and Vertex pages show of an artifact: scalars of its manifest."""
+    parameters = {f"parameter.{key}": value for key, value in made.manifest["parameters"].items()}
+    counts = {f"count.{key}": value for key, value in made.manifest["counts"].items()}
+    return {"path": str(made.path), "digest": made.manifest["digest"], **parameters, **counts}
+
+
+def run_facts(made: Artifact) -> dict[str, Any]:
+    """Seconds that the step took when it was made, and whether this run found it made."""
+    seconds = json.loads((made.path / RUN).read_text(encoding="utf-8"))["seconds"]
+    return {"seconds": seconds, "reused": made.reused}
+
+
+def run_notes(store: Path, run: str) -> list[dict[str, Any]]:
+    """The notes of a run's tasks so far, in the order in which they ended."""
+    files = sorted((store / "runs" / run).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,177 @@
+"""The lineage page: what was made from what, drawn from the manifests alone."""
+
+import html
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertline.components.artifacts import RUN, crawl, read_manifest
+from bertline.components.handover import run_notes
+
+BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 210, 104, 64, 24, 24
+COLOURS = {  # fill by the first word of the kind
+    "file": "#f1f5f9",
+    "documents": "#dbeafe",
+    "sentences": "#e0f2fe",
+    "vocabulary": "#ccfbf1",
+    "records": "#dcfce7",
+    "checkpoint": "#fef3c7",
+    "finetuned": "#fde2e2",
+    "scores": "#ede9fe",
+    "export": "#fae8ff",
+}
+SHOWN_COUNTS = {  # the figures a reader asks for first
+    "documents": ("documents.kept", "documents"),
+    "sentences": ("sentences", "documents"),
+    "vocabulary": ("entries", "vocab_size"),
+    "records": ("instances", "masked_tokens"),
+    "checkpoint": ("global_step", "masked_lm_loss", "loss"),
+    "scores": ("masked_lm_accuracy", "masked_lm_loss", "perplexity", "next_sentence_accuracy"),
+    "finetuned": ("accuracy", "f1"),
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact, or one plain file that was an input."""
+
+    digest: str
+    title: str
+    manifest: dict[str, Any]
+    inputs: tuple[str, ...]  # digests
+
+
+def write_page(root: Path, page: Path, run: str = "") -> str:
+    """Write the page of all artifacts below `root`; with `run`, of those that this run made or used."""
+    nodes = read_nodes(root, _paths_of_run(root, run) if run else None)
+    if not nodes:
+        raise ValueError(f"{root}: no artifacts here (no folder with a MANIFEST.json); give the folder of a store")
+    text = render(nodes, title=f"Lineage of run {run}" if run else "Lineage")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text, encoding="utf-8")
+    return text
+
+
+def read_nodes(root: Path, paths: list[Path] | None = None) -> dict[str, Node]:
+    """The graph by digest: every artifact below `root` (or those at `paths`) and its plain input files."""
+    nodes: dict[str, Node] = {}
+    for path in paths if paths is not None else crawl(root):
+        manifest = read_manifest(path)
+        manifest["path"] = str(path)
+        if (path / RUN).is_file():
+            manifest["run"] = json.loads((path / RUN).read_text(encoding="utf-8"))
+        inputs = tuple(dict.fromkeys(each["digest"] for each in manifest["inputs"]))
+        nodes[manifest["digest"]] = Node(manifest["digest"], manifest["kind"], manifest, inputs)
+        for each in manifest["inputs"]:
+            if each["kind"] == "file":
+                nodes.setdefault(each["digest"], Node(each["digest"], each["file"], {"kind": "file", **each}, ()))
+    return nodes
+
+
+def render(nodes: dict[str, Node], title: str) -> str:
+    """A self-contained HTML page: the graph as SVG, and a table with every artifact's facts."""
+    places = _places(nodes)
+    edges = [
+        _edge(places[digest], places[node.digest])
+        for node in nodes.values()
+        for digest in node.inputs
+        if digest in places
+    ]
+    boxes = [_box(node, *places[node.digest]) for node in nodes.values()]
+    width = max(x for x, _ in places.values()) + BOX_WIDTH + MARGIN
+    height = max(y for _, y in places.values()) + BOX_HEIGHT + MARGIN
+    rows = "".join(_details(node) for node in sorted(nodes.values(), key=lambda node: places[node.digest]))
+    return PAGE.format(
+        title=html.escape(title),
+        summary=f"{len(nodes)} artifacts and files, {len(edges)} uses",
+        width=width,
+        height=height,
+        graph="".join(edges + boxes),
+        rows=rows,
+    )
+
+
+def _paths_of_run(root: Path, run: str) -> list[Path]:
+    return [Path(note["path"]) for note in run_notes(root, run) if "path" in note]
+
+
+def _places(nodes: dict[str, Node]) -> dict[str, tuple[int, int]]:
+    """Left upper corners: a column per distance from the sources, rows in order of kind."""
+    depths: dict[str, int] = {}
+
+    def depth(digest: str) -> int:
+        if digest not in depths:
+            known = [each for each in nodes[digest].inputs if each in nodes]
+            depths[digest] = 1 + max((depth(each) for each in known), default=-1)
+        return depths[digest]
+
+    columns = defaultdict(list)
+    for digest in sorted(nodes, key=lambda digest: (nodes[digest].title, digest)):
+        columns[depth(digest)].append(digest)
+    tallest = max(len(column) for column in columns.values())
+    places = {}
+    for number, column in columns.items():
+        top = MARGIN + (tallest - len(column)) * (BOX_HEIGHT + GAP_Y) // 2
+        for row, digest in enumerate(column):
+            places[digest] = (MARGIN + number * (BOX_WIDTH + GAP_X), top + row * (BOX_HEIGHT + GAP_Y))
+    return places
+
+
+def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
+    x, y = start[0] + BOX_WIDTH, start[1] + BOX_HEIGHT // 2
+    to_x, to_y = end[0], end[1] + BOX_HEIGHT // 2
+    return f'<path d="M{x},{y} C{x + GAP_X // 2},{y} {to_x - GAP_X // 2},{to_y} {to_x},{to_y}" class="use"/>'
+
+
+def _box(node: Node, x: int, y: int) -> str:
+    family = node.manifest["kind"].split("_")[0]
+    texts = [(node.title[:26], "title"), (node.digest[7:19], "digest")]
+    counts = node.manifest.get("counts", {})
+    shown = [key for key in SHOWN_COUNTS.get(family, ()) if key in counts][:3]
+    texts += [(f"{key.replace('_', ' ')} {_figure(counts[key])}", "fact") for key in shown]
+    lines = "".join(
+        f'<text x="{x + 10}" y="{y + 22 + 17 * row}" class="{style}">{html.escape(text)}</text>'
+        for row, (text, style) in enumerate(texts)
+    )
+    return (
+        f'<a href="#{node.digest[7:19]}"><rect x="{x}" y="{y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6" '
+        f'fill="{COLOURS.get(family, "#eeeeee")}"/>{lines}</a>'
+    )
+
+
+def _details(node: Node) -> str:
+    manifest = node.manifest
+    facts = {key: manifest[key] for key in ("path", "parameters", "counts", "code", "inputs", "run") if key in manifest}
+    text = html.escape(json.dumps(facts, indent=1, ensure_ascii=False))
+    size = sum(each["size_bytes"] for each in manifest.get("files", []))
+    seconds = manifest.get("run", {}).get("seconds", "")
+    return (
+        f'<tr id="{node.digest[7:19]}"><td>{html.escape(node.title)}</td><td><code>{node.digest[7:19]}</code></td>'
+        f"<td>{size:,}</td><td>{seconds}</td><td><details><summary>facts</summary><pre>{text}</pre></details></td></tr>"
+    )
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+ body {{ font: 14px/1.4 system-ui, "DejaVu Sans", sans-serif; margin: 24px; color: #0f172a; }}
+ rect {{ stroke: #475569; }} .use {{ fill: none; stroke: #64748b; marker-end: url(#arrow); }}
+ .graph {{ overflow-x: auto; border: 1px solid #e2e8f0; border-radius: 6px; }}
+ .title {{ font-weight: 700; font-size: 14px; }} .digest {{ font: 11px monospace; fill: #475569; }}
+ .fact {{ font-size: 12px; }} table {{ border-collapse: collapse; margin-top: 24px; }}
+ td, th {{ border-bottom: 1px solid #e2e8f0; padding: 4px 12px; text-align: left; vertical-align: top; }}
+ tr:target {{ background: #fef9c3; }}
+</style>
+<h1>{title}</h1><p>{summary}. An arrow leads from an artifact to what was made of it; a box leads to its facts.</p>
+<div class="graph"><svg width="{width}" height="{height}" role="img" aria-label="lineage graph">
+<defs><marker id="arrow" markerWidth="9" markerHeight="9" refX="8" refY="4" orient="auto">
+<path d="M0,0 L9,4 L0,8z" fill="#64748b"/></marker></defs>{graph}</svg></div>
+<table><tr><th>artifact</th><th>digest</th><th>bytes</th><th>seconds</th><th></th></tr>{rows}</table>
+</html>
+"""

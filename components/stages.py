@@ -1,0 +1,152 @@
+"""The steps as published artifacts: what the command line and the KFP components call.
+
+Each function names a step's inputs and the code that makes its output; the work itself is the `run`
+function of that module, imported late so that a finished step starts neither Beam nor TensorFlow.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertline.components.artifacts import Artifact, Counts, Recipe, Store, publish
+
+if TYPE_CHECKING:
+    from bertline.components.ingest.sources import IngestConfig, Sources
+    from bertline.components.prepare import PrepareConfig
+    from bertline.components.sentences import SplitConfig
+    from bertline.components.vocabulary import VocabularyConfig
+    from bertline.model.evaluate import EvaluateConfig
+    from bertline.model.export import ExportConfig
+    from bertline.model.finetune import FinetuneConfig
+    from bertline.model.pretrain import PretrainConfig
+
+
+def ingest(out: Path | Store, config: "IngestConfig", sources: "Sources") -> Artifact:
+    """Dumps, books and other text -> documents."""
+    from bertline.components.ingest.run import run
+
+    recipe = Recipe(
+        kind="documents",
+        step="ingest",
+        inputs=sources.files(),
+        config=config,
+        code=["bertline.components.ingest.run", "bertline.components.ingest.wikiextractor_program"],
+    )
+    return publish(out, recipe, lambda folder, _: run(sources, folder, config))
+
+
+def split(out: Path | Store, config: "SplitConfig", documents: Path) -> Artifact:
+    """Documents -> sentences, one a line."""
+    from bertline.components.sentences import run
+
+    recipe = Recipe("sentences", "split", {"documents": [documents]}, config, ["bertline.components.sentences"])
+    return publish(out, recipe, lambda folder, _: run(documents, folder, config))
+
+
+def vocabulary(
+    out: Path | Store, config: "VocabularyConfig", sentences: Path | None = None, released: Path | None = None
+) -> Artifact:
+    """A released vocab.txt, checked, or one learned from sentences."""
+    from bertline.components.vocabulary import run
+
+    inputs = {"released": [released]} if released else {"sentences": [sentences]} if sentences else {}
+    if not inputs:
+        raise ValueError("no vocabulary and no sentences; give a vocab.txt, or sentences to learn one from")
+    recipe = Recipe("vocabulary", "vocab", inputs, config, ["bertline.components.vocabulary"])
+    return publish(out, recipe, lambda folder, _: run(sentences, folder, config, released=released))
+
+
+def prepare(out: Path | Store, config: "PrepareConfig", sentences: Path, vocab: Path) -> Artifact:
+    """Sentences -> masked-LM / next-sentence records."""
+    from bertline.components.prepare import run
+
+    held_out = "_heldout" if config.part == "heldout" else ""
+    recipe = Recipe(
+        kind=f"records{held_out}_{config.max_seq_length}",
+        step="prepare",
+        inputs={"sentences": [sentences], "vocabulary": [vocab]},
+        config=config,
+        code=["bertline.components.prepare"],
+    )
+    return publish(out, recipe, lambda folder, _: run(sentences, _vocab_file(vocab), folder, config))
+
+
+def pretrain(
+    out: Path | Store,
+    config: "PretrainConfig",
+    records: Path,
+    vocab: Path | None = None,
+    checkpoint: Path | None = None,
+) -> Artifact:
+    """Records -> a checkpoint at the end of this stage; TensorBoard's event files lie in `<out>.tensorboard`."""
+    from bertline.model.pretrain import run
+
+    inputs = {"records": records, "vocabulary": vocab, "checkpoint": checkpoint}
+    recipe = Recipe(
+        kind=f"checkpoint_{config.max_seq_length}",
+        step="pretrain",
+        inputs={name: [path] for name, path in inputs.items() if path is not None},
+        config=config,
+        code=["bertline.model.pretrain"],
+    )
+    vocab_file = _vocab_file(vocab) if vocab else None
+
+    def write(folder: Path, work: Path) -> Counts:
+        log_dir = work.with_suffix(".tensorboard")
+        return run(records, vocab_file, folder, config, work=work, checkpoint=checkpoint, log_dir=log_dir)
+
+    return publish(out, recipe, write)
+
+
+def evaluate(out: Path | Store, config: "EvaluateConfig", checkpoint: Path, records: Path) -> Artifact:
+    """A checkpoint's masked-LM and next-sentence scores on held-out records."""
+    from bertline.model.evaluate import run
+
+    recipe = Recipe(
+        kind="scores",
+        step="evaluate",
+        inputs={"checkpoint": [checkpoint], "records": [records]},
+        config=config,
+        code=["bertline.model.evaluate"],
+    )
+    return publish(out, recipe, lambda folder, _: run(checkpoint, records, folder, config))
+
+
+def finetune(
+    out: Path | Store, config: "FinetuneConfig", checkpoint: Path, task: str, train: Path, dev: Path
+) -> Artifact:
+    """A checkpoint fine-tuned on one task and scored on the task's development set."""
+    from bertline.components.tasks import read_task
+    from bertline.model.finetune import run
+
+    recipe = Recipe(
+        kind=f"finetuned_{task}",
+        step="finetune",
+        inputs={"checkpoint": [checkpoint], "train": [train], "dev": [dev]},
+        config=config,
+        code=["bertline.model.finetune", "bertline.components.tasks"],
+    )
+
+    def write(folder: Path, _: Path) -> Counts:
+        data = read_task(task, train, dev, checkpoint, config.max_seq_length)
+        return run(checkpoint, data.train, data.dev, data.labels, folder, config)
+
+    return publish(out, recipe, write)
+
+
+def export(out: Path | Store, config: "ExportConfig", checkpoint: Path) -> Artifact:
+    """A checkpoint in another library's format."""
+    from bertline.model.export import run
+
+    recipe = Recipe(
+        kind=f"export_{config.to}",
+        step="export",
+        inputs={"checkpoint": [checkpoint]},
+        config=config,
+        code=["bertline.model.export"],
+    )
+    return publish(out, recipe, lambda folder, _: run(checkpoint, folder, config))
+
+
+def _vocab_file(vocab: Path) -> Path:
+    """`vocab` itself, or the vocab.txt inside a vocabulary artifact or a checkpoint."""
+    return vocab / "vocab.txt" if vocab.is_dir() else vocab

@@ -1,0 +1,164 @@
+"""The KFP faces of all steps: this page is the pipeline's typed contract.
+
+KFP ships each function's source alone, so a body imports what it uses, no module constant is a default,
+and annotations are evaluated at once. `store` is a folder that every task can reach (a local
+folder, a mounted volume, Vertex's /gcs/BUCKET); the artifacts passed between tasks point into it.
+"""
+
+import functools
+import os
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+
+# The image that a cluster runs; the local runner only wants to see "python" in the name.
+IMAGE = os.environ.get("BERTLINE_IMAGE", "bertline-python:latest")
+
+step = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
+
+
+@step
+def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[Dataset]) -> None:
+    """Wikipedia dumps, books and other text -> documents."""
+    from bertline.components import handover, stages
+    from bertline.components.ingest.sources import IngestConfig, Sources
+    from bertline.model.config import from_mapping
+
+    settings, text = from_mapping(IngestConfig, config), from_mapping(Sources, sources)
+    handover.perform("ingest", store, run, documents, lambda out: stages.ingest(out, settings, text))
+
+
+@step
+def split(store: str, run: str, documents: Input[Dataset], config: dict, sentences: Output[Dataset]) -> None:
+    """Documents -> sentences, one a line."""
+    from bertline.components import handover, stages
+    from bertline.components.sentences import SplitConfig
+    from bertline.model.config import from_mapping
+
+    settings, source = from_mapping(SplitConfig, config), handover.taken(documents)
+    handover.perform("split", store, run, sentences, lambda out: stages.split(out, settings, source))
+
+
+@step
+def vocabulary(
+    store: str, run: str, sentences: Input[Dataset], released: str, config: dict, vocab: Output[Artifact]
+) -> None:
+    """The released vocabulary named, checked; without one, a vocabulary learned from the sentences."""
+    from pathlib import Path
+
+    from bertline.components import handover, stages
+    from bertline.components.vocabulary import VocabularyConfig
+    from bertline.model.config import from_mapping
+
+    settings, source = from_mapping(VocabularyConfig, config), handover.taken(sentences)
+    file = Path(released) if released else None
+    handover.perform("vocabulary", store, run, vocab, lambda out: stages.vocabulary(out, settings, source, file))
+
+
+@step
+def prepare(
+    store: str,
+    run: str,
+    name: str,
+    sentences: Input[Dataset],
+    vocab: Input[Artifact],
+    config: dict,
+    records: Output[Dataset],
+) -> None:
+    """Sentences -> records of masked-LM / next-sentence instances."""
+    from bertline.components import handover, stages
+    from bertline.components.prepare import PrepareConfig
+    from bertline.model.config import from_mapping
+
+    settings, text, words = from_mapping(PrepareConfig, config), handover.taken(sentences), handover.taken(vocab)
+    handover.perform(name, store, run, records, lambda out: stages.prepare(out, settings, text, words))
+
+
+@step
+def pretrain(
+    store: str,
+    run: str,
+    name: str,
+    records: Input[Dataset],
+    config: dict,
+    checkpoint: Output[Model],
+    vocab: Input[Artifact] = None,
+    initial: Input[Model] = None,
+) -> None:
+    """Records -> the checkpoint at the end of one stage; `initial` is the stage before."""
+    from bertline.components import handover, stages
+    from bertline.model.config import from_mapping
+    from bertline.model.pretrain import PretrainConfig
+
+    settings, source = from_mapping(PretrainConfig, config), handover.taken(records)
+    words = handover.taken(vocab) if vocab else None
+    before = handover.taken(initial) if initial else None
+    handover.perform(name, store, run, checkpoint, lambda out: stages.pretrain(out, settings, source, words, before))
+
+
+@step
+def evaluate(
+    store: str,
+    run: str,
+    name: str,
+    checkpoint: Input[Model],
+    records: Input[Dataset],
+    config: dict,
+    scores: Output[Metrics],
+) -> None:
+    """A checkpoint's scores on held-out records."""
+    from bertline.components import handover, stages
+    from bertline.model.config import from_mapping
+    from bertline.model.evaluate import EvaluateConfig
+
+    settings, model, heldout = from_mapping(EvaluateConfig, config), handover.taken(checkpoint), handover.taken(records)
+    made = handover.perform(name, store, run, scores, lambda out: stages.evaluate(out, settings, model, heldout))
+    for key, value in made.manifest["counts"].items():
+        scores.log_metric(key, value)
+
+
+@step
+def finetune(
+    store: str,
+    run: str,
+    checkpoint: Input[Model],
+    settings: dict,
+    config: dict,
+    model: Output[Model],
+    scores: Output[Metrics],
+) -> None:
+    """A checkpoint fine-tuned and scored on the task that `settings` (kind, train, dev) names."""
+    from pathlib import Path
+
+    from bertline.components import handover, stages
+    from bertline.model.config import from_mapping
+    from bertline.model.finetune import FinetuneConfig
+
+    kind, files = settings["kind"], (Path(settings["train"]), Path(settings["dev"]))
+    tuning, source = from_mapping(FinetuneConfig, config), handover.taken(checkpoint)
+    name = f"finetune_{kind}"
+    made = handover.perform(name, store, run, model, lambda out: stages.finetune(out, tuning, source, kind, *files))
+    for key, value in made.manifest["counts"].items():
+        scores.log_metric(key, value)
+
+
+@step
+def export(store: str, run: str, checkpoint: Input[Model], config: dict, exported: Output[Model]) -> None:
+    """A checkpoint in another library's format."""
+    from bertline.components import handover, stages
+    from bertline.model.config import from_mapping
+    from bertline.model.export import ExportConfig
+
+    settings, source = from_mapping(ExportConfig, config), handover.taken(checkpoint)
+    handover.perform("export", store, run, exported, lambda out: stages.export(out, settings, source))
+
+
+@step
+def draw_lineage(store: str, run: str, page: Output[HTML]) -> None:
+    """The page that shows what was made from what."""
+    from pathlib import Path
+
+    from bertline.components.lineage import write_page
+
+    text = write_page(Path(store), Path(store) / "runs" / run / "lineage.html", run=run)
+    Path(page.path).write_text(text, encoding="utf-8")

@@ -1,0 +1,63 @@
+"""The command line: `bertline VERB ...`. Bad input ends with a clear message and exit code 2."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from bertline.pipelines.commands import COMMANDS, Command
+from bertline.pipelines.options import with_underscores
+from bertline.pipelines.verbs import STEP_VERBS, StepVerb
+
+VERBS: dict[str, StepVerb | Command] = {**STEP_VERBS, **COMMANDS}
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+TRACEBACK_VARIABLE = "BERTLINE_TRACEBACK"  # set it to see where an error came from
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the process's exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if given else BAD_INPUT
+    name, *rest = given
+    if name not in VERBS:
+        print(f'bertline: error: unknown verb "{name}"; known: {", ".join(VERBS)}', file=sys.stderr)
+        return BAD_INPUT
+    verb = VERBS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"bertline {name}",
+        description=verb.summary,
+        epilog=f"example:\n  {verb.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verb.add_flags(parser)
+    try:
+        return verb.run(parser.parse_args(with_underscores(rest)))
+    except KeyboardInterrupt:
+        print("bertline: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            traceback.print_exc()
+        print(f"bertline {name}: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def overview() -> str:
+    """The verbs with a line each."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:{width}}  {verb.summary}" for name, verb in VERBS.items())
+    return (
+        "usage: bertline VERB [flags]\n\n"
+        "From a Wikipedia dump and a shelf of books to a pretrained, evaluated and exported BERT.\n\n"
+        f"{verbs}\n\n`bertline VERB --help` shows the flags and an example."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The command line's verbs that are no single step: tokenize, run, compile, lineage."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertline.pipelines.options import add_config_flags, config_from_flags
+
+Flags = argparse.Namespace
+Parser = argparse.ArgumentParser
+
+TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb with flags and work of its own."""
+
+    summary: str
+    example: str
+    add_flags: Callable[[Parser], None]
+    run: Callable[[Flags], int]
+
+
+def _tokenize_flags(parser: Parser) -> None:
+    parser.add_argument("--vocab", required=True, metavar="PATH", help="vocab.txt, or a vocabulary artifact")
+    parser.add_argument("--cased", action="store_true", help="keep case and accents")
+    parser.add_argument("--json", action="store_true", help="each input line is a JSON string")
+
+
+def _tokenize(flags: Flags) -> int:
+    """Standard input to ids, one JSON list a line."""
+    from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
+
+    path = Path(flags.vocab)
+    vocabulary = load_vocabulary(path / "vocab.txt" if path.is_dir() else path)
+    tokenizer = WordPieceTokenizer(vocabulary, do_lower_case=not flags.cased)
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        line = raw.decode("utf-8", errors="ignore").rstrip("\n")
+        print(json.dumps(tokenizer.encode(_json_string(line, number) if flags.json else line)))
+    return 0
+
+
+def _json_string(line: str, number: int) -> str:
+    try:
+        text = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"standard input:{number}: not a JSON string ({error})") from error
+    if not isinstance(text, str):
+        raise ValueError(f"standard input:{number}: a JSON string is wanted, not {type(text).__name__}")
+    return text
+
+
+def _run_flags(parser: Parser) -> None:
+    from bertline.pipelines.runs import RUNS, Run
+
+    parser.add_argument("name", choices=sorted(RUNS), help="the named run whose settings are the defaults")
+    parser.add_argument("--out", default="out", metavar="DIR", help="folder of all artifacts (default: out)")
+    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
+    add_config_flags(parser, Run)
+
+
+def _run(flags: Flags) -> int:
+    from bertline.pipelines.local import run_here
+    from bertline.pipelines.runs import RUNS, Run
+
+    defaults = dataclasses.asdict(RUNS[flags.name])
+    if any(getattr(flags, source) for source in TEXT_SOURCES):  # own text replaces the example's, all of it
+        defaults.update(dict.fromkeys(TEXT_SOURCES, ""))
+    return run_here(flags.name, config_from_flags(flags, Run, **defaults), Path(flags.out))
+
+
+def _compile_flags(parser: Parser) -> None:
+    from bertline.pipelines.platforms import PLATFORMS
+
+    parser.add_argument("--platform", choices=[*PLATFORMS, "all"], default="all", help="what to compile for")
+    parser.add_argument("--out", default="build/pipelines", metavar="DIR", help="folder of the YAML files")
+
+
+def _compile(flags: Flags) -> int:
+    from bertline.pipelines.platforms import PLATFORMS, compile_pipeline
+
+    for name, platform in PLATFORMS.items():
+        if flags.platform in (name, "all"):
+            path = Path(flags.out) / f"pretraining.{name}.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            compile_pipeline(platform, str(path))
+            print(f"written: {path}")
+    return 0
+
+
+def _lineage_flags(parser: Parser) -> None:
+    parser.add_argument("--store", default="out/store", metavar="DIR", help="folder of artifacts (default: out/store)")
+    parser.add_argument("--run", default="", metavar="NAME", dest="of_run", help="show this run's artifacts only")
+    parser.add_argument("--out", default="out/lineage.html", metavar="FILE", help="the page to write")
+
+
+def _lineage(flags: Flags) -> int:
+    from bertline.components.lineage import write_page
+
+    write_page(Path(flags.store), Path(flags.out), flags.of_run)
+    print(f"written: {flags.out}")
+    return 0
+
+
+COMMANDS = {
+    "tokenize": Command(
+        "standard input -> word-piece ids, one JSON list a line",
+        "echo 'unwanted running' | bertline tokenize --vocab vocab.txt",
+        _tokenize_flags,
+        _tokenize,
+    ),
+    "run": Command(
+        "the whole pipeline on this machine, from the dump to the scores",
+        "bertline run tiny --dump enwiki-pages-articles.xml.bz2 --books shelf/ --vocab vocab.txt --out out",
+        _run_flags,
+        _run,
+    ),
+    "compile": Command(
+        "write the pipeline for kfp.local, Kubeflow Pipelines and Vertex AI",
+        "bertline compile --platform vertex",
+        _compile_flags,
+        _compile,
+    ),
+    "lineage": Command(
+        "draw the page that shows what was made from what",
+        "bertline lineage --store out/store --out lineage.html",
+        _lineage_flags,
+        _lineage,
+    ),
+}

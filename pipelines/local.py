@@ -1,0 +1,146 @@
+"""The pipeline in this process, by kfp.local: every task a child process, its chatter kept in a log."""
+
+import datetime
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO
+
+from bertline.components.artifacts import make_writable
+from bertline.components.handover import run_notes
+from bertline.components.tasks import read_examples
+from bertline.model.config import SIZES, bert_config, read_bert_config
+from bertline.model.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
+from bertline.pipelines.platforms import LOCAL
+from bertline.pipelines.runs import Run, pipeline_arguments
+from bertline.pipelines.tables import scores_table, steps_table
+from bertline.tokenizer.wordpiece import load_vocabulary
+
+MARK = "\x1ebertline "  # a control character that no library prints
+
+
+def run_here(name: str, run: Run, out: Path) -> int:
+    """Carry out `run` below the folder `out`; returns the exit code.
+
+    The same run again finds its finished steps in `out/store` and goes on after them. Bad input is
+    refused before the first step where it can be seen from here.
+    """
+    check(run, out)
+    run_name = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    store = out / "store"
+    notes_folder = store / "runs" / run_name
+    notes_folder.mkdir(parents=True, exist_ok=True)
+    log = notes_folder / "log.txt"
+    say(f"run {run_name}: artifacts in {store}, log in {log}")
+    started = time.monotonic()
+    failure = _execute(pipeline_arguments(run) | {"store": str(store), "run": run_name}, out / "kfp", log)
+    notes = run_notes(store, run_name)
+    if failure is not None:
+        return _report_failure(notes, failure, log)
+    _link_latest(out / "latest", notes)
+    _summary(notes, out, notes_folder / "lineage.html", time.monotonic() - started)
+    return 0
+
+
+def check(run: Run, out: Path) -> None:
+    """Refuse what would only fail hours later: missing sources, a wrong vocabulary, an unwritable output."""
+    from bertline.components.ingest.sources import Sources
+
+    arguments = pipeline_arguments(run)
+    Sources(**arguments["sources"]).files()
+    if run.vocab:
+        bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
+    elif run.model not in SIZES:
+        read_bert_config(Path(run.model))
+        raise ValueError(f"{run.model}: a model's own configuration needs its own vocabulary: --vocab (make: VOCAB=)")
+    for settings in arguments["tasks"]:
+        for part in ("train", "dev"):
+            read_examples(settings["kind"], Path(settings[part]))
+    make_writable(out)
+
+
+def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> RuntimeError | None:
+    from kfp import local
+
+    from bertline.pipelines.pretraining import pretraining_pipeline
+
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
+    pipeline = pretraining_pipeline(LOCAL)
+    with log.open("a", encoding="utf-8") as file, _users_lines(file):
+        try:
+            pipeline(**arguments)
+        except RuntimeError as error:  # kfp.local's word for a task that failed
+            return error
+    return None
+
+
+class _LineFilter:
+    """A stream that logs all it is given and passes on the lines marked as meant for the user."""
+
+    def __init__(self, log: TextIO, shown: TextIO) -> None:
+        self.log, self.shown, self.rest = log, shown, ""
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            _, mark, message = line.partition(MARK)
+            if mark:
+                self.shown.write(message + "\n")
+                self.shown.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self.log.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextmanager
+def _users_lines(log: TextIO) -> Iterator[None]:
+    """Children mark their lines for the user; bars are drawn on the terminal itself, if there is one."""
+    os.environ[MARK_VARIABLE] = MARK
+    if sys.stderr.isatty():
+        os.environ[TERMINAL_VARIABLE] = os.ttyname(sys.stderr.fileno())
+    try:
+        with redirect_stdout(_LineFilter(log, sys.stdout)):  # type: ignore[type-var]
+            yield
+    finally:
+        del os.environ[MARK_VARIABLE]
+        os.environ.pop(TERMINAL_VARIABLE, None)
+
+
+def _report_failure(notes: list[dict[str, Any]], failure: RuntimeError, log: Path) -> int:
+    """2 when a step refused its input (it has said why), 1 when one broke."""
+    refused = [note for note in notes if "error" in note]
+    if refused:
+        for note in refused:
+            print(f"bertline run: error: {note['task']}: {note['error']}", file=sys.stderr)
+        return 2
+    print(f"bertline run: {failure}\nThe whole story is in {log}", file=sys.stderr)
+    return 1
+
+
+def _link_latest(folder: Path, notes: list[dict[str, Any]]) -> None:
+    """`latest/<task>` leads to the artifact that the newest run made or used."""
+    folder.mkdir(exist_ok=True)
+    for note in notes:
+        link = folder / note["task"]
+        draft = folder / f".{note['task']}"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(os.path.relpath(note["path"], folder))
+        draft.replace(link)
+
+
+def _summary(notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
+    steps_table(notes)
+    scores_table(notes)
+    print(f"whole run: {seconds / 60:.1f} minutes")
+    for title, task in (("model", "pretrain_512"), ("Hugging Face export", "export")):
+        print(f"{title:20} {out / 'latest' / task}")
+    print(f"{'lineage page':20} {page}")
+    print(f"{'TensorBoard':20} tensorboard --logdir {out / 'store'}")

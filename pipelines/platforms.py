@@ -1,0 +1,63 @@
+"""What each platform gives a task: resources, the shared store, and the file to compile to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Platform:
+    """How tasks are placed; the graph itself is the same everywhere."""
+
+    name: str
+    store: str  # default value of the pipeline's store there
+    on_data_machine: Callable[[Any], Any]
+    on_training_machine: Callable[[Any], Any]
+
+
+def _here(task: Any) -> Any:
+    """This machine: no request to make."""
+    return task
+
+
+def _kubeflow_data(task: Any) -> Any:
+    return _with_volume(task.set_cpu_request("4").set_memory_request("16G"))
+
+
+def _kubeflow_training(task: Any) -> Any:
+    """A node with one GPU; the step resumes from its checkpoints after a preemption."""
+    task.set_cpu_request("8").set_memory_request("32G")
+    task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
+    return _with_volume(task.set_retry(3, backoff_duration="60s", backoff_factor=2.0))
+
+
+def _with_volume(task: Any) -> Any:
+    """The store: a ReadWriteMany claim named bertline-store, mounted in every task."""
+    from kfp import kubernetes
+
+    return kubernetes.mount_pvc(task, pvc_name="bertline-store", mount_path="/bertline")
+
+
+def _vertex_data(task: Any) -> Any:
+    return task.set_cpu_limit("4").set_memory_limit("16G")
+
+
+def _vertex_training(task: Any) -> Any:
+    task.set_cpu_limit("8").set_memory_limit("32G")
+    task.set_accelerator_type("NVIDIA_TESLA_T4").set_accelerator_limit(1)
+    return task.set_retry(3, backoff_duration="60s", backoff_factor=2.0)
+
+
+LOCAL = Platform("local", "out/store", _here, _here)
+KUBEFLOW = Platform("kfp", "/bertline/store", _kubeflow_data, _kubeflow_training)
+VERTEX = Platform("vertex", "/gcs/BUCKET/bertline/store", _vertex_data, _vertex_training)  # Cloud Storage FUSE
+PLATFORMS = {platform.name: platform for platform in (LOCAL, KUBEFLOW, VERTEX)}
+
+
+def compile_pipeline(platform: Platform, path: str) -> None:
+    """Write the pipeline's IR YAML for `platform`; Kubeflow's has a second document (its volumes)."""
+    from kfp import compiler
+
+    from bertline.pipelines.pretraining import pretraining_pipeline
+
+    compiler.Compiler().compile(pretraining_pipeline(platform), path)

@@ -1,0 +1,137 @@
+"""Named runs: the data, the two stages and the budget of a whole pipeline run."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+MAX_PREDICTIONS = {128: 20, 512: 77}  # 15 % of the length, as google-research/bert's README advises
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pretraining pipeline, in the terms of its user."""
+
+    model: str = "base"  # a size of the table in model/config.py, or a bert_config.json
+    dump: str = ""  # Wikipedia pages-articles dumps: files or globs, comma-separated
+    books: str = ""  # a folder of .txt books, or globs
+    text: str = ""  # plain text files: globs
+    wikiextractor: str = ""  # a folder of WikiExtractor output
+    jsonl: str = ""  # JSON lines with a "text" each: globs
+    allow_truncated: bool = False  # use a dump that was cut short up to the cut
+    vocab: str = ""  # a released vocab.txt; empty: learn one from the text
+    vocab_size: int = 4000  # entries of a learned vocabulary
+    do_lower_case: bool = True  # the vocabulary is uncased
+    steps_128: int = 900  # training steps at length 128
+    steps_512: int = 100  # training steps at length 512; 10 % of all, Devlin et al. 2018, A.2
+    batch: int = 32  # sequences per step at length 128; a quarter of them at 512, so as many tokens
+    learning_rate: float = 1e-4  # peak; Devlin et al. 2018, A.2
+    warmup_share: float = 0.1  # of all steps; the paper's 1 % is of a million
+    precision: str = "float32"  # or mixed_bfloat16, faster where the processor has bfloat16 units
+    dupe_factor: int = 5  # differently masked copies of the text at length 128; 1 at 512
+    heldout_share: float = 0.05  # of the documents, never trained on
+    evaluate_examples: int = 0  # held-out records scored per length; 0: all
+    pairs: str = ""  # folder with train.tsv and dev.tsv in MRPC columns
+    sentences: str = ""  # folder with train.tsv and dev.tsv in SST-2 columns
+    finetune_epochs: float = 3.0  # passes over a task's training set
+    finetune_length: int = 128  # word pieces per example of a task
+    finetune_learning_rate: float = 5e-5  # google-research/bert's default
+    save_every: int = 100  # steps between checkpoints
+    num_workers: int = 1  # processes that prepare data; the records are the same for any number
+    seed: int = 12345  # of masks, weights and order
+
+    def __post_init__(self) -> None:
+        """Refuse budgets that no run can have."""
+        for name in ("steps_128", "steps_512", "batch", "num_workers", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+OWN_TEXT: dict[str, str] = {
+    "dump": str(EXAMPLES / "encyclopedia.xml"),
+    "books": str(EXAMPLES / "books"),
+    "pairs": str(EXAMPLES / "tasks" / "pairs"),
+    "sentences": str(EXAMPLES / "tasks" / "sentiment"),
+}
+
+# Budgets for 2 cores: each ends within 20 minutes; far too short for a useful model of Base's size.
+RUNS: dict[str, Run] = {
+    "base": Run(**OWN_TEXT, model="base", steps_128=40, steps_512=5, batch=8),  # type: ignore[arg-type]
+    "tiny": Run(**OWN_TEXT, model="tiny", steps_128=900, steps_512=100, batch=32, learning_rate=1e-3),  # type: ignore[arg-type]
+}
+
+
+def pipeline_arguments(run: Run) -> dict[str, Any]:
+    """The arguments of pipelines/pretraining.py that carry out `run`, without store and run name."""
+    stages = {"num_train_steps": run.steps_128 + run.steps_512, "num_warmup_steps": _warmup(run)}
+    return {
+        "sources": {name: getattr(run, name) for name in ("dump", "books", "text", "wikiextractor", "jsonl")},
+        "tasks": _tasks(run),
+        "released_vocabulary": run.vocab,
+        "ingest": {"allow_truncated": run.allow_truncated, "num_workers": run.num_workers},
+        "vocabulary": {"vocab_size": run.vocab_size, "do_lower_case": run.do_lower_case},
+        "prepare_128": _records(run, 128, "train", run.dupe_factor),
+        "prepare_512": _records(run, 512, "train", 1),
+        "heldout_128": _records(run, 128, "heldout", 1),
+        "heldout_512": _records(run, 512, "heldout", 1),
+        "pretrain_128": _stage(run, 128, run.batch) | stages | {"stop_at_step": run.steps_128},
+        "pretrain_512": _stage(run, 512, batch_512(run)) | stages,
+        "evaluate": {"eval_batch_size": 16, "max_examples": run.evaluate_examples, "precision": run.precision},
+        "finetune": {
+            "num_train_epochs": run.finetune_epochs,
+            "max_seq_length": run.finetune_length,
+            "learning_rate": run.finetune_learning_rate,
+            "precision": run.precision,
+            "seed": run.seed,
+        },
+    }
+
+
+def batch_512(run: Run) -> int:
+    """Sequences per step at length 512: as many word pieces as a step at 128 has."""
+    return max(1, run.batch // 4)
+
+
+def _warmup(run: Run) -> int:
+    return max(1, round(run.warmup_share * (run.steps_128 + run.steps_512)))
+
+
+def _records(run: Run, length: int, part: str, dupe_factor: int) -> dict[str, Any]:
+    return {
+        "max_seq_length": length,
+        "max_predictions_per_seq": MAX_PREDICTIONS[length],
+        "part": part,
+        "dupe_factor": dupe_factor,
+        "do_lower_case": run.do_lower_case,
+        "heldout_share": run.heldout_share,
+        "num_workers": run.num_workers,
+        "seed": run.seed,
+    }
+
+
+def _stage(run: Run, length: int, batch: int) -> dict[str, Any]:
+    return {
+        "model": run.model,
+        "max_seq_length": length,
+        "train_batch_size": batch,
+        "learning_rate": run.learning_rate,
+        "precision": run.precision,
+        "do_lower_case": run.do_lower_case,
+        "save_checkpoints_steps": run.save_every,
+        "seed": run.seed,
+    }
+
+
+def _tasks(run: Run) -> list[dict[str, str]]:
+    folders = {"mrpc": run.pairs, "sst2": run.sentences}
+    return [
+        {"kind": kind, "train": str(Path(folder) / "train.tsv"), "dev": str(Path(folder) / "dev.tsv")}
+        for kind, folder in folders.items()
+        if folder
+    ]
+
+
+def described(run: Run) -> dict[str, Any]:
+    """The run's settings as a mapping, for its notes and its page."""
+    return dataclasses.asdict(run)

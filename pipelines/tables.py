@@ -1,0 +1,63 @@
+"""Tables for the terminal: an artifact's counts, and a run's steps and scores."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bertline.components.artifacts import Artifact, read_manifest
+
+EXPECTED = {  # what published models reach, beside our scores
+    "masked_lm_loss": "1.4 (BERT-Base after a million steps)",
+    "perplexity": "4.0 (BERT-Base; paper, table 6: 5.84 to 3.23)",
+    "next_sentence_accuracy": "0.97-0.98 (BERT-Base); chance 0.5",
+}
+
+
+def counts_table(made: Artifact) -> None:
+    """Print an artifact's counts and where it lies."""
+    table = Table("count", "value", box=box.SIMPLE_HEAD, title=f"{made.manifest['kind']}", title_justify="left")
+    for name, value in made.manifest["counts"].items():
+        table.add_row(name, figure(value))
+    _print(table)
+    print(f"{'already made' if made.reused else 'written'}: {made.path}")
+
+
+def steps_table(notes: Iterable[dict[str, Any]]) -> None:
+    """Print a run's tasks with the seconds each took when it was made."""
+    table = Table("step", "seconds", "made", "artifact", box=box.SIMPLE_HEAD, title="steps", title_justify="left")
+    for note in notes:
+        seconds = f"{note['seconds']:.1f}"
+        made = "before" if note["reused"] else "now"
+        table.add_row(note["task"], seconds, made, f"{note['kind']}/{note['fingerprint']}")
+    _print(table)
+
+
+def scores_table(notes: Iterable[dict[str, Any]]) -> None:
+    """Print the scores of a run's evaluations and fine-tunings, with what to hold them against."""
+    table = Table("task", "score", "value", "to compare", box=box.SIMPLE_HEAD, title="scores", title_justify="left")
+    for note in notes:
+        counts = read_manifest(Path(note["path"]))["counts"]
+        if note["kind"].startswith("records_") and "unigram_entropy_nats" in counts and "heldout" not in note["kind"]:
+            entropy = counts["unigram_entropy_nats"]
+            perplexity = f"perplexity {math.exp(entropy):,.0f}"
+            table.add_row(note["task"], "unigram entropy (nats)", figure(entropy), perplexity)
+        if note["kind"] == "scores" or note["kind"].startswith("finetuned"):
+            for name, value in counts.items():
+                table.add_row(note["task"], name, figure(value), EXPECTED.get(name, ""))
+    _print(table)
+
+
+def figure(value: float) -> str:
+    """A count with thousands separated, a measure with four digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+
+
+def _print(table: Table) -> None:
+    """At the terminal's width; in a file or a pipe nothing is cut short."""
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)

@@ -1,0 +1,193 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bertline.components.artifacts import (
+    MANIFEST,
+    Recipe,
+    Store,
+    crawl,
+    publish,
+    read_manifest,
+    verify,
+    work_folder,
+)
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    times: int = 1
+    workers: int = field(default=1, metadata={"volatile": True})
+
+
+def recipe(source: Path, **settings: int) -> Recipe:
+    return Recipe("copies", "copy", {"source": [source]}, CopyConfig(**settings), ["bertline.components.artifacts"])
+
+
+def writer(text: str = "text"):
+    def write(folder: Path, work: Path) -> dict[str, int | float]:
+        (folder / "a.txt").write_text(text)
+        (folder / "sub").mkdir()
+        (folder / "sub" / "b.txt").write_text(text * 2)
+        return {"files": 2}
+
+    return write
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    file = tmp_path / "source.txt"
+    file.write_text("source")
+    return file
+
+
+def test_manifest_names_files_inputs_parameters_and_counts(tmp_path: Path, source: Path) -> None:
+    made = publish(tmp_path / "out", recipe(source, times=3), writer())
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert manifest == made.manifest
+    assert [entry["path"] for entry in manifest["files"]] == ["a.txt", "sub/b.txt"]
+    assert manifest["files"][0]["size_bytes"] == 4
+    assert manifest["parameters"] == {"times": 3}
+    assert manifest["counts"] == {"files": 2}
+    assert manifest["inputs"][0]["file"] == "source.txt"
+    assert verify(tmp_path / "out") == manifest
+
+
+def test_manifest_is_the_same_bytes_for_any_worker_count(tmp_path: Path, source: Path) -> None:
+    for workers in (1, 2):
+        publish(tmp_path / f"out{workers}", recipe(source, workers=workers), writer())
+    first, second = ((tmp_path / name / MANIFEST).read_bytes() for name in ("out1", "out2"))
+    assert first == second
+
+
+def test_a_finished_artifact_is_kept_and_not_written_again(tmp_path: Path, source: Path) -> None:
+    publish(tmp_path / "out", recipe(source), writer())
+
+    def refuse(folder: Path, work: Path) -> dict[str, int | float]:
+        raise AssertionError("written again")
+
+    assert publish(tmp_path / "out", recipe(source), refuse).reused
+
+
+def test_other_parameters_inputs_or_code_make_another_place_in_the_store(tmp_path: Path, source: Path) -> None:
+    store = Store(tmp_path / "store")
+    places = {store.place(recipe(source)), store.place(recipe(source, times=2))}
+    source.write_text("other text")
+    os.utime(source, ns=(1, 1))
+    places.add(store.place(recipe(source)))
+    other_code = Recipe("copies", "copy", {"source": [source]}, CopyConfig(), ["bertline.components.code"])
+    places.add(store.place(other_code))
+    assert len(places) == 4
+    assert store.place(recipe(source, workers=2)) in places
+
+
+def test_nothing_appears_when_writing_fails(tmp_path: Path, source: Path) -> None:
+    def fail(folder: Path, work: Path) -> dict[str, int | float]:
+        (folder / "half.txt").write_text("half")
+        raise ValueError("bad input")
+
+    with pytest.raises(ValueError, match="bad input"):
+        publish(tmp_path / "out", recipe(source), fail)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.txt"]
+
+
+def test_the_draft_of_a_killed_run_is_no_artifact_and_is_removed_by_the_next(tmp_path: Path, source: Path) -> None:
+    program = (
+        "import os, pathlib, sys\n"
+        "from bertline.components.artifacts import Recipe, publish\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass(frozen=True)\n"
+        "class Config: times: int = 1\n"
+        "def die(folder, work):\n"
+        "    (folder / 'half.txt').write_text('half'); os.kill(os.getpid(), 9)\n"
+        "publish(pathlib.Path(sys.argv[1]) / 'out', Recipe('copies', 'copy', {}, Config(), []), die)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    drafts = [path for path in tmp_path.iterdir() if path.name.startswith(".out.")]
+    assert len(drafts) == 1
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="not an artifact"):
+        read_manifest(drafts[0])
+    publish(tmp_path / "out", recipe(source), writer())
+    assert not drafts[0].exists()
+
+
+def test_the_work_folder_is_removed_once_the_artifact_is_whole(tmp_path: Path, source: Path) -> None:
+    def write(folder: Path, work: Path) -> dict[str, int | float]:
+        work.mkdir(parents=True)
+        (work / "checkpoint").write_text("step 5")
+        (folder / "a.txt").write_text("text")
+        return {}
+
+    made = publish(Store(tmp_path / "store"), recipe(source), write)
+    assert not work_folder(made.path).exists()
+
+
+def test_something_else_in_the_way_is_refused_and_left_alone(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="already holds something else"):
+        publish(tmp_path / "out", recipe(source), writer())
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(NotADirectoryError, match="a file is in the way"):
+        publish(source / "out", recipe(source), writer())
+
+
+@pytest.fixture
+def as_an_ordinary_user():
+    """Root may write everywhere: a test of permissions that runs as root becomes `nobody`."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_an_unwritable_output_is_refused(as_an_ordinary_user: None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        locked = Path(folder) / "locked"
+        locked.mkdir(mode=0o500)
+        recipe = Recipe("copies", "copy", {}, CopyConfig(), [])
+        with pytest.raises(PermissionError, match="not writable"):
+            publish(locked / "out", recipe, writer())
+        with pytest.raises(PermissionError, match="cannot be made"):
+            publish(locked / "further" / "out", recipe, writer())
+
+
+def test_a_damaged_artifact_is_not_taken_for_finished(tmp_path: Path, source: Path) -> None:
+    made = publish(tmp_path / "out", recipe(source), writer())
+    (made.path / "a.txt").write_text("tex7")
+    with pytest.raises(ValueError, match=r"a\.txt: differs from its manifest"):
+        publish(tmp_path / "out", recipe(source), writer())
+
+
+def test_readers_say_what_a_folder_is_not(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such artifact"):
+        read_manifest(tmp_path / "missing")
+    made = publish(tmp_path / "out", recipe(source), writer())
+    with pytest.raises(ValueError, match="holds copies, but records are wanted"):
+        read_manifest(made.path, "records")
+    (made.path / MANIFEST).write_text('{"schema": ')
+    with pytest.raises(ValueError, match="damaged"):
+        read_manifest(made.path)
+
+
+def test_crawl_finds_whole_artifacts_only(tmp_path: Path, source: Path) -> None:
+    made = publish(Store(tmp_path / "store"), recipe(source), writer())
+    shutil.copytree(made.path, made.path.with_name(".draft.1.tmp"))
+    work_folder(made.path).mkdir()
+    assert list(crawl(tmp_path / "store")) == [made.path]

@@ -1,0 +1,105 @@
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bertline.model.config import BertConfig, bert_config, from_mapping, parameter_count, read_bert_config
+from bertline.pipelines.options import add_config_flags, config_from_flags, with_underscores
+
+
+@dataclass(frozen=True)
+class Settings:
+    max_seq_length: int = 128  # includes [CLS] and both [SEP], 100 % of it
+    learning_rate: float = 1e-4
+    do_lower_case: bool = True
+    model: str = "base"
+
+
+def parsed(*argv: str) -> Settings:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--config")
+    add_config_flags(parser, Settings)
+    parser.format_help()
+    return config_from_flags(parser.parse_args(with_underscores(argv)), Settings)
+
+
+def test_flags_are_the_fields_with_their_types() -> None:
+    assert parsed() == Settings()
+    assert parsed("--max_seq_length=512", "--learning_rate", "5e-5", "--do_lower_case=False") == Settings(
+        512, 5e-5, False, "base"
+    )
+    assert parsed("--max-seq-length=64", "--do-lower-case", "--model=my-model") == Settings(64, 1e-4, True, "my-model")
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('max_seq_length = 256\nmodel = "tiny"\n')
+    assert parsed(f"--config={file}", "--model=mini") == Settings(256, 1e-4, True, "mini")
+
+
+def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parsed("--do_lower=False")  # the original takes it and does nothing
+    assert stopped.value.code == 2
+    assert "--do_lower" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "expected a JSON or TOML file"), ("[1]", "found a list"), ('{"max_len": 1}', "unknown Settings keys: max_len")],
+)
+def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parsed(f"--config={file}")
+
+
+def test_types_lost_on_the_way_are_restored() -> None:
+    """A KFP dict parameter turns every int into a float."""
+    mapping = json.loads('{"max_seq_length": 512.0, "learning_rate": 1, "do_lower_case": "true"}')
+    assert from_mapping(Settings, mapping) == Settings(512, 1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_seq_length", 12.5),
+        ("max_seq_length", True),
+        ("max_seq_length", "many"),
+        ("learning_rate", None),
+        ("do_lower_case", 1),
+        ("model", 3),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{key} must be"):
+        from_mapping(Settings, {key: value})
+
+
+def test_parameter_counts_equal_the_published_ones() -> None:
+    published = {
+        "tiny": 4_385_920,
+        "mini": 11_170_560,
+        "small": 28_763_648,
+        "medium": 41_373_184,
+        "base": 109_482_240,
+        "large": 335_141_888,
+    }
+    assert {size: parameter_count(bert_config(size, 30_522), heads=False) for size in published} == published
+    assert parameter_count(bert_config("12/768", 30_522)) == 110_106_428
+
+
+def test_a_configuration_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bert_config.json"
+    file.write_text('{"vocab_size": 100, "pooler_type": "x"}')
+    assert read_bert_config(file) == BertConfig(vocab_size=100)
+    with pytest.raises(ValueError, match="vocab_size is 100, but the vocabulary has 99 entries"):
+        bert_config(str(file), 99)
+    file.write_text('{"vocab_size": 100, "hiden_size": 3}')
+    with pytest.raises(ValueError, match="unknown BertConfig keys: hiden_size"):
+        bert_config(str(file), 100)
+    with pytest.raises(ValueError, match='model "bsae" is neither a known size nor a file'):
+        bert_config("bsae", 100)
