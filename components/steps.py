@@ -20,23 +20,23 @@ step = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=Fa
 @step
 def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[Dataset]) -> None:
     """Wikipedia dumps, books and other text -> documents."""
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.components.ingest.sources import IngestConfig, Sources
     from bertline.model.config import from_mapping
 
     settings, text = from_mapping(IngestConfig, config), from_mapping(Sources, sources)
-    handover.perform("ingest", store, run, documents, lambda out: stages.ingest(out, settings, text))
+    handover.perform("ingest", store, run, documents, lambda out: published.ingest(out, settings, text))
 
 
 @step
 def split(store: str, run: str, documents: Input[Dataset], config: dict, sentences: Output[Dataset]) -> None:
     """Documents -> sentences, one a line."""
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.components.sentences import SplitConfig
     from bertline.model.config import from_mapping
 
     settings, source = from_mapping(SplitConfig, config), handover.taken(documents)
-    handover.perform("split", store, run, sentences, lambda out: stages.split(out, settings, source))
+    handover.perform("split", store, run, sentences, lambda out: published.split(out, settings, source))
 
 
 @step
@@ -46,13 +46,13 @@ def vocabulary(
     """The released vocabulary named, checked; without one, a vocabulary learned from the sentences."""
     from pathlib import Path
 
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.components.vocabulary import VocabularyConfig
     from bertline.model.config import from_mapping
 
     settings, source = from_mapping(VocabularyConfig, config), handover.taken(sentences)
     file = Path(released) if released else None
-    handover.perform("vocabulary", store, run, vocab, lambda out: stages.vocabulary(out, settings, source, file))
+    handover.perform("vocabulary", store, run, vocab, lambda out: published.vocabulary(out, settings, source, file))
 
 
 @step
@@ -66,12 +66,12 @@ def prepare(
     records: Output[Dataset],
 ) -> None:
     """Sentences -> records of masked-LM / next-sentence instances."""
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.components.prepare import PrepareConfig
     from bertline.model.config import from_mapping
 
     settings, text, words = from_mapping(PrepareConfig, config), handover.taken(sentences), handover.taken(vocab)
-    handover.perform(name, store, run, records, lambda out: stages.prepare(out, settings, text, words))
+    handover.perform(name, store, run, records, lambda out: published.prepare(out, settings, text, words))
 
 
 @step
@@ -86,14 +86,14 @@ def pretrain(
     initial: Input[Model] = None,
 ) -> None:
     """Records -> the checkpoint at the end of one stage; `initial` is the stage before."""
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.model.config import from_mapping
     from bertline.model.pretrain import PretrainConfig
 
     settings, source = from_mapping(PretrainConfig, config), handover.taken(records)
     words = handover.taken(vocab) if vocab else None
     before = handover.taken(initial) if initial else None
-    handover.perform(name, store, run, checkpoint, lambda out: stages.pretrain(out, settings, source, words, before))
+    handover.perform(name, store, run, checkpoint, lambda out: published.pretrain(out, settings, source, words, before))
 
 
 @step
@@ -107,12 +107,12 @@ def evaluate(
     scores: Output[Metrics],
 ) -> None:
     """A checkpoint's scores on held-out records."""
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.model.config import from_mapping
     from bertline.model.evaluate import EvaluateConfig
 
     settings, model, heldout = from_mapping(EvaluateConfig, config), handover.taken(checkpoint), handover.taken(records)
-    made = handover.perform(name, store, run, scores, lambda out: stages.evaluate(out, settings, model, heldout))
+    made = handover.perform(name, store, run, scores, lambda out: published.evaluate(out, settings, model, heldout))
     for key, value in made.manifest["counts"].items():
         scores.log_metric(key, value)
 
@@ -130,14 +130,14 @@ def finetune(
     """A checkpoint fine-tuned and scored on the task that `settings` (kind, train, dev) names."""
     from pathlib import Path
 
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.model.config import from_mapping
     from bertline.model.finetune import FinetuneConfig
 
     kind, files = settings["kind"], (Path(settings["train"]), Path(settings["dev"]))
     tuning, source = from_mapping(FinetuneConfig, config), handover.taken(checkpoint)
     name = f"finetune_{kind}"
-    made = handover.perform(name, store, run, model, lambda out: stages.finetune(out, tuning, source, kind, *files))
+    made = handover.perform(name, store, run, model, lambda out: published.finetune(out, tuning, source, kind, *files))
     for key, value in made.manifest["counts"].items():
         scores.log_metric(key, value)
 
@@ -145,12 +145,12 @@ def finetune(
 @step
 def export(store: str, run: str, checkpoint: Input[Model], config: dict, exported: Output[Model]) -> None:
     """A checkpoint in another library's format."""
-    from bertline.components import handover, stages
+    from bertline.components import handover, published
     from bertline.model.config import from_mapping
     from bertline.model.export import ExportConfig
 
     settings, source = from_mapping(ExportConfig, config), handover.taken(checkpoint)
-    handover.perform("export", store, run, exported, lambda out: stages.export(out, settings, source))
+    handover.perform("export", store, run, exported, lambda out: published.export(out, settings, source))
 
 
 @step

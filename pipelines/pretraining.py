@@ -24,10 +24,10 @@ def pretraining_pipeline(platform: Platform) -> Any:
 
     @dsl.pipeline(name=NAME, description="Wikipedia dump and books to an evaluated BERT")
     def pretraining(
-        store: str,
         run: str,
         sources: dict,
         tasks: list,
+        store: str = platform.store,
         released_vocabulary: str = "",
         ingest: dict = {},
         split: dict = {},

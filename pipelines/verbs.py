@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertline.components import stages
+from bertline.components import published
 from bertline.components.artifacts import Artifact
 from bertline.pipelines.options import add_config_flags, config_from_flags
 from bertline.pipelines.tables import counts_table
@@ -53,7 +53,7 @@ def _ingest(flags: Flags, config: Any) -> Artifact:
     from bertline.components.ingest.sources import Sources
 
     names = ("dump", "books", "text", "wikiextractor", "jsonl")
-    return stages.ingest(Path(flags.out), config, Sources(**{name: getattr(flags, name) or "" for name in names}))
+    return published.ingest(Path(flags.out), config, Sources(**{name: getattr(flags, name) or "" for name in names}))
 
 
 def _split_config() -> type[Any]:
@@ -63,7 +63,7 @@ def _split_config() -> type[Any]:
 
 
 def _split(flags: Flags, config: Any) -> Artifact:
-    return stages.split(Path(flags.out), config, Path(flags.documents))
+    return published.split(Path(flags.out), config, Path(flags.documents))
 
 
 def _vocabulary_config() -> type[Any]:
@@ -77,7 +77,7 @@ def _vocabulary(flags: Flags, config: Any) -> Artifact:
     out = Path(flags.out)
     if out.is_dir():
         raise IsADirectoryError(f"{out}: is a folder; give the file to write, for example {out / 'vocab.txt'}")
-    made = stages.vocabulary(out.with_name(f"{out.name}.artifact"), config, Path(flags.sentences))
+    made = published.vocabulary(out.with_name(f"{out.name}.artifact"), config, Path(flags.sentences))
     draft = out.with_name(f".{out.name}.tmp")
     shutil.copyfile(made.path / "vocab.txt", draft)
     draft.replace(out)
@@ -91,7 +91,7 @@ def _prepare_config() -> type[Any]:
 
 
 def _prepare(flags: Flags, config: Any) -> Artifact:
-    return stages.prepare(Path(flags.out), config, Path(flags.sentences), Path(flags.vocab))
+    return published.prepare(Path(flags.out), config, Path(flags.sentences), Path(flags.vocab))
 
 
 def _pretrain_config() -> type[Any]:
@@ -101,7 +101,7 @@ def _pretrain_config() -> type[Any]:
 
 
 def _pretrain(flags: Flags, config: Any) -> Artifact:
-    return stages.pretrain(
+    return published.pretrain(
         Path(flags.out),
         config,
         Path(flags.records),
@@ -117,7 +117,7 @@ def _evaluate_config() -> type[Any]:
 
 
 def _evaluate(flags: Flags, config: Any) -> Artifact:
-    return stages.evaluate(Path(flags.out), config, Path(flags.checkpoint), Path(flags.records))
+    return published.evaluate(Path(flags.out), config, Path(flags.checkpoint), Path(flags.records))
 
 
 def _finetune_config() -> type[Any]:
@@ -128,7 +128,7 @@ def _finetune_config() -> type[Any]:
 
 def _finetune(flags: Flags, config: Any) -> Artifact:
     files = Path(flags.train), Path(flags.dev)
-    return stages.finetune(Path(flags.out), config, Path(flags.checkpoint), flags.task, *files)
+    return published.finetune(Path(flags.out), config, Path(flags.checkpoint), flags.task, *files)
 
 
 def _export_config() -> type[Any]:
@@ -138,7 +138,7 @@ def _export_config() -> type[Any]:
 
 
 def _export(flags: Flags, config: Any) -> Artifact:
-    return stages.export(Path(flags.out), config, Path(flags.checkpoint))
+    return published.export(Path(flags.out), config, Path(flags.checkpoint))
 
 
 SENTENCES = "sentences, as `bertline split` writes them"

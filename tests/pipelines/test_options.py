@@ -48,7 +48,11 @@ def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "expected a JSON or TOML file"), ("[1]", "found a list"), ('{"max_len": 1}', "unknown Settings keys: max_len")],
+    [
+        ("{", "expected a JSON or TOML file"),
+        ("[1]", "found a list"),
+        ('{"max_len": 1}', "unknown Settings keys: max_len"),
+    ],
 )
 def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "settings.json"
