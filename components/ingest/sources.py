@@ -1,0 +1,115 @@
+"""The files that ingest reads and what may be done with them: flags and settings to a list of files."""
+
+import glob
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+# What a folder is searched for, per kind of source; a file that is named itself may have any name.
+FOLDER_PATTERNS: dict[str, tuple[str, ...]] = {
+    "dump": ("*.xml", "*.xml.bz2", "*.xml.gz", "*.xml-p*.bz2"),  # the last: "...articles1.xml-p1p41242.bz2"
+    "books": ("*.txt", "*.txt.gz"),
+    "text": ("*.txt", "*.txt.gz"),
+    "wikiextractor": ("wiki_*",),
+    "jsonl": ("*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz"),
+}
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What is kept of the sources."""
+
+    allow_truncated: bool = False  # use the whole pages of a dump that is cut or damaged, instead of refusing it
+    min_document_characters: int = 32  # shorter ones hold hardly a sentence: title-only stubs, "X may refer to:"
+    page_timeout_seconds: float = 60.0  # a page of 2 MB takes WikiExtractor half a second; far longer is a hang
+    num_workers: int = field(default=1, metadata={"volatile": True})  # WikiExtractor programs side by side
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which nothing could be read."""
+        if self.min_document_characters < 1:
+            raise ValueError(f"min_document_characters is {self.min_document_characters}; it must be at least 1")
+        if not self.page_timeout_seconds > 0:
+            raise ValueError(f"page_timeout_seconds is {self.page_timeout_seconds}; it must be more than 0")
+        if self.num_workers < 1:
+            raise ValueError(f"num_workers is {self.num_workers}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to read, and the name that goes into ids and documents instead of its path."""
+
+    kind: str  # a field of Sources
+    path: Path
+    name: str  # path below the folder or the wildcard that was given: "pg84.txt", "AA/wiki_00"
+
+    @property
+    def stem(self) -> str:
+        """The name without what tells format and compression: "shelf/pg84" of "shelf/pg84.txt.gz"."""
+        return self.name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".txt")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the text is: each a file, a folder, a pattern with * ? [, or several of them with commas."""
+
+    dump: str = ""  # MediaWiki pages-articles dumps: .xml, .xml.bz2, .xml.gz
+    books: str = ""  # plain text of whole books, also as Project Gutenberg has them
+    text: str = ""  # plain text, each file a document
+    wikiextractor: str = ""  # what WikiExtractor wrote: <doc ...> or --json
+    jsonl: str = ""  # a JSON object a line: "text", and if it likes "id" and "title"
+
+    def listed(self) -> list[SourceFile]:
+        """All files in the order in which they are read, none twice.
+
+        Raises ValueError when no source is given, FileNotFoundError for one that is not there or holds no file.
+        """
+        given = {kind: spec for kind, spec in vars(self).items() if spec.strip()}
+        if not given:
+            flags = " ".join(f"--{kind}" for kind in FOLDER_PATTERNS)
+            raise ValueError(f"nothing to read; give at least one of {flags}")
+        found: dict[Path, SourceFile] = {}
+        for kind, spec in given.items():
+            for file in _files_of(kind, spec):
+                found.setdefault(file.path.resolve(), file)
+        return list(found.values())
+
+    def files(self) -> dict[str, list[Path]]:
+        """The files of each kind of source that is given."""
+        listed = self.listed()
+        kinds = dict.fromkeys(file.kind for file in listed)
+        return {kind: [file.path for file in listed if file.kind == kind] for kind in kinds}
+
+
+def _files_of(kind: str, spec: str) -> list[SourceFile]:
+    parts = [spec] if Path(spec).exists() else [part.strip() for part in spec.split(",") if part.strip()]
+    return [file for part in parts for file in _files_of_part(kind, part)]
+
+
+def _files_of_part(kind: str, part: str) -> list[SourceFile]:
+    path = Path(part)
+    if path.is_file():
+        return [SourceFile(kind, path, path.name)]
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.is_file() and _wanted(kind, file)]
+        if not files:
+            patterns = " ".join(FOLDER_PATTERNS[kind])
+            raise FileNotFoundError(f"{path}: no file for --{kind} in this folder; it looks for {patterns}")
+        return [SourceFile(kind, file, file.relative_to(path).as_posix()) for file in sorted(files)]
+    if not glob.has_magic(part):
+        raise FileNotFoundError(f"{part}: no such file or folder; correct --{kind}")
+    matches = sorted(Path(match) for match in glob.glob(part, recursive=True))  # noqa: PTH207 - may be absolute
+    files = [match for match in matches if match.is_file()]
+    if not files:
+        raise FileNotFoundError(f"{part}: no file matches this pattern; correct --{kind}")
+    fixed = _fixed_part(path)
+    return [SourceFile(kind, file, file.relative_to(fixed).as_posix()) for file in files]
+
+
+def _wanted(kind: str, file: Path) -> bool:
+    return any(fnmatch(file.name, pattern) for pattern in FOLDER_PATTERNS[kind])
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above the first wildcard, so that names do not depend on where the files lie."""
+    plain = [parent for parent in pattern.parents if not glob.has_magic(str(parent))]
+    return plain[0]

@@ -1,0 +1,173 @@
+"""Pages of a MediaWiki XML dump, streamed: a dump of 90 GB needs the memory of its longest page."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bertline.components.ingest.reading import Advance, CutFileError, decoded, read_blocks
+
+# What XML 1.0 does not allow even in a valid encoding; the parser would stop at the first.
+ILLEGAL_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+PAGE_END = "</page>"
+XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+
+# The names that every wiki accepts beside its own; "image" is the old name of "file".
+CANONICAL_NAMESPACES = frozenset(
+    ["media", "special", "talk", "user", "wikipedia", "project", "file", "image", "template", "help", "category"]
+)
+
+
+@dataclass
+class Site:
+    """What a dump says of its wiki; filled while the head of the dump is read."""
+
+    dbname: str = ""  # "enwiki"
+    namespaces: set[str] = field(default_factory=lambda: set(CANONICAL_NAMESPACES))  # lower case
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page with the text of its last revision."""
+
+    id: str
+    title: str
+    namespace: str  # "0" for articles
+    redirect: bool
+    model: str  # "wikitext" for articles
+    text: str  # wikitext
+    site: Site
+
+
+def read_pages(path: Path, allow_truncated: bool, counts: Counter[str], advance: Advance) -> Iterator[Page]:
+    """The pages of one dump: any export schema, plain, bzip2 (also multi-stream) or gzip.
+
+    Counts `pages.read`, `repaired.invalid_utf8` and `repaired.illegal_characters`. A dump that ends before
+    `</mediawiki>`, or is damaged, raises ValueError at that place; with `allow_truncated` the pages
+    before it are all there is, and `truncated`, `truncated.pages_used`, `truncated.bytes_lost` say so.
+    Raises ValueError for a file that is no dump.
+    """
+    stream = _Stream(path, counts, advance)
+    site = Site()
+    root: ElementTree.Element | None = None
+    pages = 0
+    try:
+        for event, element in stream.events():
+            if root is None:
+                root = _checked_root(path, element)
+                site.dbname = f"{root.get(XML_LANGUAGE, '')}wiki"
+            elif event == "end" and _name(element) == "siteinfo":
+                _read_site(element, site)
+            elif event == "end" and _name(element) == "page":
+                pages += 1
+                counts["pages.read"] += 1
+                yield _page(element, site)
+                root.clear()  # the parser keeps what it has read until the end
+    except (ElementTree.ParseError, CutFileError) as error:
+        if root is None:
+            raise _no_dump(path, _without_path(path, error)) from error
+        if not allow_truncated:
+            raise _cut(path, pages, stream, error) from error
+        counts["truncated"] += 1
+        counts["truncated.pages_used"] += pages
+        counts["truncated.bytes_lost"] += stream.bytes_after_last_page
+
+
+class _Stream:
+    """Parser events of a file that may end anywhere, with the place of the last whole page."""
+
+    def __init__(self, path: Path, counts: Counter[str], advance: Advance) -> None:
+        self._path, self._counts, self._advance = path, counts, advance
+        self._tail = ""
+        self.bytes_before = 0  # of XML up to the end of the last page, as UTF-8
+        self.bytes_after_last_page = 0
+
+    def events(self) -> Iterator[tuple[str, ElementTree.Element]]:
+        """Starts and ends of elements; at a cut, all before it, then ParseError or CutFileError."""
+        parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start", "end"))
+        cut: CutFileError | None = None
+        try:
+            for text in decoded(read_blocks(self._path, self._advance), self._counts):
+                parser.feed(self._legal(text))
+                yield from parser.read_events()  # type: ignore[misc]
+        except CutFileError as error:
+            cut = error
+        try:
+            parser.close()
+            yield from parser.read_events()  # type: ignore[misc]
+        except ElementTree.ParseError as error:
+            raise (cut or error) from None
+        if cut is not None:
+            raise cut
+
+    def _legal(self, text: str) -> str:
+        text, removed = ILLEGAL_IN_XML.subn("", text)
+        if removed:
+            self._counts["repaired.illegal_characters"] += removed
+        joined = self._tail + text
+        end = joined.rfind(PAGE_END)
+        if end < 0:
+            self.bytes_after_last_page += len(text.encode())
+        else:
+            end += len(PAGE_END)
+            self.bytes_before += self.bytes_after_last_page + len(joined[len(self._tail) : end].encode())
+            self.bytes_after_last_page = len(joined[end:].encode())
+        self._tail = joined[1 - len(PAGE_END) :]
+        return text
+
+
+def _name(element: ElementTree.Element) -> str:
+    """The element's name without the export schema's version: "page" of "{...export-0.11/}page"."""
+    return element.tag.rpartition("}")[2]
+
+
+def _checked_root(path: Path, root: ElementTree.Element) -> ElementTree.Element:
+    if _name(root) != "mediawiki":
+        raise _no_dump(path, f"its root element is <{_name(root)}>")
+    return root
+
+
+def _read_site(siteinfo: ElementTree.Element, site: Site) -> None:
+    for element in siteinfo.iter():
+        text = (element.text or "").strip()
+        if _name(element) == "dbname" and text:
+            site.dbname = text
+        elif _name(element) == "namespace" and text:
+            site.namespaces.add(text.lower())
+
+
+def _page(element: ElementTree.Element, site: Site) -> Page:
+    fields = {_name(child): child for child in element}  # of several revisions the last
+    revision = {_name(child): child.text or "" for child in fields.get("revision", ())}
+    texts = {name: child.text or "" for name, child in fields.items()}
+    title = texts.get("title", "")
+    prefix, colon, _ = title.partition(":")
+    in_articles = not colon or prefix.lower() not in site.namespaces  # schemas before 0.5 have no <ns>
+    return Page(
+        id=texts.get("id", ""),
+        title=title,
+        namespace=texts.get("ns", "0" if in_articles else prefix),
+        redirect="redirect" in fields,
+        model=revision.get("model", "wikitext"),
+        text=revision.get("text", ""),
+        site=site,
+    )
+
+
+def _no_dump(path: Path, reason: str) -> ValueError:
+    reason = reason if path.stat().st_size else "the file is empty"
+    return ValueError(f"{path}: not a MediaWiki XML dump ({reason}); give a pages-articles .xml, .xml.bz2 or .xml.gz")
+
+
+def _cut(path: Path, pages: int, stream: _Stream, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path}: the dump is cut or damaged ({_without_path(path, error)}): {pages:,} whole pages "
+        f"({stream.bytes_before:,} bytes of XML) come before that, {stream.bytes_after_last_page:,} bytes of the next "
+        f"one are lost; fetch the file again, or set allow_truncated to use the {pages:,} whole pages before the cut"
+    )
+
+
+def _without_path(path: Path, error: Exception) -> str:
+    return str(error).removeprefix(f"{path}: ").removesuffix("; fetch the file again")

@@ -1,0 +1,203 @@
+"""The step "split": documents to sentences, one a line, in the input format of google-research/bert.
+
+Rules and a table of abbreviations, no model: a full stop, question mark or exclamation mark with white space
+after it ends a sentence unless a rule says otherwise; the marks of Chinese, Japanese, Hindi, Urdu and
+Arabic end one always.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bertline.components.abbreviations import (
+    ABBREVIATIONS,
+    AFTER_ORDINALS,
+    BEFORE_NUMBERS,
+    ENDING_ABBREVIATIONS,
+    SPEECH_VERBS,
+    STARTERS,
+)
+from bertline.components.documents import Document, document_shards, read_documents
+from bertline.model.progress import Progress
+
+# Marks of scripts without capitals; they end a sentence with or without a space after them.
+FULL_MARKS = "。！？｡।॥۔؟።"
+CLOSING = "\"'”’»)]」』）》】〉"
+OPENING = "\"'“‘„‚«([「『（《【〈¿¡"
+
+# Where a sentence may end: marks with closing quotes or brackets, and a space. The look-behind and the
+# possessive runs make a megabyte of full stops take linear time; a set comes first because that is found fastest.
+MARKS = re.compile(rf"[.?!…](?<![.?!…]{{2}})[.?!…]*+([{re.escape(CLOSING)}]*+)\s")
+FULL = re.compile(rf"[{FULL_MARKS}](?<![{FULL_MARKS}]{{2}})[{FULL_MARKS}]*+([{re.escape(CLOSING)}]*+)\s?(?=\S)")
+# A quotation in the middle of a sentence: “好。”，他说 and 「はい。」と言った.
+GOES_ON = frozenset("，、,；;：:")
+GOES_ON_AFTER_QUOTATION = GOES_ON | frozenset("とっ")
+
+BEGINNING = re.compile(rf"(?:[—–-]\s?)?+[{re.escape(OPENING)}]*+(?=\w)")
+NEXT_WORD = re.compile(r"[\w’'-]+")
+SPEAKER = re.compile(r"(?:[^\W\d_][\w’'-]*\.? ){1,3}?([a-z]+)\b")
+KNOWN = frozenset(word.lower() for word in ABBREVIATIONS | ENDING_ABBREVIATIONS | BEFORE_NUMBERS)
+LONGEST_WORD = 30  # before a full stop; what is longer is no abbreviation
+LONGEST_ITEM_NUMBER = 3  # digits of the "12." before a list item
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How documents are split."""
+
+    num_workers: int = field(default=1, metadata={"volatile": True})  # shards split at the same time
+
+    def __post_init__(self) -> None:
+        """Refuse a number of workers that could do nothing."""
+        if self.num_workers < 1:
+            raise ValueError(f"num_workers is {self.num_workers}; it must be at least 1")
+
+
+def split_sentences(paragraph: str) -> list[str]:
+    """The sentences of one paragraph, none empty, none with a line end.
+
+    >>> split_sentences("Mr. Smith paid 3.50 dollars. Did he? Yes.")
+    ['Mr. Smith paid 3.50 dollars.', 'Did he?', 'Yes.']
+    """
+    return [
+        sentence for part in _split_at_full_marks(" ".join(paragraph.split())) for sentence in _split_at_marks(part)
+    ]
+
+
+def run(documents: Path, out: Path, config: SplitConfig) -> dict[str, int | float]:
+    """Write `sentences-NNNNN.txt` and `ids-NNNNN.txt` into `out` for each shard of `documents`.
+
+    A blank line follows each document. Returns counts of documents, sentences, characters and dropped documents; raises
+    ValueError when no sentence is left.
+    """
+    shards = document_shards(documents)
+    counts: Counter[str] = Counter()
+    with Progress("split", len(shards), "shards") as progress:
+        for part in _counts_of_shards(shards, out, config.num_workers):
+            counts.update(part)
+            progress.advance(documents=counts["documents"], sentences=counts["sentences"])
+    if not counts["sentences"]:
+        raise ValueError(f"{documents}: no sentence in {len(shards)} shards; see what was ingested")
+    return dict(sorted(counts.items()))
+
+
+def _counts_of_shards(shards: list[Path], out: Path, num_workers: int) -> Iterator[Counter[str]]:
+    if min(num_workers, len(shards)) == 1:
+        yield from (_split_shard(shard, out) for shard in shards)
+        return
+    with ProcessPoolExecutor(min(num_workers, len(shards))) as processes:
+        yield from processes.map(_split_shard, shards, [out] * len(shards))
+
+
+def _split_shard(shard: Path, out: Path) -> Counter[str]:
+    """Shards stay apart: sentences-00003.txt holds the documents of documents-00003.jsonl.gz."""
+    number = shard.name.removeprefix("documents-").partition(".")[0]
+    counts: Counter[str] = Counter()
+    with (
+        (out / f"sentences-{number}.txt").open("w", encoding="utf-8", newline="\n") as lines,
+        (out / f"ids-{number}.txt").open("w", encoding="utf-8", newline="\n") as ids,
+    ):
+        for document in read_documents(shard):
+            sentences = _sentences_of(document)
+            if not sentences:
+                counts["dropped.no_sentence"] += 1
+                continue
+            counts.update(documents=1, sentences=len(sentences), characters=sum(map(len, sentences)))
+            lines.write("\n".join(sentences) + "\n\n")
+            ids.write(document.id + "\n")
+    return counts
+
+
+def _sentences_of(document: Document) -> list[str]:
+    return [sentence for paragraph in document.text.split("\n") for sentence in split_sentences(paragraph)]
+
+
+def _split_at_full_marks(text: str) -> list[str]:
+    parts = []
+    start = 0
+    for match in FULL.finditer(text):
+        if text[match.end()] not in (GOES_ON_AFTER_QUOTATION if match[1] else GOES_ON):
+            parts.append(text[start : match.end()].rstrip())
+            start = match.end()
+    return [*parts, text[start:]] if start < len(text) else parts
+
+
+def _split_at_marks(text: str) -> list[str]:
+    sentences = []
+    start = 0
+    for match in MARKS.finditer(text):
+        if _ends_sentence(text, start, match):
+            sentences.append(text[start : match.end() - 1])
+            start = match.end()
+    return [*sentences, text[start:]]
+
+
+def _ends_sentence(text: str, start: int, match: "re.Match[str]") -> bool:
+    """Whether the marks of `match` end the sentence that begins at `start`; another character follows them."""
+    first = match.end()
+    if not text[first].isalnum():
+        beginning = BEGINNING.match(text, first)
+        if beginning is None:
+            return False
+        first = beginning.end()
+    if text[first].islower():
+        return False
+    marks = match.start()
+    if text[marks] != "." or match.start(1) - marks > 1:
+        return not (match[1] and _speech_goes_on(text, first))
+    word = _word_before(text, start, marks)
+    if word.lower() in KNOWN:
+        return _ends_after_known(text, word, first)
+    if word.isdigit():
+        is_item_number = marks - start == len(word) <= LONGEST_ITEM_NUMBER
+        return not is_item_number and _next_word(text, first).lower() not in AFTER_ORDINALS
+    return not _is_initial_or_acronym(word) or _starter_follows(text, first)
+
+
+def _ends_after_known(text: str, word: str, first: int) -> bool:
+    lower = word.lower()
+    if word in ABBREVIATIONS or lower in ABBREVIATIONS:
+        return False
+    if word in ENDING_ABBREVIATIONS or lower in ENDING_ABBREVIATIONS:
+        return _starter_follows(text, first)
+    return not (lower in BEFORE_NUMBERS and text[first].isdigit())
+
+
+def _starter_follows(text: str, first: int) -> bool:
+    """Whether the word at `first` has a capital and is one that begins sentences."""
+    return text[first].isupper() and _next_word(text, first).lower() in STARTERS
+
+
+def _word_before(text: str, start: int, end: int) -> str:
+    """The word that ends at `end`, without what opens a quotation or follows a dash."""
+    begin = max(start, end - LONGEST_WORD)
+    word = text[max(begin, text.rfind(" ", begin, end) + 1) : end].lstrip(OPENING)
+    return word if word.isalnum() else word.rpartition("--")[2].rpartition("—")[2]
+
+
+def _next_word(text: str, first: int) -> str:
+    """The word at `first`; nothing if that is an initial itself."""
+    found = NEXT_WORD.match(text, first)
+    if found is None or (len(found[0]) == 1 and text[found.end() : found.end() + 1] == "."):
+        return ""
+    return found[0]
+
+
+def _is_initial_or_acronym(word: str) -> bool:
+    """Such as "J", "U.S", "г": letters that have capitals, one at a time; not the pronoun "I"."""
+    if len(word) > 1 and "." not in word:
+        return False
+    parts = word.split(".")
+    return word != "I" and all(len(part) == 1 and (part.isupper() or part.islower()) for part in parts)
+
+
+def _speech_goes_on(text: str, first: int) -> bool:
+    """Whether it is told at `first` who said the quotation before it: "What?" Sara asked."""
+    speaker = SPEAKER.match(text, first)
+    if speaker is None or speaker[1] not in SPEECH_VERBS:
+        return False
+    name = speaker[0].split(" ", 1)[0]
+    return name == "I" or name.lower() not in STARTERS
