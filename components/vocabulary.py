@@ -1,0 +1,85 @@
+"""A released vocabulary, checked, or one learned from sentences -> vocab.txt."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertline.components.sentence_reader import sentence_files
+from bertline.model.progress import Progress
+from bertline.tokenizer.learn import learn_pieces
+from bertline.tokenizer.lines import LineNormalizer
+from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, load_vocabulary
+
+VOCABULARY_FILE = "vocab.txt"
+BYTES_AT_ONCE = 1 << 20
+
+Counts = dict[str, int | float]
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """How a vocabulary is learned; of a released one nothing is changed."""
+
+    vocab_size: int = 30000  # Devlin et al. 2018, 3: "a 30,000 token vocabulary"; at most, with special tokens
+    do_lower_case: bool = True  # and strip accents; the same must be said when records are prepared
+    min_count: int = 2  # times that two pieces must stand side by side to become one
+    alphabet_size: int = 1000  # characters at most, the most frequent ones; of the tokenizers library
+
+    def __post_init__(self) -> None:
+        """Refuse values that no vocabulary can have."""
+        least_size = len(SPECIAL_TOKENS) + 1
+        for name, least in (("vocab_size", least_size), ("min_count", 1), ("alphabet_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+def run(sentences: Path | None, out: Path, config: VocabularyConfig, *, released: Path | None = None) -> Counts:
+    """Write vocab.txt into `out`: the `released` one byte for byte, else one learned from `sentences`.
+
+    Raises FileNotFoundError for missing inputs, ValueError for a vocabulary without the special tokens, for
+    sentences without words, and for a vocab_size that cannot hold the text's characters.
+    """
+    if released is not None:
+        return _copy_released(released, out / VOCABULARY_FILE)
+    if sentences is None:
+        raise ValueError("neither sentences nor a released vocabulary; give one of them")
+    word_counts = _count_words(sentences, config.do_lower_case)
+    with Progress("vocabulary: pieces", config.vocab_size, "pieces") as progress:
+        pieces, characters = learn_pieces(
+            word_counts, config.vocab_size, config.min_count, config.alphabet_size, progress.advance
+        )
+    (out / VOCABULARY_FILE).write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8", newline="\n")
+    return {
+        "entries": len(pieces),
+        "entries.characters": characters,
+        "entries.fewer_than_wanted": config.vocab_size - len(pieces),
+        "words": word_counts.total(),
+        "words.distinct": len(word_counts),
+    }
+
+
+def _copy_released(released: Path, copy: Path) -> Counts:
+    vocabulary = load_vocabulary(released)
+    copy.write_bytes(released.read_bytes())
+    return {"entries": len(vocabulary), "entries.duplicate": len(vocabulary) - len(vocabulary.ids)}
+
+
+def _count_words(sentences: Path, do_lower_case: bool) -> Counter[str]:
+    normalizer = LineNormalizer(do_lower_case)
+    counts: Counter[str] = Counter()
+    texts = [text for text, _ in sentence_files(sentences)]
+    with Progress("vocabulary: words", sum(text.stat().st_size for text in texts), "bytes") as progress:
+        for text in texts:
+            for lines in _line_blocks(text):
+                counts.update(normalizer.words(lines))
+                progress.advance(sum(map(len, lines)), distinct=len(counts))
+    if not counts:
+        raise ValueError(f'{sentences}: no word in its sentences; run "bertline split" on documents with text')
+    return counts
+
+
+def _line_blocks(text: Path) -> Iterator[list[str]]:
+    with text.open(encoding="utf-8", newline="\n") as file:
+        while lines := file.readlines(BYTES_AT_ONCE):
+            yield [line.rstrip("\n") for line in lines]
