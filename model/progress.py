@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 

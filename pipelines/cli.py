@@ -15,11 +15,14 @@ VERBS: dict[str, StepVerb | Command] = {**STEP_VERBS, **COMMANDS}
 BAD_INPUT = 2
 INTERRUPTED = 130
 TRACEBACK_VARIABLE = "BERTLINE_TRACEBACK"  # set it to see where an error came from
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}  # what TensorFlow says of absent GPUs helps nobody
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
     if not given or given[0] in ("-h", "--help", "help"):
         print(overview())
         return 0 if given else BAD_INPUT

@@ -1,0 +1,209 @@
+"""The BERT encoder as pure functions of its named weights (Devlin et al. 2018, section 3).
+
+A model is a mapping from variable name to array; the names are those of google-research/bert's
+checkpoints, so that what is trained, stored and exported is spelt in one way everywhere. Only Keras 3
+operations are used: NumPy arrays, TensorFlow variables and JAX arrays all serve as weights.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from bertline.model.config import BertConfig
+from bertline.model.dropout import Dropout
+
+Tensor = Any
+Weights = Mapping[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
+
+LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
+MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
+ACTIVATIONS = {
+    "gelu": lambda x: ops.gelu(x, approximate=True),  # tanh form, the original's since 2019-02-07
+    "relu": ops.relu,
+    "tanh": ops.tanh,
+    "linear": lambda x: x,
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder computes for a batch."""
+
+    embeddings: Tensor  # [batch, length, hidden], after LayerNorm
+    layers: tuple[Tensor, ...]  # each [batch, length, hidden], first layer first
+    pooled: Tensor  # [batch, hidden], tanh of a dense layer on [CLS]
+
+    @property
+    def sequence(self) -> Tensor:
+        """The last layer's output, [batch, length, hidden]."""
+        return self.layers[-1]
+
+
+def encode(
+    weights: Weights,
+    config: BertConfig,
+    input_ids: Tensor,
+    input_mask: Tensor,
+    segment_ids: Tensor,
+    dropout: Dropout | None = None,
+) -> Encoded:
+    """Run the encoder on int32 [batch, length] inputs; with `dropout` as in training."""
+    batch, length = input_ids.shape
+    score_bias = _score_bias(input_mask, weights["bert/embeddings/word_embeddings"].dtype)
+    # Tokens are kept as rows of a matrix: one large multiplication is faster than a batch of small ones.
+    x = _embed(weights, config, input_ids, segment_ids, dropout)  # [batch * length, hidden]
+    outputs = [x]
+    for number in range(config.num_hidden_layers):
+        x = _layer(weights, config, f"bert/encoder/layer_{number}", x, score_bias, dropout)
+        outputs.append(x)
+    embeddings, *layers = (ops.reshape(output, (batch, length, config.hidden_size)) for output in outputs)
+    pooled = ops.tanh(dense(weights, "bert/pooler/dense", layers[-1][:, 0]))
+    return Encoded(embeddings, tuple(layers), pooled)
+
+
+def encoder_shapes(config: BertConfig) -> Shapes:
+    """Name and shape of every variable of the encoder and pooler."""
+    hidden, feed_forward = config.hidden_size, config.intermediate_size
+    shapes: Shapes = {
+        "bert/embeddings/word_embeddings": (config.vocab_size, hidden),
+        "bert/embeddings/position_embeddings": (config.max_position_embeddings, hidden),
+        "bert/embeddings/token_type_embeddings": (config.type_vocab_size, hidden),
+        **layer_norm_shapes("bert/embeddings/LayerNorm", hidden),
+    }
+    for number in range(config.num_hidden_layers):
+        layer = f"bert/encoder/layer_{number}"
+        for part in ("query", "key", "value"):
+            shapes |= dense_shapes(f"{layer}/attention/self/{part}", hidden, hidden)
+        shapes |= dense_shapes(f"{layer}/attention/output/dense", hidden, hidden)
+        shapes |= layer_norm_shapes(f"{layer}/attention/output/LayerNorm", hidden)
+        shapes |= dense_shapes(f"{layer}/intermediate/dense", hidden, feed_forward)
+        shapes |= dense_shapes(f"{layer}/output/dense", feed_forward, hidden)
+        shapes |= layer_norm_shapes(f"{layer}/output/LayerNorm", hidden)
+    return shapes | dense_shapes("bert/pooler/dense", hidden, hidden)
+
+
+def dense_shapes(name: str, inputs: int, outputs: int) -> Shapes:
+    """The two variables of a dense layer; kernels are [inputs, outputs]."""
+    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
+
+
+def layer_norm_shapes(name: str, size: int) -> Shapes:
+    """The two variables of a layer normalisation."""
+    return {f"{name}/beta": (size,), f"{name}/gamma": (size,)}
+
+
+def initial_weights(shapes: Shapes, initializer_range: float, seed: int) -> dict[str, np.ndarray]:
+    """Fresh float32 weights: normal with standard deviation `initializer_range`, cut at two of them.
+
+    Biases and beta are 0, gamma is 1. Every variable has a generator of its own, made from the seed and
+    its name, so that the encoder starts equal whatever heads it has.
+    """
+    return {name: _initial(name, shape, initializer_range, seed) for name, shape in shapes.items()}
+
+
+def in_precision(weights: Weights, precision: str) -> dict[str, Tensor]:
+    """Copies to compute with: for mixed_bfloat16 the matrices rounded, the rest in float32.
+
+    LayerNorm parameters and the output layers' own variables stay float32: rounding a gamma near 1 to
+    bfloat16's 8 bits would undo most of its updates, and losses are computed in float32.
+    """
+    if precision == "float32":
+        return dict(weights)
+    lower = precision.removeprefix("mixed_")
+    return {name: ops.cast(value, lower) if _may_round(name) else value for name, value in weights.items()}
+
+
+def dense(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """The product with the kernel, plus the bias, in the precision of `x`."""
+    return ops.matmul(x, ops.cast(weights[f"{name}/kernel"], x.dtype)) + ops.cast(weights[f"{name}/bias"], x.dtype)
+
+
+def layer_norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """Normalise the last axis in float32; the result has the precision of `x`."""
+    wide = ops.cast(x, "float32")
+    centred = wide - ops.mean(wide, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+    normal = centred * ops.rsqrt(variance + LAYER_NORM_EPSILON)
+    return ops.cast(normal * weights[f"{name}/gamma"] + weights[f"{name}/beta"], x.dtype)
+
+
+def _embed(
+    weights: Weights, config: BertConfig, input_ids: Tensor, segment_ids: Tensor, dropout: Dropout | None
+) -> Tensor:
+    batch, length = input_ids.shape
+    words = ops.take(weights["bert/embeddings/word_embeddings"], input_ids, axis=0)  # [batch, length, hidden]
+    # For a table of two rows a product is faster than a lookup, and so is its gradient.
+    segments = ops.matmul(
+        ops.one_hot(segment_ids, config.type_vocab_size, dtype=words.dtype),
+        weights["bert/embeddings/token_type_embeddings"],
+    )
+    positions = weights["bert/embeddings/position_embeddings"][:length]  # [length, hidden]
+    summed = ops.reshape(words + segments + positions, (batch * length, config.hidden_size))
+    return _drop(dropout, layer_norm(weights, "bert/embeddings/LayerNorm", summed), config.hidden_dropout_prob)
+
+
+def _layer(
+    weights: Weights, config: BertConfig, name: str, x: Tensor, score_bias: Tensor, dropout: Dropout | None
+) -> Tensor:
+    """One post-LN Transformer layer on [batch * length, hidden]."""
+    context = _attention(weights, config, f"{name}/attention/self", x, score_bias, dropout)
+    attended = _residual(weights, config, f"{name}/attention/output", context, x, dropout)
+    activation = ACTIVATIONS[config.hidden_act]
+    intermediate = activation(dense(weights, f"{name}/intermediate/dense", attended))
+    return _residual(weights, config, f"{name}/output", intermediate, attended, dropout)
+
+
+def _attention(
+    weights: Weights, config: BertConfig, name: str, x: Tensor, score_bias: Tensor, dropout: Dropout | None
+) -> Tensor:
+    """Scaled dot-product attention of all heads, [batch * length, hidden]."""
+    batch, _, _, length = score_bias.shape
+    heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    query, key, value = (
+        ops.transpose(ops.reshape(dense(weights, f"{name}/{part}", x), (batch, length, heads, size)), (0, 2, 1, 3))
+        for part in ("query", "key", "value")
+    )  # each [batch, heads, length, size]
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * (1.0 / math.sqrt(size))
+    shares = ops.softmax(scores + score_bias, axis=-1)  # [batch, heads, from, to]
+    shares = _drop(dropout, shares, config.attention_probs_dropout_prob)
+    context = ops.transpose(ops.matmul(shares, value), (0, 2, 1, 3))
+    return ops.reshape(context, (batch * length, config.hidden_size))
+
+
+def _residual(
+    weights: Weights, config: BertConfig, name: str, x: Tensor, residual: Tensor, dropout: Dropout | None
+) -> Tensor:
+    projected = _drop(dropout, dense(weights, f"{name}/dense", x), config.hidden_dropout_prob)
+    return layer_norm(weights, f"{name}/LayerNorm", projected + residual)
+
+
+def _score_bias(input_mask: Tensor, dtype: Any) -> Tensor:
+    """0 where a token may be attended to, MASKED_SCORE at padding, [batch, 1, 1, length]."""
+    return (1.0 - ops.cast(input_mask, dtype))[:, None, None, :] * MASKED_SCORE
+
+
+def _drop(dropout: Dropout | None, x: Tensor, rate: float) -> Tensor:
+    return x if dropout is None else dropout(x, rate)
+
+
+def _may_round(name: str) -> bool:
+    in_matrices = name.startswith(("bert/", "cls/predictions/transform/"))
+    return in_matrices and "LayerNorm" not in name
+
+
+def _initial(name: str, shape: tuple[int, ...], initializer_range: float, seed: int) -> np.ndarray:
+    if name.endswith(("bias", "beta")):
+        return np.zeros(shape, np.float32)
+    if name.endswith("gamma"):
+        return np.ones(shape, np.float32)
+    generator = np.random.default_rng((seed, zlib.crc32(name.encode())))
+    values = generator.standard_normal(shape, np.float32)
+    while (beyond := np.abs(values) > 2.0).any():
+        values[beyond] = generator.standard_normal(int(beyond.sum()), np.float32)
+    return values * np.float32(initializer_range)

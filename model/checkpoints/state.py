@@ -1,0 +1,136 @@
+"""Our checkpoint folder <-> arrays and configuration.
+
+A folder holds `model.safetensors` (float32, named as google-research/bert's variables), `bert_config.json`,
+`vocab.txt`, `tokenizer_config.json`, `training_state.json`, and, where training can go on,
+`optimizer.safetensors` (Adam slots). Masks and batches are functions of (seed, step), so no generator's
+state is needed to go on exactly.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertline.model.config import BertConfig, read_bert_config
+
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+BERT_CONFIG_FILE = "bert_config.json"
+VOCABULARY_FILE = "vocab.txt"
+TOKENIZER_FILE = "tokenizer_config.json"
+STATE_FILE = "training_state.json"
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model, the vocabulary it reads with, and how far its training went."""
+
+    bert_config: BertConfig
+    weights: Arrays  # by variable name
+    vocabulary: bytes  # of vocab.txt
+    do_lower_case: bool
+    state: Mapping[str, Any]  # at least "step": updates done
+    slots: Arrays | None = None  # <variable>/adam_m and /adam_v; None where training cannot go on
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint's files into an existing folder; raises OSError when they do not fit."""
+    write_arrays(folder / MODEL_FILE, checkpoint.weights)
+    if checkpoint.slots is not None:
+        write_arrays(folder / OPTIMIZER_FILE, checkpoint.slots)
+    (folder / BERT_CONFIG_FILE).write_text(checkpoint.bert_config.to_json(), encoding="utf-8")
+    (folder / VOCABULARY_FILE).write_bytes(checkpoint.vocabulary)
+    _write_json(folder / TOKENIZER_FILE, {"do_lower_case": checkpoint.do_lower_case})
+    _write_json(folder / STATE_FILE, checkpoint.state)
+
+
+def read_checkpoint(folder: Path, *, with_slots: bool = False) -> Checkpoint:
+    """The checkpoint in a folder, with the Adam slots when asked for.
+
+    Raises FileNotFoundError naming a missing file, ValueError naming a cut or foreign one.
+    """
+    state = _read_json(folder / STATE_FILE)
+    if not isinstance(state.get("step"), int):
+        raise ValueError(f'{folder / STATE_FILE}: "step" is missing; this is not a file that training wrote')
+    return Checkpoint(
+        bert_config=read_bert_config(_existing(folder / BERT_CONFIG_FILE)),
+        weights=read_arrays(folder / MODEL_FILE),
+        vocabulary=_existing(folder / VOCABULARY_FILE).read_bytes(),
+        do_lower_case=bool(_read_json(folder / TOKENIZER_FILE).get("do_lower_case", True)),
+        state=state,
+        slots=read_arrays(folder / OPTIMIZER_FILE) if with_slots else None,
+    )
+
+
+def select(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]], where: Path) -> dict[str, np.ndarray]:
+    """The arrays that `shapes` names; a missing one or another shape is a ValueError, never left random."""
+    for name, shape in shapes.items():
+        if name not in arrays:
+            raise ValueError(f"{where}: variable {name} is missing; this checkpoint is of another kind of model")
+        if arrays[name].shape != shape:
+            raise ValueError(
+                f"{where}: {name} has shape {list(arrays[name].shape)}, its bert_config.json asks for "
+                f"{list(shape)}; take the configuration that belongs to these weights"
+            )
+    return {name: arrays[name] for name in shapes}
+
+
+def write_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file of the arrays; raises OSError when it could not be written whole."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    # The library writes the memory of an array as it lies: a transposed view would come out scrambled.
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    try:
+        save_file(contiguous, path, metadata)
+    except SafetensorError as error:
+        size = sum(array.nbytes for array in contiguous.values())
+        raise OSError(f"{path}: could not write {size:,} bytes ({error}); is the disk full?") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(_existing(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error}); take another checkpoint") from error
+
+
+def flush_to_disk(folder: Path) -> None:
+    """Wait until the folder's files are on the disk, so that a rename after it never names cut ones."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; expected a checkpoint folder with {MODEL_FILE} and its companions")
+    return path
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_existing(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return value

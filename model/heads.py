@@ -1,0 +1,106 @@
+"""The heads on the encoder: masked words, next sentence, classification, with their losses."""
+
+from collections.abc import Mapping
+
+from keras import ops
+
+from bertline.model.bert import (
+    ACTIVATIONS,
+    Encoded,
+    Shapes,
+    Tensor,
+    Weights,
+    dense,
+    dense_shapes,
+    encode,
+    encoder_shapes,
+    layer_norm,
+    layer_norm_shapes,
+)
+from bertline.model.config import BertConfig
+from bertline.model.dropout import Dropout
+
+NO_DIVISION_BY_ZERO = 1e-5  # the original's, for a batch without a masked position
+CLASSIFIER_DROPOUT = 0.1  # hard-coded in run_classifier, whatever the configuration says
+
+
+def pretraining_shapes(config: BertConfig) -> Shapes:
+    """Encoder and both pretraining heads; the masked-word output layer has the word embeddings as its kernel."""
+    return (
+        encoder_shapes(config)
+        | dense_shapes("cls/predictions/transform/dense", config.hidden_size, config.hidden_size)
+        | layer_norm_shapes("cls/predictions/transform/LayerNorm", config.hidden_size)
+        | {
+            "cls/predictions/output_bias": (config.vocab_size,),
+            "cls/seq_relationship/output_weights": (2, config.hidden_size),
+            "cls/seq_relationship/output_bias": (2,),
+        }
+    )
+
+
+def classifier_shapes(config: BertConfig, num_labels: int) -> Shapes:
+    """Encoder and a classification head; output_weights is [labels, hidden] as in the original."""
+    head: Shapes = {"output_weights": (num_labels, config.hidden_size), "output_bias": (num_labels,)}
+    return encoder_shapes(config) | head
+
+
+def masked_lm_logits(weights: Weights, config: BertConfig, sequence: Tensor, positions: Tensor) -> Tensor:
+    """Scores of every vocabulary entry at the masked positions, float32 [batch, predictions, vocabulary]."""
+    batch, length, hidden = sequence.shape
+    predictions = positions.shape[1]
+    # Gathered first: an output layer on all positions would cost several times the small models.
+    rows = ops.reshape(positions + ops.arange(batch, dtype=positions.dtype)[:, None] * length, (-1,))
+    masked = ops.take(ops.reshape(sequence, (batch * length, hidden)), rows, axis=0)
+    transformed = ACTIVATIONS[config.hidden_act](dense(weights, "cls/predictions/transform/dense", masked))
+    transformed = layer_norm(weights, "cls/predictions/transform/LayerNorm", transformed)
+    logits = ops.matmul(transformed, ops.transpose(weights["bert/embeddings/word_embeddings"]))
+    logits = ops.cast(logits, "float32") + weights["cls/predictions/output_bias"]
+    return ops.reshape(logits, (batch, predictions, config.vocab_size))
+
+
+def next_sentence_logits(weights: Weights, pooled: Tensor) -> Tensor:
+    """Scores of [is next, is random], float32 [batch, 2]."""
+    kernel = ops.transpose(weights["cls/seq_relationship/output_weights"])
+    return ops.matmul(ops.cast(pooled, "float32"), kernel) + weights["cls/seq_relationship/output_bias"]
+
+
+def classifier_logits(weights: Weights, pooled: Tensor, dropout: Dropout | None = None) -> Tensor:
+    """Scores of the labels, float32 [batch, labels]."""
+    if dropout is not None:
+        pooled = dropout(pooled, CLASSIFIER_DROPOUT)
+    return ops.matmul(ops.cast(pooled, "float32"), ops.transpose(weights["output_weights"])) + weights["output_bias"]
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(logits)[label] for float32 [..., classes] and int32 [...]."""
+    return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+def encode_batch(
+    weights: Weights, config: BertConfig, batch: Mapping[str, Tensor], dropout: Dropout | None = None
+) -> Encoded:
+    """The encoder on a batch of records or classification examples."""
+    return encode(weights, config, batch["input_ids"], batch["input_mask"], batch["segment_ids"], dropout)
+
+
+def pretraining_losses(
+    weights: Weights, config: BertConfig, batch: Mapping[str, Tensor], dropout: Dropout | None = None
+) -> dict[str, Tensor]:
+    """The total loss and its parts: mlm_loss, a mean over masked positions, and nsp_loss, one over examples."""
+    encoded = encode_batch(weights, config, batch, dropout)
+    logits = masked_lm_logits(weights, config, encoded.sequence, batch["masked_lm_positions"])
+    surprise = negative_log_likelihood(logits, batch["masked_lm_ids"])  # [batch, predictions]
+    counted = batch["masked_lm_weights"]
+    mlm_loss = ops.sum(surprise * counted) / (ops.sum(counted) + NO_DIVISION_BY_ZERO)
+    is_next = next_sentence_logits(weights, encoded.pooled)
+    nsp_loss = ops.mean(negative_log_likelihood(is_next, batch["next_sentence_labels"]))
+    return {"loss": mlm_loss + nsp_loss, "mlm_loss": mlm_loss, "nsp_loss": nsp_loss}
+
+
+def classifier_losses(
+    weights: Weights, config: BertConfig, batch: Mapping[str, Tensor], dropout: Dropout | None = None
+) -> dict[str, Tensor]:
+    """Mean cross entropy of the labels."""
+    encoded = encode_batch(weights, config, batch, dropout)
+    logits = classifier_logits(weights, encoded.pooled, dropout)
+    return {"loss": ops.mean(negative_log_likelihood(logits, batch["label_ids"]))}

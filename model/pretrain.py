@@ -1,0 +1,194 @@
+"""Records -> a pretrained checkpoint: one stage of masked-LM and next-sentence training."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bertline.model.batches import batch_indices
+from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
+from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
+from bertline.model.config import parameter_count
+from bertline.model.records import Records, open_records
+from bertline.model.stage_start import differences, first_stage, next_stage, refuse_impossible, schedule_of
+from bertline.model.training_log import TrainingLog, rows_of
+from bertline.model.validation import require_at_least, require_positive, require_precision, require_seed
+
+if TYPE_CHECKING:
+    from bertline.model.train import Trainer
+
+LOG_FILE = "training_log.jsonl"
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One stage of pretraining; the stages of one model share the schedule."""
+
+    model: str = "base"  # a size of model/config.py, or the path of a bert_config.json
+    max_seq_length: int = 128  # of the records; Devlin et al. 2018, A.2: 90 % of the steps at 128, the rest at 512
+    train_batch_size: int = 32  # run_pretraining's default; the paper has 256
+    learning_rate: float = 1e-4  # its peak; Devlin et al. 2018, A.2
+    num_train_steps: int = 100_000  # of the whole schedule, over all stages; run_pretraining's default
+    stop_at_step: int = 0  # last step of this stage, counted over all stages; 0: num_train_steps
+    num_warmup_steps: int = 10_000  # Devlin et al. 2018, A.2
+    seed: int = 12345  # of the first weights, the order of examples and dropout
+    precision: str = "float32"  # or mixed_bfloat16, for processors that have it
+    do_lower_case: bool = True  # how the records were tokenised; kept with the model
+    jit_compile: bool = True  # by XLA: BERT-Base 1.6 times as fast on a CPU, 0.6 of the memory; slower to start
+    log_every_steps: int = 100  # steps a row of training_log.jsonl
+    save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # run_pretraining's default
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        require_positive(self, "learning_rate")
+        counts = ("max_seq_length", "train_batch_size", "num_train_steps", "log_every_steps")
+        require_at_least(self, 1, *counts, "save_checkpoints_steps")
+        require_at_least(self, 0, "stop_at_step", "num_warmup_steps")
+        require_precision(self.precision)
+        require_seed(self.seed)
+        for name in ("stop_at_step", "num_warmup_steps"):
+            if getattr(self, name) > self.num_train_steps:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must not exceed num_train_steps, {self.num_train_steps}"
+                )
+
+    @property
+    def last_step(self) -> int:
+        """The step this stage ends at, counted over all stages."""
+        return self.stop_at_step or self.num_train_steps
+
+
+def run(
+    records: Path,
+    vocab: Path | None,
+    out: Path,
+    config: PretrainConfig,
+    *,
+    work: Path,
+    checkpoint: Path | None = None,
+    log_dir: Path | None = None,
+) -> dict[str, int | float]:
+    """Train one stage and write its checkpoint into `out`.
+
+    `vocab` is a vocab.txt, or None with `checkpoint`, the folder of the stage before, whose weights, Adam
+    slots, step and log are carried over. Snapshots go to `work`: the same call after a crash goes on from the
+    newest, and ends with the same bytes. TensorBoard events go to `log_dir`.
+    """
+    start = first_stage(vocab, config) if checkpoint is None else next_stage(checkpoint, vocab, config)
+    examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
+    refuse_impossible(start, config, records, len(examples))
+    stage = _Stage(config, examples, first_step=start.state["step"])
+    resumed = newest_snapshot(work, _read_snapshot)
+    if resumed is None:
+        reached, log = start, TrainingLog(config.log_every_steps, _rows_before(checkpoint))
+    else:
+        reached, log = resumed
+        _refuse_other_run(work, reached.state["stage"], stage.identity())
+    final = _train(stage, reached, log, work, log_dir)
+    write_checkpoint(out, final)
+    (out / LOG_FILE).write_text(log.to_lines(), encoding="utf-8")
+    return _counts(stage, final, log)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    config: PretrainConfig
+    examples: Records
+    first_step: int  # updates done before this stage
+
+    def batch_at(self, step: int) -> dict[str, np.ndarray]:
+        place = step - self.first_step
+        batch_size, seed = self.config.train_batch_size, self.config.seed
+        return self.examples.batch(batch_indices(len(self.examples), batch_size, seed, place))
+
+    def identity(self) -> dict[str, Any]:
+        """What decides every weight on the way, as JSON holds it."""
+        fields = dataclasses.fields(self.config)
+        settings = {f.name: getattr(self.config, f.name) for f in fields if not f.metadata.get("volatile")}
+        return {**settings, "first_step": self.first_step, "examples": len(self.examples)}
+
+
+def _train(stage: _Stage, reached: Checkpoint, log: TrainingLog, work: Path, log_dir: Path | None) -> Checkpoint:
+    """Do the stage's remaining updates; `log` gets their rows."""
+    from bertline.model.tensorboard import ScalarEvents
+    from bertline.model.train import train
+
+    config = stage.config
+    trainer = _trainer(reached, config)
+    events = None if log_dir is None else ScalarEvents(log_dir)
+
+    def checkpoint_at(step: int) -> Checkpoint:
+        state = {"step": step, "schedule": schedule_of(config)}
+        return dataclasses.replace(reached, weights=trainer.weights(), slots=trainer.slots(), state=state)
+
+    def after_update(step: int, metrics: dict[str, float]) -> None:
+        row = log.add(step, metrics, last=step == config.last_step)
+        if row is not None and events is not None:
+            events.add(row)
+        if step % config.save_checkpoints_steps == 0 and step < config.last_step:
+            snapshot = checkpoint_at(step)
+            save_snapshot(work, step, lambda folder: _write_snapshot(folder, snapshot, log, stage))
+
+    start, stop = reached.state["step"], config.last_step
+    label = f"pretrain {config.max_seq_length}"
+    train(trainer, stage.batch_at, after_update, start_step=start, stop_step=stop, label=label)
+    return checkpoint_at(stop)
+
+
+def _trainer(reached: Checkpoint, config: PretrainConfig) -> "Trainer":
+    from bertline.model.heads import pretraining_losses
+    from bertline.model.optimizer import Schedule
+    from bertline.model.train import Trainer
+
+    shape = reached.bert_config
+    return Trainer(
+        reached.weights,
+        reached.slots,
+        lambda weights, batch, dropout: pretraining_losses(weights, shape, batch, dropout),
+        Schedule(config.learning_rate, config.num_train_steps, config.num_warmup_steps),
+        seed=config.seed,
+        precision=config.precision,
+        jit_compile=config.jit_compile,
+    )
+
+
+def _write_snapshot(folder: Path, checkpoint: Checkpoint, log: TrainingLog, stage: _Stage) -> None:
+    state = {**checkpoint.state, "stage": stage.identity(), "pending": log.pending}
+    write_checkpoint(folder, dataclasses.replace(checkpoint, state=state))
+    (folder / LOG_FILE).write_text(log.to_lines(), encoding="utf-8")
+
+
+def _read_snapshot(folder: Path) -> tuple[Checkpoint, TrainingLog]:
+    checkpoint = read_checkpoint(folder, with_slots=True)
+    rows = rows_of((folder / LOG_FILE).read_text(encoding="utf-8"))
+    return checkpoint, TrainingLog(checkpoint.state["stage"]["log_every_steps"], rows, checkpoint.state["pending"])
+
+
+def _rows_before(checkpoint: Path | None) -> list[dict[str, float]]:
+    """The curve of the stages before, so that the last checkpoint holds all of it."""
+    path = None if checkpoint is None else checkpoint / LOG_FILE
+    return rows_of(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else []
+
+
+def _refuse_other_run(work: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    if there != here:
+        raise ValueError(
+            f"{work} holds an interrupted run whose {differences(there, here)}; "
+            "repeat that run's settings, or delete the folder to start afresh"
+        )
+
+
+def _counts(stage: _Stage, final: Checkpoint, log: TrainingLog) -> dict[str, int | float]:
+    steps = final.state["step"] - stage.first_step
+    examples = steps * stage.config.train_batch_size
+    return {
+        "step": final.state["step"],
+        "steps": steps,
+        "examples.seen": examples,
+        "examples.distinct": len(stage.examples),
+        "epochs": round(examples / len(stage.examples), 3),
+        "parameters": parameter_count(final.bert_config),
+        **{f"last.{name}": value for name, value in log.rows[-1].items() if name != "step"},
+    }

@@ -1,0 +1,47 @@
+"""The curve of a training: one row of means for every so many steps."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+Row = dict[str, float]
+
+
+class TrainingLog:
+    """Finished rows, and the steps of the row in progress.
+
+    Both are part of a snapshot, so that a resumed run's log is that of an uninterrupted one.
+    """
+
+    def __init__(self, steps_a_row: int, rows: Sequence[Row] = (), pending: Sequence[Row] = ()) -> None:
+        """`rows` and `pending` are those of an earlier run that goes on."""
+        self._steps_a_row = steps_a_row
+        self.rows = list(rows)
+        self.pending = list(pending)
+
+    def add(self, step: int, metrics: Mapping[str, float], *, last: bool = False) -> Row | None:
+        """Note one step; the row that it completes, if any. A row also ends with the `last` step."""
+        self.pending.append(dict(metrics))
+        if len(self.pending) < self._steps_a_row and not last:
+            return None
+        # Means over the row's steps, but the learning rate of its last.
+        row: Row = {"step": step}
+        for name in self.pending[-1]:
+            mean = sum(metrics[name] for metrics in self.pending) / len(self.pending)
+            row[name] = _rounded(self.pending[-1][name] if name == "learning_rate" else mean)
+        self.rows.append(row)
+        self.pending.clear()
+        return row
+
+    def to_lines(self) -> str:
+        """The finished rows as JSON lines."""
+        return "".join(json.dumps(row) + "\n" for row in self.rows)
+
+
+def rows_of(lines: str) -> list[Row]:
+    """The rows of JSON lines."""
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def _rounded(value: float) -> float:
+    """Seven digits, what a float32 holds."""
+    return float(f"{value:.7g}")

@@ -1,0 +1,121 @@
+"""The whole pipeline by kfp.local, on the example corpus with a budget of a few steps."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertline.components.artifacts import crawl, verify
+
+ROOT = Path(__file__).parents[2]
+BUDGET = [
+    "--steps_128=4",
+    "--steps_512=2",
+    "--batch=4",
+    "--vocab_size=1500",
+    "--evaluate_examples=8",
+    "--finetune_epochs=0.5",
+    "--finetune_length=32",
+]
+STEPS = [
+    "ingest",
+    "split",
+    "vocabulary",
+    "prepare_128",
+    "prepare_512",
+    "heldout_128",
+    "heldout_512",
+    "pretrain_128",
+    "pretrain_512",
+    "evaluate_128",
+    "evaluate_512",
+    "finetune_mrpc",
+    "finetune_sst2",
+    "export",
+]
+
+
+def run_tiny(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bertline.pipelines.cli", "run", "tiny", f"--out={out}", *BUDGET, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("run") / "out"
+    ended = run_tiny(out)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    return out, ended.stdout
+
+
+@pytest.mark.slow
+def test_every_step_leaves_a_whole_artifact(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    assert sorted(link.name for link in (out / "latest").iterdir()) == sorted(STEPS)
+    for step in STEPS:
+        verify(out / "latest" / step)
+    assert not list((out / "store").rglob("*.work"))
+    assert not list((out / "store").rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_the_last_table_holds_the_scores_and_says_where_things_lie(finished: tuple[Path, str]) -> None:
+    out, shown = finished
+    for name in ("unigram entropy", "masked_lm_loss", "next_sentence_accuracy", "perplexity", "f1", "accuracy"):
+        assert name in shown
+    assert re.search(r"whole run: \d+\.\d minutes", shown)
+    page = Path(re.search(r"lineage page +(\S+)", shown).group(1))
+    text = (page if page.is_absolute() else ROOT / page).read_text(encoding="utf-8")
+    assert text.count("<rect ") >= len(STEPS) + 4  # the artifacts, and the dump, two books and the tasks' files
+    assert (out / "latest" / "export" / "model.safetensors").is_file()
+    assert len(list((out / "store").rglob("events.out.tfevents.*"))) >= 2
+
+
+@pytest.mark.slow
+def test_the_schedule_ends_at_the_last_step_of_stage_512(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    states = [
+        json.loads((out / "latest" / stage / "training_state.json").read_text())["global_step"]
+        for stage in ("pretrain_128", "pretrain_512")
+    ]
+    assert states == [4, 6]
+
+
+@pytest.mark.slow
+def test_held_out_documents_are_in_no_training_record(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    counts = {
+        step: json.loads((out / "latest" / step / "MANIFEST.json").read_text())["counts"]
+        for step in ("split", "prepare_128", "heldout_128")
+    }
+    assert counts["prepare_128"]["documents"] + counts["heldout_128"]["documents"] == counts["split"]["documents"]
+    assert counts["heldout_128"]["documents"] >= 1
+
+
+@pytest.mark.slow
+def test_the_same_command_again_repeats_no_step(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    before = {path: (path / "RUN.json").read_bytes() for path in crawl(out / "store")}
+    again = run_tiny(out)
+    assert again.returncode == 0, again.stderr
+    assert {path: (path / "RUN.json").read_bytes() for path in crawl(out / "store")} == before
+    assert again.stdout.count("made before, kept") == len(STEPS)
+
+
+@pytest.mark.slow
+def test_a_step_that_refuses_its_input_ends_the_run_with_2_and_says_why(tmp_path: Path) -> None:
+    dump = tmp_path / "cut.xml"
+    dump.write_bytes((ROOT / "examples" / "encyclopedia.xml").read_bytes()[:60_000])
+    ended = run_tiny(tmp_path / "out", f"--dump={dump}")
+    assert ended.returncode == 2
+    assert "cut.xml" in ended.stderr
+    assert "allow_truncated" in ended.stderr
+    assert list(crawl(tmp_path / "out")) == []

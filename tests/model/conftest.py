@@ -1,0 +1,64 @@
+"""A toy model's shape, vocabulary and records, made afresh by the tests of training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bertline.model.config import BertConfig
+from bertline.model.records import encode_examples
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIAL, *(f"word{number}" for number in range(35))]
+TOY = BertConfig(
+    vocab_size=len(WORDS),
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    max_position_embeddings=32,
+)
+
+
+@pytest.fixture(scope="session")
+def toy() -> BertConfig:
+    return TOY
+
+
+@pytest.fixture(scope="session")
+def toy_batch() -> Callable[..., dict[str, np.ndarray]]:
+    """Makes `count` random examples as a records batch; sequences end anywhere after half the length."""
+
+    def make(count: int, length: int = 16, predictions: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+        generator = np.random.default_rng(seed)
+        ends = generator.integers(length // 2, length + 1, count)
+        mask = (np.arange(length) < ends[:, None]).astype(np.int32)
+        weights = np.ones((count, predictions), np.float32)
+        weights[::2, -1] = 0.0
+        return {
+            "input_ids": generator.integers(5, len(WORDS), (count, length)).astype(np.int32) * mask,
+            "input_mask": mask,
+            "segment_ids": (np.arange(length) >= length // 3).astype(np.int32) * mask,
+            "masked_lm_positions": generator.integers(1, length // 2, (count, predictions)).astype(np.int32),
+            "masked_lm_ids": generator.integers(5, len(WORDS), (count, predictions)).astype(np.int32),
+            "masked_lm_weights": weights,
+            "next_sentence_labels": generator.integers(0, 2, count).astype(np.int32),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory, toy_batch) -> Path:
+    """vocab.txt, bert_config.json, records_16 (24 examples) and records_32 (24 examples)."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    (folder / "bert_config.json").write_text(TOY.to_json(), encoding="utf-8")
+    for length, predictions in ((16, 3), (32, 5)):
+        records = folder / f"records_{length}"
+        records.mkdir()
+        batch = toy_batch(24, length, predictions, seed=length)
+        batch["next_sentence_labels"] = batch["next_sentence_labels"][:, None]
+        (records / "part-00000-of-00001.tfrecord").write_bytes(encode_examples(batch))
+    return folder

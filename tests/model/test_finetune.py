@@ -1,0 +1,126 @@
+"""Fine-tuning a classifier, and its scores."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertline.model.bert import initial_weights
+from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
+from bertline.model.finetune import FinetuneConfig, classification_scores, run
+from bertline.model.heads import pretraining_shapes
+
+LABELS = ["no", "yes"]
+
+
+def examples_of(count: int, seed: int) -> dict[str, np.ndarray]:
+    """The label is whether the sequence begins with a word of the vocabulary's second half."""
+    ids = np.random.default_rng(seed).integers(5, 40, (count, 16)).astype(np.int32)
+    ids[:, 0], first = 2, ids[:, 1]
+    return {
+        "input_ids": ids,
+        "input_mask": np.ones_like(ids),
+        "segment_ids": np.zeros_like(ids),
+        "label_ids": (first >= 22).astype(np.int32),
+    }
+
+
+def config_of(**changes: Any) -> FinetuneConfig:
+    settings = {"max_seq_length": 16, "train_batch_size": 16, "eval_batch_size": 7, "jit_compile": False}
+    return FinetuneConfig(**{**settings, "learning_rate": 3e-3, "num_train_epochs": 20.0, **changes})
+
+
+@pytest.fixture(scope="module")
+def checkpoint(toy, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    weights = initial_weights(pretraining_shapes(toy), 0.1, seed=1)
+    write_checkpoint(folder, Checkpoint(toy, weights, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 40}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("tuned")
+    return out, run(checkpoint, examples_of(128, 1), examples_of(30, 2), LABELS, out, config_of())
+
+
+def test_it_learns_a_rule(tuned: tuple[Path, dict[str, Any]]) -> None:
+    out, scores = tuned
+    assert scores["steps"] == 160
+    assert (scores["examples.train"], scores["examples.dev"]) == (128, 30)
+    assert scores["accuracy"] > 0.85 > scores["majority_accuracy"]
+    assert scores["f1"] > 0.8
+    assert json.loads((out / "scores.json").read_text()) == scores
+
+
+def test_the_model_folder_holds_encoder_and_head(tuned: tuple[Path, dict[str, Any]]) -> None:
+    model = read_checkpoint(tuned[0])
+    assert model.weights["output_weights"].shape == (2, 32)
+    assert not any(name.startswith("cls/") for name in model.weights)
+    assert model.state == {"step": 160, "labels": LABELS}
+
+
+def test_predictions_table(tuned: tuple[Path, dict[str, Any]]) -> None:
+    header, *rows = [line.split("\t") for line in (tuned[0] / "predictions.tsv").read_text().splitlines()]
+    assert header == ["index", "label", "no", "yes"]
+    assert [int(row[0]) for row in rows] == list(range(30))
+    for _, label, no, yes in rows:
+        assert float(no) + float(yes) == pytest.approx(1.0, abs=1e-5)
+        assert label == ("yes" if float(yes) > float(no) else "no")
+    right = np.mean([row[1] == LABELS[label] for row, label in zip(rows, examples_of(30, 2)["label_ids"], strict=True)])
+    assert right == pytest.approx(tuned[1]["accuracy"])
+
+
+def test_same_seed_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        (tmp_path / name).mkdir()
+        config = config_of(num_train_epochs=2.0, seed=seed)
+        run(checkpoint, examples_of(20, 1), examples_of(5, 2), LABELS, tmp_path / name, config)
+    one, two, three = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_a_few_examples_give_at_least_one_step(checkpoint: Path, tmp_path: Path) -> None:
+    few = examples_of(3, 1)
+    assert run(checkpoint, few, few, LABELS, tmp_path, config_of(num_train_epochs=1.0))["steps"] == 1
+
+
+def test_scores_of_known_answers() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
+    scores = classification_scores(probabilities, np.array([0, 1, 0, 1]), np.array([0, 0, 1]))
+    assert scores["accuracy"] == 0.5
+    assert scores["majority_accuracy"] == 0.5
+    assert scores["f1"] == 0.5
+    three = classification_scores(np.eye(3), np.array([0, 1, 2]), np.array([2]))
+    assert (three["accuracy"], three["majority_accuracy"], "f1" in three) == (1.0, pytest.approx(1 / 3), False)
+
+
+def test_unfit_inputs_are_refused(checkpoint: Path, toy, toy_folder: Path, tmp_path: Path) -> None:
+    good = examples_of(4, 1)
+    none = {name: array[:0] for name, array in good.items()}
+    wrong = good | {"label_ids": np.array([0, 1, 2, 1], np.int32)}
+    with pytest.raises(ValueError, match="dev: no examples"):
+        run(checkpoint, good, none, LABELS, tmp_path, config_of())
+    with pytest.raises(ValueError, match="train: example 2 has label id 2, but there are 2 labels"):
+        run(checkpoint, wrong, good, LABELS, tmp_path, config_of())
+    with pytest.raises(ValueError, match="train: examples have length 16, max_seq_length is 8"):
+        run(checkpoint, good, good, LABELS, tmp_path, config_of(max_seq_length=8))
+    with pytest.raises(ValueError, match="max_seq_length is 64, but the model has 32 positions"):
+        run(checkpoint, good, good, LABELS, tmp_path, config_of(max_seq_length=64))
+    headless = {"output_bias": np.zeros(2, np.float32)}
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    write_checkpoint(broken, Checkpoint(toy, headless, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 1}))
+    with pytest.raises(ValueError, match="variable bert/embeddings/word_embeddings is missing"):
+        run(broken, good, good, LABELS, tmp_path, config_of())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("learning_rate", -1.0), ("num_train_epochs", 0.0), ("warmup_proportion", 1.5), ("train_batch_size", 0)],
+)
+def test_impossible_settings_are_refused_by_name(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        config_of(**{field: value})

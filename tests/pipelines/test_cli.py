@@ -1,0 +1,119 @@
+import io
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertline.pipelines.cli import VERBS, main
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]
+
+
+def test_help_names_every_verb_and_starts_nothing_heavy() -> None:
+    program = (
+        "import sys; from bertline.pipelines.cli import main; main(['--help']);"
+        "print(sorted({'tensorflow', 'keras', 'apache_beam', 'kfp'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert all(f"  {verb} " in shown for verb in VERBS)
+    assert shown.rstrip().endswith("[]")
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert "example:" in capsys.readouterr().out
+
+
+def test_unknown_verbs_and_flags_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretain"]) == 2
+    assert 'unknown verb "pretain"' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main(["split", "--documents=d", "--out=o", "--do_lower=False"])
+    assert stopped.value.code == 2
+
+
+def test_tokenize_reads_lines_or_json_strings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join(WORDS) + "\n")
+
+    def tokenize(text: str, *flags: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return main(["tokenize", f"--vocab={vocab}", *flags]), capsys.readouterr().out
+
+    assert tokenize("UNwant\u00e9d,running\n\n") == (0, "[9, 6, 7, 12, 10, 11]\n[]\n")
+    assert tokenize("UNwanted\n", "--cased") == (0, "[1]\n")
+    assert tokenize(json.dumps("unwanted\nrunning") + "\n", "--json") == (0, "[9, 6, 7, 10, 11]\n")
+    assert tokenize("unwanted\n", "--json")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["ingest", "--out=OUT"], "nothing to read"),
+        (["ingest", "--dump=missing.xml", "--out=OUT"], "missing.xml: no such file"),
+        (["ingest", "--books=none/*.txt", "--out=OUT"], "no file matches"),
+        (["split", "--documents=missing", "--out=OUT"], "missing: no such artifact"),
+        (["prepare", "--sentences=HERE", "--vocab=v.txt", "--out=OUT"], "not an artifact"),
+        (["pretrain", "--records=missing", "--out=OUT"], "missing: no such artifact"),
+        (["evaluate", "--checkpoint=missing", "--records=missing", "--out=OUT"], "missing: no such artifact"),
+        (["lineage", "--store=HERE", "--out=OUT"], "no artifacts here"),
+        (["run", "tiny", "--dump=missing.xml", "--out=OUT"], "missing.xml: no such file"),
+        (["run", "tiny", "--model=huge", "--out=OUT"], 'model "huge" is neither a known size nor a file'),
+        (["run", "tiny", "--batch=0", "--out=OUT"], "batch is 0"),
+    ],
+)
+def test_bad_input_ends_with_2_a_message_and_no_output(
+    tmp_path: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    places = {"OUT": str(out), "HERE": str(tmp_path)}
+    for short, place in places.items():
+        argv = [argument.replace(short, place) for argument in argv]
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_vocabulary_that_does_not_match_the_model_is_refused_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocab, config = tmp_path / "vocab.txt", tmp_path / "bert_config.json"
+    vocab.write_text("\n".join(WORDS) + "\n")
+    config.write_text('{"vocab_size": 30522, "hidden_size": 128, "num_attention_heads": 2}')
+    out = tmp_path / "out"
+    assert main(["run", "tiny", f"--vocab={vocab}", f"--model={config}", f"--out={out}"]) == 2
+    assert "vocab_size is 30522, but the vocabulary has 13 entries" in capsys.readouterr().err
+    vocab.write_text("\n".join(word for word in WORDS if word != "[MASK]") + "\n")
+    assert main(["run", "tiny", f"--vocab={vocab}", f"--out={out}"]) == 2
+    assert "[MASK]" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_file_system_that_takes_no_more_ends_with_2_and_leaves_nothing(tmp_path: Path) -> None:
+    """The limit on a file's size makes the kernel refuse a write, as a full disk does."""
+    text = tmp_path / "long.txt"
+    text.write_text(
+        "".join(f"Sentence number {number} of a long text, with {number * 7919}.\n\n" for number in range(9000))
+    )
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "bertline.pipelines.cli", "ingest", f"--text={text}", f"--out={tmp_path / 'out'}"],
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "File too large" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["long.txt"]

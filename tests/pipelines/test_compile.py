@@ -1,0 +1,51 @@
+import pytest
+import yaml
+
+from bertline.pipelines.cli import main
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
+    folder = tmp_path_factory.mktemp("compiled")
+    assert main(["compile", f"--out={folder}"]) == 0
+    return {
+        name: list(yaml.safe_load_all((folder / f"pretraining.{name}.yaml").read_text()))
+        for name in ("local", "kfp", "vertex")
+    }
+
+
+def tasks_of(pipeline: dict) -> set[str]:
+    return set(pipeline["root"]["dag"]["tasks"])
+
+
+def test_the_graph_is_the_same_on_every_platform(compiled: dict[str, list[dict]]) -> None:
+    graphs = [tasks_of(documents[0]) for documents in compiled.values()]
+    assert graphs[0] == graphs[1] == graphs[2]
+    assert {"ingest", "split", "vocabulary", "pretrain", "pretrain-2", "export", "draw-lineage"} <= graphs[0]
+    assert {f"prepare{suffix}" for suffix in ("", "-2", "-3", "-4")} <= graphs[0]
+
+
+def test_stage_512_takes_the_checkpoint_of_stage_128(compiled: dict[str, list[dict]]) -> None:
+    second = compiled["local"][0]["root"]["dag"]["tasks"]["pretrain-2"]["inputs"]["artifacts"]
+    assert second["initial"]["taskOutputArtifact"]["producerTask"] == "pretrain"
+    assert second["records"]["taskOutputArtifact"]["producerTask"] == "prepare-2"
+
+
+def test_vertex_gets_one_document_and_kubeflow_its_volumes(compiled: dict[str, list[dict]]) -> None:
+    """Vertex's client refuses a second document."""
+    assert len(compiled["vertex"]) == 1
+    assert len(compiled["local"]) == 1
+    pipeline, platform = compiled["kfp"]
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == set(pipeline["deploymentSpec"]["executors"])
+    assert all(each["pvcMount"][0]["mountPath"] == "/bertline" for each in executors.values())
+
+
+def test_training_asks_for_an_accelerator_only_on_clusters(compiled: dict[str, list[dict]]) -> None:
+    def resources(name: str) -> dict:
+        executors = compiled[name][0]["deploymentSpec"]["executors"]
+        return executors["exec-pretrain"]["container"].get("resources", {})
+
+    assert "accelerator" not in resources("local")
+    assert resources("kfp")["accelerator"]["resourceCount"] == "1"
+    assert resources("vertex")["accelerator"]["resourceCount"] == "1"

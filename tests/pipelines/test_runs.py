@@ -1,0 +1,52 @@
+import dataclasses
+
+from bertline.components.ingest.sources import IngestConfig, Sources
+from bertline.components.prepare import PrepareConfig
+from bertline.components.sentences import SplitConfig
+from bertline.components.vocabulary import VocabularyConfig
+from bertline.model.config import from_mapping
+from bertline.model.evaluate import EvaluateConfig
+from bertline.model.export import ExportConfig
+from bertline.model.finetune import FinetuneConfig
+from bertline.model.pretrain import PretrainConfig
+from bertline.pipelines.runs import RUNS, batch_512, pipeline_arguments
+
+CONFIGS = {
+    "ingest": IngestConfig,
+    "split": SplitConfig,
+    "vocabulary": VocabularyConfig,
+    "prepare_128": PrepareConfig,
+    "prepare_512": PrepareConfig,
+    "heldout_128": PrepareConfig,
+    "heldout_512": PrepareConfig,
+    "pretrain_128": PretrainConfig,
+    "pretrain_512": PretrainConfig,
+    "evaluate": EvaluateConfig,
+    "finetune": FinetuneConfig,
+    "export": ExportConfig,
+}
+
+
+def test_every_named_run_makes_valid_settings_of_every_step() -> None:
+    for run in RUNS.values():
+        arguments = pipeline_arguments(run)
+        from_mapping(Sources, arguments["sources"])
+        for step, config in CONFIGS.items():
+            from_mapping(config, arguments.get(step, {}))
+
+
+def test_both_stages_are_of_one_schedule() -> None:
+    run = dataclasses.replace(RUNS["tiny"], steps_128=90, steps_512=10, batch=32)
+    arguments = pipeline_arguments(run)
+    first = from_mapping(PretrainConfig, arguments["pretrain_128"])
+    second = from_mapping(PretrainConfig, arguments["pretrain_512"])
+    assert (first.num_train_steps, second.num_train_steps) == (100, 100)
+    assert first.stop_at_step == 90
+    assert second.stop_at_step in (0, 100)
+    assert first.num_warmup_steps == second.num_warmup_steps == 10
+    assert (first.train_batch_size, second.train_batch_size) == (32, batch_512(run)) == (32, 8)
+
+
+def test_held_out_records_share_masks_settings_but_not_documents_with_training() -> None:
+    arguments = pipeline_arguments(RUNS["tiny"])
+    assert arguments["heldout_128"] == arguments["prepare_128"] | {"part": "heldout", "dupe_factor": 1}
