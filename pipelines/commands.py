@@ -13,8 +13,6 @@ from bertline.pipelines.options import add_config_flags, config_from_flags
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
 
-TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
-
 
 @dataclass(frozen=True)
 class Command:
@@ -66,12 +64,12 @@ def _run_flags(parser: Parser) -> None:
 
 def _run(flags: Flags) -> int:
     from bertline.pipelines.local import run_here
-    from bertline.pipelines.runs import RUNS, Run
+    from bertline.pipelines.runs import RUNS, TEXT_SOURCES, Run, with_own_text
 
-    defaults = dataclasses.asdict(RUNS[flags.name])
-    if any(getattr(flags, source) for source in TEXT_SOURCES):  # own text replaces the example's, all of it
-        defaults.update(dict.fromkeys(TEXT_SOURCES, ""))
-    return run_here(flags.name, config_from_flags(flags, Run, **defaults), Path(flags.out))
+    run = RUNS[flags.name]
+    if any(getattr(flags, source) for source in TEXT_SOURCES):
+        run = with_own_text(run)
+    return run_here(flags.name, config_from_flags(flags, Run, **dataclasses.asdict(run)), Path(flags.out))
 
 
 def _compile_flags(parser: Parser) -> None:

@@ -11,22 +11,22 @@ class Platform:
 
     name: str
     store: str  # default value of the pipeline's store there
-    on_data_machine: Callable[[Any], Any]
-    on_training_machine: Callable[[Any], Any]
+    on_data_machine: Callable[[Any, str], Any]  # task and its title on the platform's page -> the task
+    on_training_machine: Callable[[Any, str], Any]
 
 
-def _here(task: Any) -> Any:
-    """This machine: no request to make."""
+def _here(task: Any, title: str) -> Any:
+    """This machine: no request to make, and no page that would show the title."""
     return task
 
 
-def _kubeflow_data(task: Any) -> Any:
-    return _with_volume(task.set_cpu_request("4").set_memory_request("16G"))
+def _kubeflow_data(task: Any, title: str) -> Any:
+    return _with_volume(task.set_display_name(title).set_cpu_request("4").set_memory_request("16G"))
 
 
-def _kubeflow_training(task: Any) -> Any:
+def _kubeflow_training(task: Any, title: str) -> Any:
     """A node with one GPU; the step resumes from its checkpoints after a preemption."""
-    task.set_cpu_request("8").set_memory_request("32G")
+    task.set_display_name(title).set_cpu_request("8").set_memory_request("32G")
     task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
     return _with_volume(task.set_retry(3, backoff_duration="60s", backoff_factor=2.0))
 
@@ -38,12 +38,12 @@ def _with_volume(task: Any) -> Any:
     return kubernetes.mount_pvc(task, pvc_name="bertline-store", mount_path="/bertline")
 
 
-def _vertex_data(task: Any) -> Any:
-    return task.set_cpu_limit("4").set_memory_limit("16G")
+def _vertex_data(task: Any, title: str) -> Any:
+    return task.set_display_name(title).set_cpu_limit("4").set_memory_limit("16G")
 
 
-def _vertex_training(task: Any) -> Any:
-    task.set_cpu_limit("8").set_memory_limit("32G")
+def _vertex_training(task: Any, title: str) -> Any:
+    task.set_display_name(title).set_cpu_limit("8").set_memory_limit("32G")
     task.set_accelerator_type("NVIDIA_TESLA_T4").set_accelerator_limit(1)
     return task.set_retry(3, backoff_duration="60s", backoff_factor=2.0)
 

@@ -44,11 +44,7 @@ def pretraining_pipeline(platform: Platform) -> Any:
     ) -> None:
         place: dict[str, Any] = {"store": store, "run": run}
 
-        def data(task: Any, title: str) -> Any:
-            return platform.on_data_machine(task.set_display_name(title))
-
-        def training(task: Any, title: str) -> Any:
-            return platform.on_training_machine(task.set_display_name(title))
+        data, training = platform.on_data_machine, platform.on_training_machine
 
         documents = data(steps.ingest(**place, sources=sources, config=ingest), "ingest").output
         sentences = data(steps.split(**place, documents=documents, config=split), "split").output

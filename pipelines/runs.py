@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MAX_PREDICTIONS = {128: 20, 512: 77}  # 15 % of the length, as google-research/bert's README advises
 
 
@@ -21,7 +20,7 @@ class Run:
     jsonl: str = ""  # JSON lines with a "text" each: globs
     allow_truncated: bool = False  # use a dump that was cut short up to the cut
     vocab: str = ""  # a released vocab.txt; empty: learn one from the text
-    vocab_size: int = 4000  # entries of a learned vocabulary
+    vocab_size: int = 30000  # entries of a learned vocabulary
     do_lower_case: bool = True  # the vocabulary is uncased
     steps_128: int = 900  # training steps at length 128
     steps_512: int = 100  # training steps at length 512; 10 % of all, Devlin et al. 2018, A.2
@@ -48,25 +47,36 @@ class Run:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
-OWN_TEXT: dict[str, str] = {
-    "dump": str(EXAMPLES / "encyclopedia.xml"),
-    "books": str(EXAMPLES / "books"),
-    "pairs": str(EXAMPLES / "tasks" / "pairs"),
-    "sentences": str(EXAMPLES / "tasks" / "sentiment"),
+# The corpus of examples/ and what suits its size; replaced as a whole when a run names text of its own.
+EXAMPLE_TEXT: dict[str, Any] = {
+    "dump": "examples/encyclopedia.xml",
+    "books": "examples/books",
+    "vocab_size": 3000,
+    "heldout_share": 0.15,
 }
+EXAMPLE_TASKS: dict[str, Any] = {"pairs": "examples/tasks/pairs", "sentences": "examples/tasks/sentiment"}
 
 # Budgets for 2 cores: each ends within 20 minutes; far too short for a useful model of Base's size.
 RUNS: dict[str, Run] = {
-    "base": Run(**OWN_TEXT, model="base", steps_128=40, steps_512=5, batch=8),  # type: ignore[arg-type]
-    "tiny": Run(**OWN_TEXT, model="tiny", steps_128=900, steps_512=100, batch=32, learning_rate=1e-3),  # type: ignore[arg-type]
+    "base": Run(**EXAMPLE_TEXT, **EXAMPLE_TASKS, model="base", steps_128=40, steps_512=5, batch=8, save_every=10),
+    "tiny": Run(
+        **EXAMPLE_TEXT, **EXAMPLE_TASKS, model="tiny", steps_128=900, steps_512=100, batch=32, learning_rate=1e-3
+    ),
 }
+TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
+
+
+def with_own_text(run: Run) -> Run:
+    """`run` without the example's text and what suits its size, for text that the user names."""
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Run)}
+    return dataclasses.replace(run, **{name: defaults[name] for name in EXAMPLE_TEXT})
 
 
 def pipeline_arguments(run: Run) -> dict[str, Any]:
     """The arguments of pipelines/pretraining.py that carry out `run`, without store and run name."""
     stages = {"num_train_steps": run.steps_128 + run.steps_512, "num_warmup_steps": _warmup(run)}
     return {
-        "sources": {name: getattr(run, name) for name in ("dump", "books", "text", "wikiextractor", "jsonl")},
+        "sources": {name: getattr(run, name) for name in TEXT_SOURCES},
         "tasks": _tasks(run),
         "released_vocabulary": run.vocab,
         "ingest": {"allow_truncated": run.allow_truncated, "num_workers": run.num_workers},
@@ -130,8 +140,3 @@ def _tasks(run: Run) -> list[dict[str, str]]:
         for kind, folder in folders.items()
         if folder
     ]
-
-
-def described(run: Run) -> dict[str, Any]:
-    """The run's settings as a mapping, for its notes and its page."""
-    return dataclasses.asdict(run)

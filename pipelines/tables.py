@@ -12,7 +12,7 @@ from rich.table import Table
 from bertline.components.artifacts import Artifact, read_manifest
 
 EXPECTED = {  # what published models reach, beside our scores
-    "masked_lm_loss": "1.4 (BERT-Base after a million steps)",
+    "masked_lm_loss": "unigram entropy without context; 1.4 BERT-Base after a million steps",
     "perplexity": "4.0 (BERT-Base; paper, table 6: 5.84 to 3.23)",
     "next_sentence_accuracy": "0.97-0.98 (BERT-Base); chance 0.5",
 }
@@ -40,15 +40,15 @@ def steps_table(notes: Iterable[dict[str, Any]]) -> None:
 def scores_table(notes: Iterable[dict[str, Any]]) -> None:
     """Print the scores of a run's evaluations and fine-tunings, with what to hold them against."""
     table = Table("task", "score", "value", "to compare", box=box.SIMPLE_HEAD, title="scores", title_justify="left")
-    for note in notes:
-        counts = read_manifest(Path(note["path"]))["counts"]
-        if note["kind"].startswith("records_") and "unigram_entropy_nats" in counts and "heldout" not in note["kind"]:
-            entropy = counts["unigram_entropy_nats"]
-            perplexity = f"perplexity {math.exp(entropy):,.0f}"
-            table.add_row(note["task"], "unigram entropy (nats)", figure(entropy), perplexity)
-        if note["kind"] == "scores" or note["kind"].startswith("finetuned"):
-            for name, value in counts.items():
-                table.add_row(note["task"], name, figure(value), EXPECTED.get(name, ""))
+    counts = {note["task"]: (note["kind"], read_manifest(Path(note["path"]))["counts"]) for note in notes}
+    entropy = counts["prepare_128"][1]["unigram_entropy_nats"]
+    table.add_row(
+        "prepare_128", "unigram entropy of the text", figure(entropy), f"nats; perplexity {math.exp(entropy):.0f}"
+    )
+    for task, (kind, scores) in counts.items():
+        if kind == "scores" or kind.startswith("finetuned"):
+            for name, value in scores.items():
+                table.add_row(task, name, figure(value), EXPECTED.get(name, ""))
     _print(table)
 
 
