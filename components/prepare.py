@@ -1,8 +1,9 @@
 """Sentences -> records of masked-LM / next-sentence instances, by Apache Beam.
 
-Only documents cross a shuffle: a sentence or an example that did would cost more there than all the work on
-it. Each document goes to the shard that a hash of its id names; one worker then makes the shard's file.
-Memory is that of the largest shard, about three times its text: use num_shards for large corpora.
+Only the places of documents cross a shuffle: a sentence or an example that did would cost more there than all
+the work on it, and the local runner keeps in memory what it shuffles. Each document goes to the shard that a
+hash of its id names; one worker then makes the shard's file. The workers read the sentences from where they
+lie, so all of them must reach that folder. Memory grows with the largest shard: use more for large corpora.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.components.hashing import document_key
-from bertline.components.sentence_reader import read_documents, sentence_files
+from bertline.components.sentence_reader import DocumentPlace, document_places, sentence_files
 from bertline.components.shards import Totals, added, write_shard
 from bertline.model.progress import Progress
 from bertline.model.records import part_name
@@ -101,9 +102,9 @@ def _documents_of_part(folder: Path, files: list[tuple[Path, Path]], config: Pre
     """How many documents there are to prepare; reads everything once, so that errors come before the work."""
     total = chosen = 0
     for text, ids in files:
-        for document_id, _ in read_documents(text, ids):
+        for place in document_places(text, ids):
             total += 1
-            chosen += is_in_part(document_id, config)
+            chosen += is_in_part(place.document_id, config)
     if not total:
         raise ValueError(f'{folder}: no document in it; run "bertline split" on documents with text')
     if not chosen:
@@ -145,15 +146,15 @@ def _run_beam(files: list[tuple[Path, Path]], vocab: Path, out: Path, shards: in
 
 def _keyed_documents(
     files: tuple[Path, Path], shards: int, config: PrepareConfig
-) -> Iterator[tuple[int, tuple[str, str]]]:
-    """(shard, (id, sentences)) of every document of the part."""
-    for document_id, sentences in read_documents(*files):
-        if is_in_part(document_id, config):
-            yield document_key(document_id) % shards, (document_id, sentences)
+) -> Iterator[tuple[int, DocumentPlace]]:
+    """(shard, place) of every document of the part."""
+    for place in document_places(*files):
+        if is_in_part(place.document_id, config):
+            yield document_key(place.document_id) % shards, place
 
 
 def _write_part(
-    shard: tuple[int, Iterable[tuple[str, str]]], vocab: Path, out: Path, shards: int, config: PrepareConfig
+    shard: tuple[int, Iterable[DocumentPlace]], vocab: Path, out: Path, shards: int, config: PrepareConfig
 ) -> Totals:
     number, documents = shard
     tokenizer = _tokenizer(vocab, config.do_lower_case)

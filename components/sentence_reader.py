@@ -1,4 +1,4 @@
-"""A folder of sentences, as `split` writes it -> its documents.
+"""A folder of sentences, as `split` writes it -> the places and the texts of its documents.
 
 sentences-00000.txt holds one sentence a line and an empty line after every document; ids-00000.txt beside it
 holds the documents' ids in the same order.
@@ -6,6 +6,16 @@ holds the documents' ids in the same order.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+
+class DocumentPlace(NamedTuple):
+    """Where a document's sentences lie."""
+
+    document_id: str
+    file: str
+    start_bytes: int
+    end_bytes: int
 
 
 def sentence_files(folder: Path) -> list[tuple[Path, Path]]:
@@ -22,26 +32,35 @@ def sentence_files(folder: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def read_documents(text: Path, ids: Path) -> Iterator[tuple[str, str]]:
-    """(id, sentences one a line) of every document. Raises ValueError when the two files do not correspond."""
-    with text.open(encoding="utf-8", newline="\n") as lines, ids.open(encoding="utf-8", newline="\n") as names:
-        for document in _paragraphs(lines):
+def document_places(text: Path, ids: Path) -> Iterator[DocumentPlace]:
+    """The places of all documents of a file. Raises ValueError when the two files do not correspond."""
+    with text.open("rb") as lines, ids.open(encoding="utf-8", newline="\n") as names:
+        for start, end in _paragraphs(lines):
             name = next(names, "").rstrip("\n")
             if not name:
                 raise ValueError(f'{text}: more documents than ids in {ids.name}; run "bertline split" again')
-            yield name, document
+            yield DocumentPlace(name, str(text), start, end)
         if next(names, ""):
             raise ValueError(f'{text}: fewer documents than ids in {ids.name}; run "bertline split" again')
 
 
-def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """Runs of lines between empty ones, without the last newline."""
-    sentences: list[str] = []
+def read_documents(places: Iterable[DocumentPlace]) -> Iterator[tuple[str, list[str]]]:
+    """(id, sentences) of the documents at `places`, in their order; bytes that are not UTF-8 are left out."""
+    for place in places:
+        with Path(place.file).open("rb") as file:
+            file.seek(place.start_bytes)
+            text = file.read(place.end_bytes - place.start_bytes).decode("utf-8", "ignore")
+        yield place.document_id, text.removesuffix("\n").split("\n")
+
+
+def _paragraphs(lines: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """Start and end, in bytes, of the runs of lines between empty ones."""
+    start = position = 0
     for line in lines:
-        if line != "\n":
-            sentences.append(line)
-        elif sentences:
-            yield "".join(sentences).rstrip("\n")
-            sentences = []
-    if sentences:
-        yield "".join(sentences).rstrip("\n")
+        if line == b"\n":
+            if position > start:
+                yield start, position
+            start = position + 1
+        position += len(line)
+    if position > start:
+        yield start, position

@@ -20,6 +20,7 @@ from bertline.components.instances import (
     tokenize_documents,
 )
 from bertline.components.masking import MaskRules, mask_rules, masked_rows
+from bertline.components.sentence_reader import DocumentPlace, read_documents
 from bertline.model.records import encode_examples
 from bertline.tokenizer.wordpiece import WordPieceTokenizer
 
@@ -32,14 +33,15 @@ Totals = dict[str, Any]  # integers, and arrays of them, that are added up over 
 
 
 def write_shard(
-    documents: Iterable[tuple[str, str]], path: Path, tokenizer: WordPieceTokenizer, config: "PrepareConfig"
+    documents: Iterable[DocumentPlace], path: Path, tokenizer: WordPieceTokenizer, config: "PrepareConfig"
 ) -> Totals:
-    """Write the records of documents given as (id, sentences one a line); returns what was counted.
+    """Write the records of the documents at these places; returns what was counted.
 
     The file appears under its name only when it is whole. A shard of one document has no random pairs.
     """
     ordered = sorted(documents)  # they arrive in any order
-    tokenized = tokenize_documents(((document_key(name), text.split("\n")) for name, text in ordered), tokenizer)
+    texts = ((document_key(document_id), sentences) for document_id, sentences in read_documents(ordered))
+    tokenized = tokenize_documents(texts, tokenizer)
     rules = mask_rules(
         tokenizer.vocabulary,
         max_seq_length=config.max_seq_length,

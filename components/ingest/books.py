@@ -33,20 +33,7 @@ NUMBER_WORDS = (
 )
 ROMAN = r"(?=[IVXLC])(?:X[LC]|L?X{0,4})?(?:I[XV]|V?I{0,4})"
 NUMBER = rf"(?:\d{{1,3}}|{ROMAN}|(?i:(?:{NUMBER_WORDS})(?:[- ](?:{NUMBER_WORDS}))?))"
-DIVISIONS = (
-    "chapter",
-    "book",
-    "part",
-    "volume",
-    "vol.",
-    "stave",
-    "letter",
-    "adventure",
-    "section",
-    "canto",
-    "act",
-    "period",
-)
+DIVISIONS = ("chapter", "book", "part", "volume", "stave", "letter", "adventure", "section", "canto", "act", "period")
 DIVISION = "(?:" + "|".join(re.escape(form) for word in DIVISIONS for form in (word.title(), word.upper())) + ")"
 # "CHAPTER XI. A Sneeze out of Season", "Part First", "First Period: ..."; not "Part I took away"
 DIVISION_HEADING = re.compile(
@@ -55,7 +42,8 @@ DIVISION_HEADING = re.compile(
 NUMBER_HEADING = re.compile(rf"(?:{ROMAN}|\d{{1,3}})\.?")  # "IV." alone
 # "II. The Red-headed League", "I MEET SIR HENRY CURTIS": never with a lower-case beginning or a sentence's end
 NUMBERED_TITLE = re.compile(
-    rf"(?:{ROMAN}|\d{{1,3}})(?:[.:]|\s?[—–-])\s+[^a-z\s].{{0,70}}[^.!?,;]|{ROMAN}\.?\s[^a-z]{{3,90}}"
+    rf"(?=.*[^\W\d_]{{2}})"
+    rf"(?:(?:{ROMAN}|\d{{1,3}})(?:[.:]|\s?[—–-])\s+[^a-z\s].{{0,70}}[^.!?,;]|{ROMAN}\.?\s[^a-z]{{3,90}})"
 )
 NAMED_HEADING = re.compile(
     r"(?i:preface|introduction|introductory|prologue|epilogue|conclusion|foreword|afterword|postscript|appendix|interlude|"
@@ -74,8 +62,8 @@ HAS_WORD = re.compile(r"[^\W_]")
 SENTENCE_MARKS = (".", "!", "?", ":", ";", ",", "…")
 MAX_HEADING_CHARACTERS = 160
 MAX_TITLE_CHARACTERS = 90
-# Less prose than this between two headings is a contents entry, a title page or a motto.
-MIN_CHAPTER_CHARACTERS = 400
+# Before the first heading less prose than this is a title page, a dedication or a motto.
+MIN_FRONT_MATTER_CHARACTERS = 400
 
 
 def read_book(file: SourceFile, counts: Counter[str], advance: Advance) -> Iterator[Document]:
@@ -95,7 +83,10 @@ def chapters(text: str) -> list[tuple[str, list[str]]]:
         elif not _is_furniture(paragraph):
             sections[-1][1].append(one_line(paragraph))
     with_prose = [(title, _without_titles(paragraphs)) for title, paragraphs in sections]
-    kept = [(title, prose) for title, prose in with_prose if sum(map(len, prose)) >= MIN_CHAPTER_CHARACTERS]
+    kept = [(title, prose) for title, prose in with_prose if title and prose]
+    front = with_prose[0][1]
+    if sum(map(len, front)) >= MIN_FRONT_MATTER_CHARACTERS:
+        kept.insert(0, ("", front))
     if kept:
         return kept
     everything = [paragraph for _, paragraphs in with_prose for paragraph in paragraphs]

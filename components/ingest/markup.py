@@ -19,6 +19,8 @@ EMPTY_ELEMENT = re.compile(
 FORMULA = re.compile(r"<(math|chem|ce)\b[^<>]*(?<!/)>(?:[^<]++|<(?!/?\1\b))*+</\1\s*>", re.IGNORECASE)
 INLINE_CODE = re.compile(r"<code\b[^<>]*>([^<\n]*+)</code\s*>", re.IGNORECASE)
 BLOCK_CODE = re.compile(r"<code\b[^<>]*(?<!/)>(?:[^<]++|<(?!/?code\b))*+</code\s*>", re.IGNORECASE)
+# Left of formulas and code never closed; WikiExtractor takes quadratic time over them.
+UNPAIRED_TAG = re.compile(r"</?(?:math|chem|ce|code)\b[^<>]*>", re.IGNORECASE)
 PLACEHOLDER = "formula_0"  # what WikiExtractor itself writes for a formula
 
 # l'''Amleto'' is "l'" with a title in italics; the other runs of apostrophes are only type.
@@ -40,7 +42,7 @@ def prepare_wikitext(text: str) -> str:
     text = EMPTY_ELEMENT.sub("", text)
     text = NO_PROSE.sub("", text)
     text = FORMULA.sub(PLACEHOLDER, text)
-    text = BLOCK_CODE.sub("", INLINE_CODE.sub(r"\1", text))
+    text = UNPAIRED_TAG.sub("", BLOCK_CODE.sub("", INLINE_CODE.sub(r"\1", text)))
     text = templates_to_text(text)
     text = APOSTROPHES.sub("", ELIDED_ITALICS.sub(r"\1'\2", text))
     return VARIANTS.sub(_one_variant, text)

@@ -8,7 +8,7 @@ import pytest
 
 from bertline.components.hashing import document_key
 from bertline.components.prepare import PrepareConfig, is_in_part, run
-from bertline.components.sentence_reader import read_documents
+from bertline.components.sentence_reader import document_places, read_documents, sentence_files
 from bertline.components.shards import write_shard
 from bertline.model.records import open_records
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
@@ -49,6 +49,10 @@ def prepared(tmp_path, sentences, vocab, name="out", **settings):
     out = tmp_path / name
     out.mkdir()
     return out, run(sentences, vocab, out, PrepareConfig(**{**SMALL, **settings}))
+
+
+def places(folder):
+    return [place for files in sentence_files(folder) for place in document_places(*files)]
 
 
 def contents(folder):
@@ -110,7 +114,7 @@ def test_other_files_of_the_same_documents_give_the_same_bytes(tmp_path, vocab):
 
 def test_bytes_of_a_shard_depend_on_documents_and_configuration_alone(tmp_path, vocab):
     tokenizer = WordPieceTokenizer(load_vocabulary(vocab))
-    documents = [(f"text:{number}", "\n".join(text)) for number, text in enumerate(some_documents(30))]
+    documents = places(sentences_folder(tmp_path / "sentences", some_documents(30)))
 
     def written(documents, **settings):
         write_shard(documents, tmp_path / "x", tokenizer, PrepareConfig(**{**SMALL, **settings}))
@@ -124,7 +128,7 @@ def test_bytes_of_a_shard_depend_on_documents_and_configuration_alone(tmp_path, 
 
 def test_block_size_changes_no_byte(tmp_path, vocab, monkeypatch):
     tokenizer = WordPieceTokenizer(load_vocabulary(vocab))
-    documents = [(f"text:{number}", "\n".join(text)) for number, text in enumerate(some_documents(30))]
+    documents = places(sentences_folder(tmp_path / "sentences", some_documents(30)))
     results = set()
     for rows in (1, 7, 2048):
         monkeypatch.setattr("bertline.components.shards.ROWS_AT_ONCE", rows)
@@ -220,10 +224,13 @@ def test_parts_without_text(tmp_path, vocab):
 
 
 def test_documents_are_read_as_written(tmp_path):
-    text, ids = tmp_path / "sentences-00000.txt", tmp_path / "ids-00000.txt"
-    text.write_bytes("a\u2028b\nc\rd\n\ne\n".encode())  # only \n ends a line; the last blank line is missing
-    ids.write_text("one\ntwo\n", encoding="utf-8")
-    assert list(read_documents(text, ids)) == [("one", "a\u2028b\nc\rd"), ("two", "e")]
+    # Only \n ends a line; several empty lines are one; the last one is missing; 0xFF is not UTF-8.
+    (tmp_path / "sentences-00000.txt").write_bytes("a\u2028b\nc\rd\n\n\né".encode() + b"\xff\n\nf")
+    (tmp_path / "ids-00000.txt").write_text("one\ntwo\nthree\n", encoding="utf-8")
+    documents = [("one", ["a\u2028b", "c\rd"]), ("two", ["é"]), ("three", ["f"])]
+    found = places(tmp_path)
+    assert list(read_documents(found)) == documents
+    assert list(read_documents(found[::-1])) == documents[::-1]
 
 
 @pytest.mark.parametrize(
