@@ -7,7 +7,7 @@ function of that module, imported late so that a finished step starts neither Be
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components.artifacts import Artifact, Counts, Recipe, Store, publish
+from bertline.components.artifacts import Artifact, Counts, Recipe, Store, publish, read_manifest
 
 if TYPE_CHECKING:
     from bertline.components.ingest.sources import IngestConfig, Sources
@@ -38,7 +38,9 @@ def split(out: Path | Store, config: "SplitConfig", documents: Path) -> Artifact
     """Documents -> sentences, one a line."""
     from bertline.components.sentences import run
 
-    recipe = Recipe("sentences", "split", {"documents": [documents]}, config, ["bertline.components.sentences"])
+    recipe = Recipe(
+        "sentences", "split", {"documents": [_is(documents, "documents")]}, config, ["bertline.components.sentences"]
+    )
     return publish(out, recipe, lambda folder, _: run(documents, folder, config))
 
 
@@ -48,7 +50,7 @@ def vocabulary(
     """A released vocab.txt, checked, or one learned from sentences."""
     from bertline.components.vocabulary import run
 
-    inputs = {"released": [released]} if released else {"sentences": [sentences]} if sentences else {}
+    inputs = {"released": [released]} if released else {"sentences": [_is(sentences, "sentences")]} if sentences else {}
     if not inputs:
         raise ValueError("no vocabulary and no sentences; give a vocab.txt, or sentences to learn one from")
     recipe = Recipe("vocabulary", "vocab", inputs, config, ["bertline.components.vocabulary"])
@@ -63,7 +65,7 @@ def prepare(out: Path | Store, config: "PrepareConfig", sentences: Path, vocab: 
     recipe = Recipe(
         kind=f"records{held_out}_{config.max_seq_length}",
         step="prepare",
-        inputs={"sentences": [sentences], "vocabulary": [vocab]},
+        inputs={"sentences": [_is(sentences, "sentences")], "vocabulary": [vocab]},
         config=config,
         code=["bertline.components.prepare"],
     )
@@ -80,7 +82,8 @@ def pretrain(
     """Records -> a checkpoint at the end of this stage; TensorBoard's event files lie in `<out>.tensorboard`."""
     from bertline.model.pretrain import run
 
-    inputs = {"records": records, "vocabulary": vocab, "checkpoint": checkpoint}
+    before = _is(checkpoint, "checkpoint") if checkpoint else None
+    inputs = {"records": _is(records, "records"), "vocabulary": vocab, "checkpoint": before}
     recipe = Recipe(
         kind=f"checkpoint_{config.max_seq_length}",
         step="pretrain",
@@ -104,7 +107,7 @@ def evaluate(out: Path | Store, config: "EvaluateConfig", checkpoint: Path, reco
     recipe = Recipe(
         kind="scores",
         step="evaluate",
-        inputs={"checkpoint": [checkpoint], "records": [records]},
+        inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "records": [_is(records, "records")]},
         config=config,
         code=["bertline.model.evaluate"],
     )
@@ -121,7 +124,7 @@ def finetune(
     recipe = Recipe(
         kind=f"finetuned_{task}",
         step="finetune",
-        inputs={"checkpoint": [checkpoint], "train": [train], "dev": [dev]},
+        inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "train": [train], "dev": [dev]},
         config=config,
         code=["bertline.model.finetune", "bertline.components.tasks"],
     )
@@ -140,11 +143,17 @@ def export(out: Path | Store, config: "ExportConfig", checkpoint: Path) -> Artif
     recipe = Recipe(
         kind=f"export_{config.to}",
         step="export",
-        inputs={"checkpoint": [checkpoint]},
+        inputs={"checkpoint": [_is(checkpoint, "checkpoint")]},
         config=config,
         code=["bertline.model.export"],
     )
     return publish(out, recipe, lambda folder, _: run(checkpoint, folder, config))
+
+
+def _is(path: Path, kind: str) -> Path:
+    """`path`, once it is seen to be a whole artifact of that kind."""
+    read_manifest(path, kind)
+    return path
 
 
 def _vocab_file(vocab: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from bertline.components.artifacts import make_writable
 from bertline.components.handover import run_notes
 from bertline.components.tasks import read_examples
-from bertline.model.config import SIZES, bert_config, read_bert_config
+from bertline.model.config import bert_config
 from bertline.model.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.runs import Run, pipeline_arguments
@@ -53,9 +53,10 @@ def check(run: Run, out: Path) -> None:
     Sources(**arguments["sources"]).files()
     if run.vocab:
         bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
-    elif run.model not in SIZES:
-        read_bert_config(Path(run.model))
+    elif Path(run.model).is_file():
         raise ValueError(f"{run.model}: a model's own configuration needs its own vocabulary: --vocab (make: VOCAB=)")
+    else:
+        bert_config(run.model, run.vocab_size)
     for settings in arguments["tasks"]:
         for part in ("train", "dev"):
             read_examples(settings["kind"], Path(settings[part]))
