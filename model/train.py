@@ -30,13 +30,14 @@ class Trainer:
         schedule: Schedule,
         *,
         seed: int,
-        precision: str = "float32",
-        jit_compile: bool = False,
+        precision: str,
+        jit_compile: bool,
     ) -> None:
         """Start from `weights` (by name), with the Adam slots of an earlier run or, without, from zero."""
         if slots is None:
             slots = {name + slot: np.zeros_like(w) for name, w in weights.items() for slot in (ADAM_M, ADAM_V)}
-        self._weights = variables_of(weights)
+        # A fixed order: the norm's sum depends on it, and files give the weights back in an order of their own.
+        self._weights = variables_of({name: weights[name] for name in sorted(weights)})
         self._slots = variables_of(slots)
         self._losses, self._schedule, self._precision, self._seed = losses, schedule, precision, seed
         self._update = compiled(self._traced_update, jit_compile=jit_compile)
