@@ -23,11 +23,11 @@ COLOURS = {  # fill by the first word of the kind
     "export": "#fae8ff",
 }
 SHOWN_COUNTS = {  # the figures a reader asks for first
-    "documents": ("documents.kept", "documents"),
+    "documents": ("documents.kept", "characters.kept"),
     "sentences": ("sentences", "documents"),
-    "vocabulary": ("entries", "vocab_size"),
+    "vocabulary": ("entries",),
     "records": ("instances", "masked_tokens"),
-    "checkpoint": ("global_step", "masked_lm_loss", "loss"),
+    "checkpoint": ("step", "last.mlm_loss", "last.nsp_loss"),
     "scores": ("masked_lm_accuracy", "masked_lm_loss", "perplexity", "next_sentence_accuracy"),
     "finetuned": ("accuracy", "f1"),
 }
@@ -127,7 +127,7 @@ def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
 
 def _box(node: Node, x: int, y: int) -> str:
     family = node.manifest["kind"].split("_")[0]
-    texts = [(node.title[:26], "title"), (node.digest[7:19], "digest")]
+    texts = [(node.title[:24], "title"), (node.digest[7:19], "digest")]
     counts = node.manifest.get("counts", {})
     shown = [key for key in SHOWN_COUNTS.get(family, ()) if key in counts][:3]
     texts += [(f"{key.replace('_', ' ')} {_figure(counts[key])}", "fact") for key in shown]
@@ -145,11 +145,11 @@ def _details(node: Node) -> str:
     manifest = node.manifest
     facts = {key: manifest[key] for key in ("path", "parameters", "counts", "code", "inputs", "run") if key in manifest}
     text = html.escape(json.dumps(facts, indent=1, ensure_ascii=False))
-    size = sum(each["size_bytes"] for each in manifest.get("files", []))
+    size = f"{sum(each['size_bytes'] for each in manifest['files']):,}" if "files" in manifest else ""
     seconds = manifest.get("run", {}).get("seconds", "")
     return (
         f'<tr id="{node.digest[7:19]}"><td>{html.escape(node.title)}</td><td><code>{node.digest[7:19]}</code></td>'
-        f"<td>{size:,}</td><td>{seconds}</td><td><details><summary>facts</summary><pre>{text}</pre></details></td></tr>"
+        f"<td>{size}</td><td>{seconds}</td><td><details><summary>facts</summary><pre>{text}</pre></details></td></tr>"
     )
 
 

@@ -33,8 +33,9 @@ def learning_rate(schedule: Schedule, update: Tensor) -> Tensor:
     """
     number = ops.cast(update, "float32")
     warmup = schedule.learning_rate * number / max(schedule.num_warmup_steps, 1)
-    done = ops.minimum(number, float(schedule.num_train_steps)) / schedule.num_train_steps
-    return ops.where(number < schedule.num_warmup_steps, warmup, schedule.learning_rate * (1.0 - done))
+    # What is left is subtracted before it is divided: 1 - n / n may round to just below 0.
+    left = ops.maximum(schedule.num_train_steps - number, 0.0) / schedule.num_train_steps
+    return ops.where(number < schedule.num_warmup_steps, warmup, schedule.learning_rate * left)
 
 
 def clip_by_global_norm(gradients: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -34,6 +34,8 @@ class PretrainConfig:
     stop_at_step: int = 0  # last step of this stage, counted over all stages; 0: num_train_steps
     num_warmup_steps: int = 10_000  # Devlin et al. 2018, A.2
     seed: int = 12345  # of the first weights, the order of examples and dropout
+    initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
+    dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
     precision: str = "float32"  # or mixed_bfloat16, for processors that have it
     do_lower_case: bool = True  # how the records were tokenised; kept with the model
     # By XLA: BERT-Base is 1.6 times as fast on a CPU and takes 0.6 of the memory. Without it, which suits processors
@@ -50,6 +52,10 @@ class PretrainConfig:
         require_at_least(self, 0, "stop_at_step", "num_warmup_steps")
         require_precision(self.precision)
         require_seed(self.seed)
+        if self.initializer_range < 0:
+            raise ValueError(f"initializer_range is {self.initializer_range}; it must be positive, or 0")
+        if self.dropout != -1 and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1, or -1")
         for name in ("stop_at_step", "num_warmup_steps"):
             if getattr(self, name) > self.num_train_steps:
                 raise ValueError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select
-from bertline.model.config import bert_config
+from bertline.model.config import BertConfig, bert_config
 from bertline.model.validation import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
@@ -21,6 +21,15 @@ def schedule_of(config: "PretrainConfig") -> dict[str, int | float]:
     return {name: getattr(config, name) for name in SCHEDULE_FIELDS}
 
 
+def shape_of(config: "PretrainConfig", vocab_size: int) -> BertConfig:
+    """The model's configuration, with the initial range and dropout that the stage asks for."""
+    shape = bert_config(config.model, vocab_size)
+    changes = {"initializer_range": config.initializer_range} if config.initializer_range > 0 else {}
+    if config.dropout >= 0:
+        changes |= {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
+    return dataclasses.replace(shape, **changes)  # type: ignore[arg-type]
+
+
 def first_stage(vocab: Path | None, config: "PretrainConfig") -> Checkpoint:
     """Fresh weights for a new vocabulary."""
     from bertline.model.bert import initial_weights
@@ -28,7 +37,7 @@ def first_stage(vocab: Path | None, config: "PretrainConfig") -> Checkpoint:
 
     if vocab is None:
         raise ValueError("no vocabulary is given; a first stage needs a vocab.txt, a later one a checkpoint")
-    shape = bert_config(config.model, len(load_vocabulary(vocab)))
+    shape = shape_of(config, len(load_vocabulary(vocab)))
     return Checkpoint(
         bert_config=shape,
         weights=initial_weights(pretraining_shapes(shape), shape.initializer_range, config.seed),
@@ -46,11 +55,11 @@ def next_stage(folder: Path, vocab: Path | None, config: "PretrainConfig") -> Ch
     select(checkpoint.weights, pretraining_shapes(checkpoint.bert_config), folder)
     if vocab is not None and vocab.read_bytes() != checkpoint.vocabulary:
         raise ValueError(f"{vocab} is not the vocabulary that {folder} was trained with; leave vocab away")
-    wanted = bert_config(config.model, checkpoint.bert_config.vocab_size)
+    wanted = shape_of(config, checkpoint.bert_config.vocab_size)
     if wanted != checkpoint.bert_config:
         raise ValueError(
             f"{folder}: {differences(dataclasses.asdict(checkpoint.bert_config), dataclasses.asdict(wanted))}; "
-            f'set model to what the stage before had (here "{config.model}")'
+            f'set model, initializer_range and dropout to what the stage before had (here "{config.model}")'
         )
     if checkpoint.do_lower_case != config.do_lower_case:
         raise ValueError(f"{folder}: do_lower_case is {checkpoint.do_lower_case} there; set it likewise")

@@ -83,7 +83,7 @@ def test_the_last_table_holds_the_scores_and_says_where_things_lie(finished: tup
 def test_the_schedule_ends_at_the_last_step_of_stage_512(finished: tuple[Path, str]) -> None:
     out, _ = finished
     states = [
-        json.loads((out / "latest" / stage / "training_state.json").read_text())["global_step"]
+        json.loads((out / "latest" / stage / "training_state.json").read_text())["step"]
         for stage in ("pretrain_128", "pretrain_512")
     ]
     assert states == [4, 6]
