@@ -108,9 +108,7 @@ def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Cou
         manifest = _manifest(draft, recipe, counts)
         _write_json(draft / RUN, _run_facts(recipe, started))
         _write_json(draft / MANIFEST, manifest)
-        if folder.exists():
-            folder.rmdir()  # an empty folder that the user made
-        draft.rename(folder)
+        _put_in_place(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -194,6 +192,12 @@ def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
     if out.is_dir() and (out / MANIFEST).is_file() and read_manifest(out)["fingerprint"] == fingerprint:
         return verify(out)
     raise FileExistsError(f"{out}: already holds something else; remove it or give another output folder")
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    if folder.exists():
+        folder.rmdir()  # an empty folder that the user made; another process's artifact refuses to go
+    draft.rename(folder)
 
 
 def make_writable(folder: Path) -> None:

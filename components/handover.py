@@ -4,7 +4,9 @@ A KFP launcher copies every input artifact to the pod's disk, so the KFP artifac
 that points into the store; the data stay where they are.
 """
 
+import ctypes
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from bertline.components.artifacts import RUN, Artifact, Store, read_manifest
 from bertline.model.progress import say
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 BAD_INPUT = 2  # exit code of a step that refuses its input
 
 
@@ -22,6 +25,7 @@ def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store]
     What came of it is noted in `store/runs/<run>/<task>.json`. An input that the step refuses
     (ValueError, OSError) ends this process with exit code 2 and the message in that note.
     """
+    _end_with_parent()
     note = Path(store) / "runs" / run / f"{task}.json"
     try:
         made = make(Store(Path(store)))
@@ -64,6 +68,12 @@ def run_notes(store: Path, run: str) -> list[dict[str, Any]]:
     """The notes of a run's tasks so far, in the order in which they ended."""
     files = sorted((store / "runs" / run).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _end_with_parent() -> None:
+    """On Linux, end this process when the pipeline's is killed: two must never train in one work folder."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -1,12 +1,12 @@
 """A training's snapshots in its work folder: written whole or not at all, the newest two kept."""
 
 import shutil
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from bertline.model.checkpoints.state import flush_to_disk
+from bertline.model.progress import say
 
 Read = TypeVar("Read")
 
@@ -38,7 +38,7 @@ def newest_snapshot(work: Path, read: Callable[[Path], Read]) -> Read | None:
         try:
             return read(folder)
         except (FileNotFoundError, ValueError) as error:
-            print(f"{folder}: damaged, going back to the one before ({error})", file=sys.stderr)
+            say(f"{folder}: damaged, going back to the one before ({error})")
     return None
 
 
