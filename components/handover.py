@@ -4,10 +4,11 @@ A KFP launcher copies every input artifact to the pod's disk, so the KFP artifac
 that points into the store; the data stay where they are.
 """
 
-import ctypes
 import json
-import signal
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 from bertline.components.artifacts import RUN, Artifact, Store, read_manifest
 from bertline.model.progress import say
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
+SECONDS_BETWEEN_LOOKS = 0.5
 BAD_INPUT = 2  # exit code of a step that refuses its input
 
 
@@ -25,7 +27,7 @@ def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store]
     What came of it is noted in `store/runs/<run>/<task>.json`. An input that the step refuses
     (ValueError, OSError) ends this process with exit code 2 and the message in that note.
     """
-    _end_with_parent()
+    _end_with_run()
     note = Path(store) / "runs" / run / f"{task}.json"
     try:
         made = make(Store(Path(store)))
@@ -70,10 +72,23 @@ def run_notes(store: Path, run: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-def _end_with_parent() -> None:
-    """On Linux, end this process when the pipeline's is killed: two must never train in one work folder."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _end_with_run() -> None:
+    """End this process soon after a local run's is killed: two must never train in one work folder.
+
+    KFP starts a step through a shell, which outlives the run and hides its end from the step.
+    """
+    run_process = os.environ.get(RUN_PROCESS_VARIABLE)
+    if run_process:
+        threading.Thread(target=_watch, args=(int(run_process),), daemon=True).start()
+
+
+def _watch(process: int) -> None:
+    while True:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertline.components.artifacts import make_writable
-from bertline.components.handover import run_notes
+from bertline.components.handover import RUN_PROCESS_VARIABLE, run_notes
 from bertline.components.tasks import read_examples
 from bertline.model.config import bert_config
 from bertline.model.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
@@ -70,7 +70,7 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> Runti
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     pipeline = pretraining_pipeline(LOCAL)
-    with log.open("a", encoding="utf-8") as file, _users_lines(file):
+    with log.open("a", encoding="utf-8") as file, _steps_joined(file):
         try:
             pipeline(**arguments)
         except RuntimeError as error:  # kfp.local's word for a task that failed
@@ -102,16 +102,17 @@ class _LineFilter:
 
 
 @contextmanager
-def _users_lines(log: TextIO) -> Iterator[None]:
-    """Children mark their lines for the user; bars are drawn on the terminal itself, if there is one."""
+def _steps_joined(log: TextIO) -> Iterator[None]:
+    """Steps mark their lines for the user, draw bars on the terminal itself, if there is one, and end with this run."""
     os.environ[MARK_VARIABLE] = MARK
+    os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
     if sys.stderr.isatty():
         os.environ[TERMINAL_VARIABLE] = os.ttyname(sys.stderr.fileno())
     try:
         with redirect_stdout(_LineFilter(log, sys.stdout)):  # type: ignore[type-var]
             yield
     finally:
-        del os.environ[MARK_VARIABLE]
+        del os.environ[MARK_VARIABLE], os.environ[RUN_PROCESS_VARIABLE]
         os.environ.pop(TERMINAL_VARIABLE, None)
 
 
