@@ -49,6 +49,8 @@ def check(run: Run, out: Path) -> None:
     """Refuse what would only fail hours later: missing sources, a wrong vocabulary, an unwritable output."""
     from bertline.components.ingest.sources import Sources
 
+    if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
+        raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
     arguments = pipeline_arguments(run)
     Sources(**arguments["sources"]).files()
     if run.vocab:
