@@ -15,8 +15,8 @@ DRAWS_A_STEP = 1024  # room for the draws of one step: three a layer, and a few
 class Dropout:
     """The dropout of one step; call as dropout(x, rate), in the same order in every step.
 
-    Random numbers are a hash of the element's number: integer operations that XLA fuses into the layer,
-    where its own generator took a quarter of BERT-Base's step on a CPU.
+    Random numbers are a hash of the element's number: integer operations that XLA can fuse into the layer, and
+    no state of a generator to save.
     """
 
     def __init__(self, seed: int, step: Tensor) -> None:

@@ -38,8 +38,8 @@ class PretrainConfig:
     dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
     precision: str = "float32"  # or mixed_bfloat16, for processors that have it
     do_lower_case: bool = True  # how the records were tokenised; kept with the model
-    # By XLA: BERT-Base is 1.6 times as fast on a CPU and takes 0.6 of the memory. Without it, which suits processors
-    # with bfloat16 units, TensorFlow's sums may differ in their last digit from run to run.
+    # By XLA: repeatable to the bit. Without it, which suits processors with bfloat16 units, TensorFlow's sums may
+    # differ in their last digit from run to run.
     jit_compile: bool = True
     log_every_steps: int = 100  # steps a row of training_log.jsonl
     save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # run_pretraining's default

@@ -71,8 +71,8 @@ RUNS: dict[str, Run] = {
         finetune_epochs=1.0,
         finetune_length=48,
     ),
-    # Tiny leaves the plateau of the unigram entropy within 6,000 sequences when its first weights have the range
-    # 1 / sqrt(hidden_size); with 0.02, made for hidden_size 768, it is still there after 30,000 (docs/decisions.md).
+    # First weights in the range 1 / sqrt(hidden_size): Tiny then leaves the plateau of the unigram entropy sooner
+    # than with 0.02, which was made for hidden_size 768 (docs/decisions.md).
     "tiny": Run(
         **EXAMPLE_TEXT,
         **EXAMPLE_TASKS,
