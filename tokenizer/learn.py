@@ -10,9 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
-from bertline.tokenizer.wordpiece import MAX_WORD_CHARACTERS, SPECIAL_TOKENS
+from bertline.tokenizer.wordpiece import CONTINUATION, MAX_WORD_CHARACTERS, SPECIAL_TOKENS
 
-CONTINUATION = "##"
 # Rarer words hardly move the counts of pairs; they would take most of the time and memory.
 MAX_WORDS = 400_000
 

@@ -1,5 +1,7 @@
 """Word pieces: the original's cases, and the vectorised form against a statement of its loop."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -56,16 +58,10 @@ def test_a_word_with_an_unknown_part_is_unknown_as_a_whole(small):
     assert small.tokenize("") == []
 
 
-def test_the_readmes_example_of_alignment():
-    tokens = ["[UNK]", "john", "johan", "##son", "'", "s", ",", "house"]
-    tokenizer = WordPieceTokenizer(Vocabulary(tuple(tokens)))
+def test_the_readmes_example_of_pieces():
+    tokenizer = WordPieceTokenizer(Vocabulary(("[UNK]", "john", "johan", "##son", "'", "s", ",", "house")))
     assert tokenizer.tokenize("John Johanson's,") == ["john", "johan", "##son", "'", "s", ","]
-    pieces, word_to_piece = ["[CLS]"], []
-    for word in ["John", "Johanson", "'s", "house"]:
-        word_to_piece.append(len(pieces))
-        pieces += tokenizer.tokenize(word)
-    assert pieces[1:] == ["john", "johan", "##son", "'", "s", "house"]
-    assert word_to_piece == [1, 2, 4, 6]
+    assert tokenizer.tokenize("John Johanson 's house") == ["john", "johan", "##son", "'", "s", "house"]
 
 
 def test_special_tokens_in_running_text_are_plain_text():
@@ -104,6 +100,41 @@ def test_pieces_longer_than_a_table_key():
     ]
 
 
+def test_words_of_four_bytes_a_character_have_the_same_limit():
+    vocabulary = Vocabulary((*SPECIAL, "𝔞", "##𝔞", "a"))
+    tokenizer = WordPieceTokenizer(vocabulary, do_lower_case=False)
+    lengths = (1, 2, 6, 199, 200, 201, 202, 500)
+    assert [len(tokenizer.encode("𝔞" * length)) for length in lengths] == [1, 2, 6, 199, 200, 1, 1, 1]
+    assert tokenizer.tokenize(f"a {'𝔞' * 201} a {'𝔞' * 199}b") == ["a", "[UNK]", "a", "[UNK]"]
+
+
+def test_words_that_share_their_first_bytes_are_told_apart():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [letters[:length] + last for length in range(26) for last in "xyz"]
+    vocabulary = Vocabulary((*SPECIAL, *words))
+    tokenizer = WordPieceTokenizer(vocabulary)
+    assert tokenizer.tokenize(" ".join(words * 2)) == words * 2
+
+
+def test_threads_may_share_a_tokenizer():
+    vocabulary = Vocabulary((*SPECIAL, *"0123456789", *(f"##{digit}" for digit in "0123456789")))
+    tokenizer = WordPieceTokenizer(vocabulary)
+    texts = [" ".join(map(str, range(first, first + 3000))) for first in range(0, 40_000, 2000)]
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(tokenizer.encode, texts))
+    assert results == [[vocabulary.ids[piece] for piece in pieces_of_digits(text)] for text in texts]
+
+
+def pieces_of_digits(text: str) -> list[str]:
+    return [digit if place == 0 else f"##{digit}" for word in text.split() for place, digit in enumerate(word)]
+
+
+def test_a_tokenizer_can_be_sent_to_another_process(small):
+    small.encode("unwanted")
+    copy = pickle.loads(pickle.dumps(small))
+    assert copy.tokenize("UNwanted") == ["un", "##want", "##ed"] and copy.vocabulary == small.vocabulary
+
+
 def test_lines_keep_their_places():
     tokenizer = WordPieceTokenizer(Vocabulary((*SPECIAL, "a", "b", ",")))
     lines = ["", "a", "a\nb", "", "\r\t \u2028\u0085", "b,", "a\u2028b", ""]
@@ -122,10 +153,23 @@ def test_a_full_table_is_emptied_and_results_stay(monkeypatch):
     tokenizer = WordPieceTokenizer(vocabulary)
     lines = ["ab cd ef gh", "ab ba", "cd dc gh", "abcdefgh" * 4, "ab"] * 3
     assert encoded_lines(tokenizer, lines) == [reference_ids(line, vocabulary, True) for line in lines]
-    assert len(tokenizer._known.table) < 12
 
 
-def test_many_words_make_the_table_grow():
+def test_a_table_of_few_words_gives_the_exact_ids(monkeypatch):
+    monkeypatch.setattr("bertline.tokenizer.wordpiece.MAX_KNOWN_WORDS", 2)
+    vocabulary = Vocabulary((*SPECIAL, *"abé中.", *(f"##{letter}" for letter in "abé")))
+    tokenizer = WordPieceTokenizer(vocabulary, do_lower_case=False)
+    words = st.sampled_from(["a", "ab", "ba.", "中", "é" * 9, "ab" * 100, "b" * 201, "é" * 401, "c", "\n", ""])
+
+    @given(st.lists(st.lists(words, max_size=8).map(" ".join), max_size=6))
+    @settings(max_examples=200, deadline=None)
+    def check(lines: list[str]) -> None:
+        assert encoded_lines(tokenizer, lines) == [reference_ids(line, vocabulary, False) for line in lines]
+
+    check()
+
+
+def test_many_words_keep_their_ids():
     words = [
         f"{a}{b}{c}{d}" for a in "abcdefghij" for b in "klmnopqrst" for c in "abcdefghij" for d in "uvwxyz0123456789"
     ]
@@ -177,6 +221,26 @@ def test_fast_ids_are_the_exact_ones(do_lower_case):
     @settings(max_examples=200, deadline=None)
     def check(lines: list[str]) -> None:
         assert encoded_lines(tokenizer, lines) == [reference_ids(line, vocabulary, do_lower_case) for line in lines]
+
+    check()
+
+
+@pytest.mark.parametrize("do_lower_case", [True, False])
+def test_fast_ids_are_the_exact_ones_for_any_unicode(do_lower_case):
+    lengths = st.sampled_from([1, 2, 7, 8, 9, 16, 17, 24, 25, 199, 200, 201, 400])
+    stretched = st.builds(str.__mul__, st.characters(), lengths)
+    texts = st.lists(st.text(st.characters(), max_size=12) | stretched, max_size=6).map(" ".join)
+
+    @given(st.lists(texts, max_size=4))
+    @settings(max_examples=200, deadline=None)
+    def check(lines: list[str]) -> None:
+        letters = sorted({letter for line in lines for word in basic_tokens(line, do_lower_case) for letter in word})
+        known = letters[: len(letters) - len(letters) // 4]  # the others make their words [UNK]
+        vocabulary = Vocabulary((*SPECIAL, *known, *(f"##{letter}" for letter in known)))
+        tokenizer = WordPieceTokenizer(vocabulary, do_lower_case)
+        expected = [reference_ids(line, vocabulary, do_lower_case) for line in lines]
+        assert encoded_lines(tokenizer, lines) == expected
+        assert encoded_lines(tokenizer, lines) == expected  # now that all words are known
 
     check()
 
