@@ -9,6 +9,7 @@ from typing import Any
 
 from bertline.components.artifacts import RUN, crawl, read_manifest
 from bertline.components.handover import run_notes
+from bertline.components.pages import page
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 210, 104, 64, 24, 24
 COLOURS = {  # fill by the first word of the kind
@@ -83,14 +84,8 @@ def render(nodes: dict[str, Node], title: str) -> str:
     width = max(x for x, _ in places.values()) + BOX_WIDTH + MARGIN
     height = max(y for _, y in places.values()) + BOX_HEIGHT + MARGIN
     rows = "".join(_details(node) for node in sorted(nodes.values(), key=lambda node: places[node.digest]))
-    return PAGE.format(
-        title=html.escape(title),
-        summary=f"{len(nodes)} artifacts and files, {len(edges)} uses",
-        width=width,
-        height=height,
-        graph="".join(edges + boxes),
-        rows=rows,
-    )
+    body = BODY.format(width=width, height=height, graph="".join(edges + boxes), rows=rows)
+    return page(title, f"{len(nodes)} artifacts and files, {len(edges)} uses. {READING}", body, STYLE)
 
 
 def _paths_of_run(root: Path, run: str) -> list[Path]:
@@ -157,21 +152,17 @@ def _figure(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
- body {{ font: 14px/1.4 system-ui, "DejaVu Sans", sans-serif; margin: 24px; color: #0f172a; }}
- rect {{ stroke: #475569; }} .use {{ fill: none; stroke: #64748b; marker-end: url(#arrow); }}
- .graph {{ overflow-x: auto; border: 1px solid #e2e8f0; border-radius: 6px; }}
- .title {{ font-weight: 700; font-size: 14px; }} .digest {{ font: 11px monospace; fill: #475569; }}
- .fact {{ font-size: 12px; }} table {{ border-collapse: collapse; margin-top: 24px; }}
- td, th {{ border-bottom: 1px solid #e2e8f0; padding: 4px 12px; text-align: left; vertical-align: top; }}
- tr:target {{ background: #fef9c3; }}
-</style>
-<h1>{title}</h1><p>{summary}. An arrow leads from an artifact to what was made of it; a box leads to its facts.</p>
-<div class="graph"><svg width="{width}" height="{height}" role="img" aria-label="lineage graph">
+READING = "An arrow leads from an artifact to what was made of it; a box leads to its facts."
+BODY = """<div class="graph"><svg width="{width}" height="{height}" role="img" aria-label="lineage graph">
 <defs><marker id="arrow" markerWidth="9" markerHeight="9" refX="8" refY="4" orient="auto">
 <path d="M0,0 L9,4 L0,8z" fill="#64748b"/></marker></defs>{graph}</svg></div>
-<table><tr><th>artifact</th><th>digest</th><th>bytes</th><th>seconds</th><th></th></tr>{rows}</table>
-</html>
+<table class="artifacts"><tr><th>artifact</th><th>digest</th><th>bytes</th><th>seconds</th><th></th></tr>{rows}</table>
+"""
+
+STYLE = """
+ .graph { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+ .graph rect { stroke: #475569; } .use { fill: none; stroke: #64748b; marker-end: url(#arrow); }
+ .graph text { fill: #0f172a; } .title { font-weight: 700; font-size: 14px; } .fact { font-size: 12px; }
+ .graph .digest { font: 11px monospace; fill: #475569; }
+ .artifacts { margin-top: 24px; } pre { margin: 6px 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
