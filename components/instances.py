@@ -1,236 +1,240 @@
-"""Documents to training instances: pairs of text spans A and B for the next-sentence task.
+"""Documents to training instances: pairs of text spans A and B for the next-sentence task, and its variants.
 
-Follows google-research/bert's create_instances_from_document, with three of its measured defects mended:
-half of the pairs are random ones (not 55-61 %), a random B never comes from A's own document, and a document
-of one sentence yields true pairs, too. Every A and B is a span of one flat array of ids, so packing yields
-numbers only, in lockstep over all documents and passes.
+Follows google-research/bert's create_instances_from_document. By default three of its measured defects are
+mended: the share of random pairs is the one asked for (not 55-61 %), a random B never comes from A's own
+document, and a document of one sentence yields true pairs, too; `google=True` keeps them. Every A and B is a span
+of one flat array of ids, so that packing yields numbers only and no token is copied.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.components.hashing import Bits, below, draw, heads, unit
-from bertline.tokenizer.encode import truncated_lengths
-from bertline.tokenizer.wordpiece import WordPieceTokenizer
+from bertline.components.documents_as_ids import TokenizedDocuments
+from bertline.model.random_bits import below, draw, heads, unit
+from bertline.tokenizer.compiled import compiled
+from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 
-SPECIAL_TOKENS_IN_PAIR = 3  # [CLS] A [SEP] B [SEP]
+PAIRS = ("next_sentence", "sentence_order", "none")
+NEXT_SENTENCE, SENTENCE_ORDER, FULL_SENTENCES = range(3)
+SPECIAL_TOKENS = {"next_sentence": 3, "sentence_order": 3, "none": 2}  # [CLS] A [SEP] B [SEP]; [CLS] A [SEP]
 SHORTEST_TARGET = 2  # tokens
-RANDOM_NEXT_PROB = 0.5  # Devlin et al. 2018, 3.1
-TOKENIZED_AT_ONCE = 4096  # sentences; more would only take memory
+ORDINARY, UNUSUAL = 0, 1  # labels: next or random, in order or swapped
+TRIES_FOR_ANOTHER_DOCUMENT = 10  # of the original, after which it takes A's own
 
 # What a random number of a step decides.
-IS_SHORT, TARGET, IS_RANDOM, SPLIT, CUT, DOCUMENT, SENTENCE, FRONT_A, FRONT_B, INSTANCE = range(10)
+(IS_SHORT, TARGET, IS_UNUSUAL, SPLIT, CUT, DOCUMENT, SENTENCE, FRONT_A, FRONT_B, INSTANCE, NOISE_A, NOISE_B) = range(12)
 
 
-@dataclass(frozen=True)
-class TokenizedDocuments:
-    """D documents of S sentences in one array of T ids; no sentence and no document is empty."""
+class PackingRules(NamedTuple):
+    """What packing needs to know of a configuration."""
 
-    ids: NDArray[np.integer]  # [T]
-    sentence_offsets: NDArray[np.int64]  # [S + 1], tokens before each sentence
-    document_offsets: NDArray[np.int64]  # [D + 1], sentences before each document
-    keys: Bits  # [D], hashes of the document ids
+    kind: int  # NEXT_SENTENCE, SENTENCE_ORDER or FULL_SENTENCES
+    seed: int
+    dupe_factor: int  # passes over the documents
+    room: int  # tokens of A and B together
+    short_seq_prob: float  # of a document's pass having a shorter target length
+    unusual_prob: float  # of a pair being random, or swapped
+    truncate_prob: float  # of a segment being cut at a random place
+    google: bool  # with the defects of the original
 
 
-@dataclass(frozen=True)
-class Instances:
+class Instances(NamedTuple):
     """N pairs of spans of TokenizedDocuments.ids; each array is [N]."""
 
     starts_a: NDArray[np.int64]
     lengths_a: NDArray[np.int64]
     starts_b: NDArray[np.int64]
-    lengths_b: NDArray[np.int64]
-    is_random_next: NDArray[np.bool_]
-    keys: Bits  # for the order and the masks
+    lengths_b: NDArray[np.int64]  # NO_SECOND_SEGMENT where there is only A
+    labels: NDArray[np.uint8]  # UNUSUAL: B is a random text, or A and B are swapped
+    keys: NDArray[np.uint64]  # for the order and the masks
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def take(self, indices: "NDArray[np.integer] | NDArray[np.bool_] | slice") -> "Instances":
+    def take(self, indices: "NDArray[np.integer] | slice") -> "Instances":
         """The instances at `indices`."""
-        return Instances(*(getattr(self, column.name)[indices] for column in fields(self)))
+        return Instances._make(column[indices] for column in self)
 
 
-def tokenize_documents(documents: Iterable[tuple[int, list[str]]], tokenizer: WordPieceTokenizer) -> TokenizedDocuments:
-    """Documents given as (key, sentences), without the sentences and documents that hold no token."""
-    # Ids of up to 65,536 entries take two bytes each: half a megabyte for a megabyte of text.
-    dtype = np.uint16 if len(tokenizer.vocabulary) <= 1 << 16 else np.int32
-    keys, sentence_counts = [], []
-    ids, lengths = [np.zeros(0, dtype)], [np.zeros(0, np.int64)]
-    waiting: list[str] = []
-
-    def tokenize_waiting() -> None:
-        encoded, offsets = tokenizer.encode_lines(waiting)
-        ids.append(encoded.astype(dtype))
-        lengths.append(np.diff(offsets))
-        waiting.clear()
-
-    for key, sentences in documents:
-        keys.append(key)
-        sentence_counts.append(len(sentences))
-        waiting.extend(sentences)
-        if len(waiting) >= TOKENIZED_AT_ONCE:
-            tokenize_waiting()
-    tokenize_waiting()
-    return _without_empty(
-        np.concatenate(ids), np.concatenate(lengths), np.array(sentence_counts, np.int64), np.array(keys, np.uint64)
+def packing_rules(
+    pairs: str,
+    *,
+    seed: int,
+    dupe_factor: int,
+    max_seq_length: int,
+    short_seq_prob: float = 0.1,
+    random_next_prob: float = 0.5,
+    truncate_prob: float = 0.0,
+    google: bool = False,
+) -> PackingRules:
+    """The rules of one of PAIRS; ValueError for any other."""
+    if pairs not in PAIRS:
+        raise ValueError(f'pairs is "{pairs}"; it must be one of {", ".join(PAIRS)}')
+    room = max_seq_length - SPECIAL_TOKENS[pairs]
+    return PackingRules(
+        PAIRS.index(pairs), seed, dupe_factor, room, short_seq_prob, random_next_prob, truncate_prob, google
     )
 
 
-def cut_long_sentences(
-    documents: TokenizedDocuments, room: int, continues_word: NDArray[np.bool_]
-) -> TokenizedDocuments:
-    """The same tokens with every sentence of more than `room` ones cut in pieces of half of it, between words.
+def pack(documents: TokenizedDocuments, rules: PackingRules) -> Instances:
+    """The instances of all passes over the documents, document after document.
 
-    The original shortens such sentences to one instance's length and never uses the rest; two pieces fill
-    an instance. `continues_word` is [vocabulary], True for "##" pieces.
+    With one document only no pair is random (unless `google`): there is nowhere else to take a B from.
     """
-    piece = (room + 1) // 2
-    offsets = documents.sentence_offsets
-    lengths = np.diff(offsets)
-    long = np.flatnonzero(lengths > room)
-    cuts_per_sentence = (lengths[long] - 1) // piece
-    first_cuts = np.cumsum(cuts_per_sentence) - cuts_per_sentence
-    ordinal = np.arange(cuts_per_sentence.sum()) - np.repeat(first_cuts, cuts_per_sentence) + 1
-    cuts = np.repeat(offsets[long], cuts_per_sentence) + ordinal * piece
-    token = np.arange(len(documents.ids))
-    word_starts = np.maximum.accumulate(np.where(continues_word[documents.ids], 0, token))
-    cuts = np.setdiff1d(word_starts[cuts], offsets)
-    sentences_before = documents.document_offsets + np.searchsorted(cuts, offsets[documents.document_offsets])
-    return TokenizedDocuments(documents.ids, np.sort(np.concatenate([offsets, cuts])), sentences_before, documents.keys)
+    # Every instance takes a sentence at least; a document's last one can be cut in two.
+    most = rules.dupe_factor * (len(documents.sentence_offsets) - 1)
+    types = (np.int64, np.int64, np.int64, np.int64, np.uint8, np.uint64)
+    out = Instances._make(np.empty(most, dtype) for dtype in types)
+    count = _pack(documents, rules, out)
+    return Instances._make(column[:count].copy() for column in out)
 
 
-@dataclass(frozen=True)
-class _Lanes:
-    """Places at which documents are being read, one lane per document and pass; each array is [L]."""
-
-    documents: NDArray[np.int64]  # numbers of the documents
-    keys: Bits
-    targets: NDArray[np.int64]  # tokens that a chunk aims at
-    sentences: NDArray[np.int64]  # the next sentence of each
-    ends: NDArray[np.int64]  # the sentence after the document's last
-
-    def moved_to(self, sentences: NDArray[np.int64]) -> "_Lanes":
-        """The lanes at their next sentences, without those at their document's end."""
-        left = sentences < self.ends
-        return _Lanes(self.documents[left], self.keys[left], self.targets[left], sentences[left], self.ends[left])
+@compiled
+def _pack(documents: TokenizedDocuments, rules: PackingRules, out: Instances) -> int:
+    count = 0
+    for document in range(len(documents.keys)):
+        for repetition in range(rules.dupe_factor):
+            key = draw(draw(documents.keys[document], rules.seed), repetition)
+            count = _pack_document(documents, document, key, rules, out, count)
+    return count
 
 
-def pack(
-    documents: TokenizedDocuments, *, seed: int, dupe_factor: int, max_seq_length: int, short_seq_prob: float
-) -> Instances:
-    """The instances of `dupe_factor` passes over the documents, in no useful order.
-
-    Every step of a lane takes a chunk of sentences and makes one instance of it. With one document only,
-    no pair is random: there is nowhere else to take a B from.
-    """
-    room = max_seq_length - SPECIAL_TOKENS_IN_PAIR
-    lanes = _first_lanes(documents, seed, dupe_factor, room, short_seq_prob)
-    steps = [Instances(*(np.zeros(0, np.int64),) * 4, np.zeros(0, bool), np.zeros(0, np.uint64))]
-    step = 0
-    while len(lanes.keys):
-        step += 1
-        pairs, next_sentences = _pairs(documents, lanes, draw(lanes.keys, step))
-        steps.append(_truncated(pairs.take(pairs.lengths_b > 0), room))
-        lanes = lanes.moved_to(next_sentences)
-    return Instances(*(np.concatenate([getattr(part, column.name) for part in steps]) for column in fields(Instances)))
-
-
-def _first_lanes(
-    documents: TokenizedDocuments, seed: int, dupe_factor: int, room: int, short_seq_prob: float
-) -> _Lanes:
-    numbers = np.tile(np.arange(len(documents.keys)), dupe_factor)
-    passes = np.repeat(np.arange(dupe_factor), len(documents.keys))
-    keys = draw(documents.keys[numbers], seed, passes)
+@compiled
+def _pack_document(
+    documents: TokenizedDocuments, document: int, key: np.uint64, rules: PackingRules, out: Instances, count: int
+) -> int:
+    """The instances of one pass over a document, written to `out` from `count` on."""
+    target = rules.room
     # One target for a document's whole pass, as in the original: short ones resemble fine-tuning's inputs.
-    short_targets = SHORTEST_TARGET + below(draw(keys, 0, TARGET), room - SHORTEST_TARGET + 1)
-    targets = np.where(unit(draw(keys, 0, IS_SHORT)) < short_seq_prob, short_targets, room)
-    offsets = documents.document_offsets
-    return _Lanes(numbers, keys, targets, offsets[numbers], offsets[numbers + 1])
+    if unit(draw(draw(key, 0), IS_SHORT)) < rules.short_seq_prob:
+        target = SHORTEST_TARGET + below(draw(draw(key, 0), TARGET), rules.room - SHORTEST_TARGET + 1)
+    sentence = documents.document_offsets[document]
+    step = 0
+    while sentence < documents.document_offsets[document + 1]:
+        step += 1
+        chosen = draw(key, step)
+        if rules.kind == FULL_SENTENCES:
+            pair, sentence = _full_sentences(documents, document, sentence, target)
+        else:
+            pair, sentence = _pair(documents, document, sentence, target, chosen, rules)
+        if pair[3] == 0:
+            continue
+        start_a, length_a, start_b, length_b, label = _with_noise(_truncated(pair, chosen, rules), chosen, rules)
+        out.starts_a[count], out.lengths_a[count] = start_a, length_a
+        out.starts_b[count], out.lengths_b[count] = start_b, length_b
+        out.labels[count], out.keys[count] = label, draw(chosen, INSTANCE)
+        count += 1
+    return count
 
 
-def _pairs(documents: TokenizedDocuments, lanes: _Lanes, keys: Bits) -> tuple[Instances, NDArray[np.int64]]:
-    """One pair per lane, yet too long, and the sentence at which each lane goes on.
+@compiled
+def _full_sentences(
+    documents: TokenizedDocuments, document: int, sentence: int, target: int
+) -> tuple[tuple[int, int, int, int, int], int]:
+    """As many sentences as fit: RoBERTa's DOC-SENTENCES (Liu et al. 2019, 4.2), and the sentence after them."""
+    offsets, end = documents.sentence_offsets, documents.document_offsets[document + 1]
+    start, after = offsets[sentence], sentence + 1
+    while after < end and offsets[after + 1] - start <= target:
+        after += 1
+    return (start, min(offsets[after] - start, target), start, NO_SECOND_SEGMENT, ORDINARY), after
+
+
+@compiled
+def _pair(
+    documents: TokenizedDocuments, document: int, sentence: int, target: int, key: np.uint64, rules: PackingRules
+) -> tuple[tuple[int, int, int, int, int], int]:
+    """One pair (start and length of A and of B, label), maybe too long, and the sentence to go on at.
 
     A pair that cannot be made has a B of length 0.
     """
-    offsets = documents.sentence_offsets
-    first = lanes.sentences
-    tokens = offsets[first + 1] - offsets[first]
-    wants_random = unit(draw(keys, IS_RANDOM)) < RANDOM_NEXT_PROB
-    is_random = _possible_random(wants_random, tokens, lanes.ends - first, len(documents.keys))
-    chunk_end = np.minimum(lanes.ends, np.searchsorted(offsets, offsets[first] + lanes.targets))
-    # A chunk of one sentence has nothing to follow it: a true pair takes the next sentence as well.
-    chunk_end = np.where(is_random, chunk_end, np.minimum(lanes.ends, np.maximum(chunk_end, first + 2)))
-    sentences_in_chunk = chunk_end - first
-    splits = 1 + below(draw(keys, SPLIT), np.maximum(sentences_in_chunk - 1, 1))
-    end_a = offsets[first + splits]
-    # The document's last sentence alone is cut in two.
-    cut = offsets[first] + 1 + below(draw(keys, CUT), np.maximum(tokens - 1, 1))
-    end_a = np.where(~is_random & (sentences_in_chunk == 1), np.minimum(cut, end_a), end_a)
-    lengths_a = end_a - offsets[first]
-
-    starts_b, lengths_b = end_a.copy(), offsets[chunk_end] - end_a
-    rows = np.flatnonzero(is_random)
-    starts_b[rows], lengths_b[rows] = _random_spans(
-        documents, lanes.documents[rows], (lanes.targets - lengths_a)[rows], keys[rows]
-    )
-    pairs = Instances(offsets[first], lengths_a, starts_b, lengths_b, is_random, keys)
-    # After a random pair the unused part of the chunk is put back, so that no sentence is wasted.
-    return pairs, np.where(is_random, first + splits, chunk_end)
-
-
-def _possible_random(
-    wants_random: NDArray[np.bool_], tokens: NDArray[np.int64], sentences_left: NDArray[np.int64], documents: int
-) -> NDArray[np.bool_]:
-    """Which pairs are random: the wanted ones and those of a last sentence that is too short to cut."""
-    if documents == 1:
-        return np.zeros(len(wants_random), bool)
-    return wants_random | ((tokens == 1) & (sentences_left == 1))
+    offsets, end = documents.sentence_offsets, documents.document_offsets[document + 1]
+    start = offsets[sentence]
+    chunk_end = sentence + 1
+    while chunk_end < end and offsets[chunk_end] - start < target:
+        chunk_end += 1
+    unusual = unit(draw(key, IS_UNUSUAL)) < rules.unusual_prob
+    if not rules.google and sentence + 1 == end and offsets[end] - start == 1:
+        # A last token alone: nothing can follow it. A random B could, but then more pairs than asked for were random.
+        return (start, 1, start, 0, ORDINARY), end
+    random_next = rules.kind == NEXT_SENTENCE and _is_random(documents, sentence, chunk_end, unusual, rules.google)
+    if not random_next and not rules.google:
+        # A chunk of one sentence has nothing to follow it: a true pair takes the next sentence as well.
+        chunk_end = min(end, max(chunk_end, sentence + 2))
+    after_a = sentence + 1 + below(draw(key, SPLIT), max(chunk_end - sentence - 1, 1))
+    length_a = offsets[after_a] - start
+    if random_next:
+        start_b, length_b = _random_span(documents, document, target - length_a, key, rules)
+        # The unused part of the chunk is put back, so that no sentence is wasted.
+        return (start, length_a, start_b, length_b, UNUSUAL), after_a
+    if chunk_end == sentence + 1:  # the document's last sentence alone is cut in two
+        length_a = 1 + below(draw(key, CUT), length_a - 1)
+    start_b, length_b = start + length_a, offsets[chunk_end] - start - length_a
+    if rules.kind == SENTENCE_ORDER and unusual and length_b > 0:  # Lan et al. 2020 (ALBERT), 3.1
+        return (start_b, length_b, start, length_a, UNUSUAL), chunk_end
+    return (start, length_a, start_b, length_b, ORDINARY), chunk_end
 
 
-def _random_spans(
-    documents: TokenizedDocuments, own: NDArray[np.int64], wanted: NDArray[np.int64], keys: Bits
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Starts and lengths of spans of at least `wanted` tokens, where there are so many, of other documents."""
-    if not len(own):
-        return own, own
-    sentence_offsets, document_offsets = documents.sentence_offsets, documents.document_offsets
-    other = below(draw(keys, DOCUMENT), len(documents.keys) - 1)
-    other += other >= own
-    first = document_offsets[other]
-    last = document_offsets[other + 1]
-    sentence = first + below(draw(keys, SENTENCE), last - first)
-    starts = sentence_offsets[sentence]
-    enough = np.maximum(np.searchsorted(sentence_offsets, starts + wanted), sentence + 1)
-    return starts, sentence_offsets[np.minimum(last, enough)] - starts
+@compiled
+def _is_random(documents: TokenizedDocuments, sentence: int, chunk_end: int, wanted: bool, google: bool) -> bool:
+    """Whether B is taken from elsewhere: where that is wanted; in the original also after a chunk of one sentence."""
+    return (wanted and (google or len(documents.keys) > 1)) or (google and chunk_end - sentence == 1)
 
 
-def _truncated(pairs: Instances, room: int) -> Instances:
-    """The pairs with tokens taken from the longer span, each from its front or its back by a coin's toss.
+@compiled
+def _random_span(
+    documents: TokenizedDocuments, own: int, wanted: int, key: np.uint64, rules: PackingRules
+) -> tuple[int, int]:
+    """Start and length of whole sentences of another document, at least `wanted` tokens where there are so many."""
+    offsets, count = documents.sentence_offsets, len(documents.keys)
+    if rules.google:
+        other = own
+        for attempt in range(TRIES_FOR_ANOTHER_DOCUMENT):
+            other = below(draw(draw(key, DOCUMENT), attempt), count)
+            if other != own:
+                break
+    else:
+        other = below(draw(key, DOCUMENT), count - 1)
+        other += other >= own
+    first, end = documents.document_offsets[other], documents.document_offsets[other + 1]
+    sentence = first + below(draw(key, SENTENCE), end - first)
+    after = sentence + 1
+    while after < end and offsets[after] - offsets[sentence] < wanted:
+        after += 1
+    return offsets[sentence], offsets[after] - offsets[sentence]
+
+
+@compiled
+def _truncated(
+    pair: tuple[int, int, int, int, int], key: np.uint64, rules: PackingRules
+) -> tuple[int, int, int, int, int]:
+    """The pair with tokens taken from the longer span, each from its front or its back by a coin's toss.
 
     The original takes them one by one; how many go from the front is binomial.
     """
-    lengths_a, lengths_b = truncated_lengths(pairs.lengths_a, pairs.lengths_b, room)
-    front_a = heads(draw(pairs.keys, FRONT_A), pairs.lengths_a - lengths_a)
-    front_b = heads(draw(pairs.keys, FRONT_B), pairs.lengths_b - lengths_b)
-    keys = draw(pairs.keys, INSTANCE)
-    return Instances(
-        pairs.starts_a + front_a, lengths_a, pairs.starts_b + front_b, lengths_b, pairs.is_random_next, keys
-    )
+    start_a, length_a, start_b, length_b, label = pair
+    if length_b == NO_SECOND_SEGMENT or length_a + length_b <= rules.room:
+        return pair
+    kept_a = min(length_a, max((rules.room + 1) // 2, rules.room - length_b))
+    kept_b = min(length_b, rules.room - kept_a)
+    start_a += heads(draw(key, FRONT_A), length_a - kept_a)
+    start_b += heads(draw(key, FRONT_B), length_b - kept_b)
+    return start_a, kept_a, start_b, kept_b, label
 
 
-def _without_empty(
-    ids: NDArray[np.integer], lengths: NDArray[np.int64], sentence_counts: NDArray[np.int64], keys: Bits
-) -> TokenizedDocuments:
-    document_of_sentence = np.repeat(np.arange(len(keys)), sentence_counts)
-    kept_counts = np.bincount(document_of_sentence[lengths > 0], minlength=len(keys))
-    return TokenizedDocuments(
-        ids,
-        np.concatenate([[0], np.cumsum(lengths[lengths > 0])]),
-        np.concatenate([[0], np.cumsum(kept_counts[kept_counts > 0])]),
-        keys[kept_counts > 0],
-    )
+@compiled
+def _with_noise(
+    pair: tuple[int, int, int, int, int], key: np.uint64, rules: PackingRules
+) -> tuple[int, int, int, int, int]:
+    """The pair with some segments cut at a random place, to be robust to input that is no sentence (the README)."""
+    start_a, length_a, start_b, length_b, label = pair
+    start_a, length_a = _cut_at_random(start_a, length_a, draw(key, NOISE_A), rules.truncate_prob)
+    start_b, length_b = _cut_at_random(start_b, length_b, draw(key, NOISE_B), rules.truncate_prob)
+    return start_a, length_a, start_b, length_b, label
+
+
+@compiled
+def _cut_at_random(start: int, length: int, key: np.uint64, prob: float) -> tuple[int, int]:
+    if length < 2 or unit(draw(key, 0)) >= prob:
+        return start, length
+    kept = 1 + below(draw(key, 1), length - 1)
+    from_front = below(draw(key, 2), 2) * (length - kept)
+    return start + from_front, kept

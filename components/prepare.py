@@ -1,93 +1,102 @@
 """Sentences -> records of masked-LM / next-sentence instances, by Apache Beam.
 
-Only the places of documents cross a shuffle: a sentence or an example that did would cost more there than all
-the work on it, and the local runner keeps in memory what it shuffles. Each document goes to the shard that a
-hash of its id names; one worker then makes the shard's file. The workers read the sentences from where they
-lie, so all of them must reach that folder. Memory grows with the largest shard: use more for large corpora.
+Only documents cross a shuffle: a sentence or an example that did would cost more there than all the work on
+it. Each document goes to the shard that a hash of its id names; one worker then makes the shard's files. On this
+machine not even their text crosses it but the places where it lies: the local runner keeps in memory what it
+shuffles. Memory grows with the largest shard, not with the corpus.
 """
 
 import json
+import shlex
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bertline.components.documents_as_ids import word_pieces
 from bertline.components.hashing import document_key
-from bertline.components.sentence_reader import DocumentPlace, document_places, sentence_files
-from bertline.components.shards import Totals, added, write_shard
-from bertline.model.progress import Progress
-from bertline.model.records import part_name
-from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
+from bertline.components.prepare_config import PrepareConfig
+from bertline.components.sentence_reader import (
+    CarriedDocument,
+    DocumentPlace,
+    SentenceFile,
+    carried,
+    document_places,
+    sentence_files,
+)
+from bertline.components.shards import ShardWriter, part_files, totals_path, write_shard
+from bertline.components.statistics import Counts, Totals, added, counts_of, statistics, totals_as_json
+from bertline.components.statistics_page import statistics_page
+from bertline.components.worker_files import PROCESSES, draft_for, for_workers, is_local, open_bytes, publish_draft
+from bertline.model.masking import mask_rules
+from bertline.model.progress import Progress, say
+from bertline.model.records import write_masking
+from bertline.tokenizer.segment import segmenter
+from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer, load_vocabulary
 
-PARTS = ("train", "heldout", "all")
+if TYPE_CHECKING:
+    import apache_beam as beam
+
 # Negatives come from the other documents of a shard: fewer would repeat the same ones.
 LEAST_DOCUMENTS_PER_SHARD = 32
+SHARD_TEXT_BYTES = 16 << 20  # what a worker holds at once; it takes about ten times as much memory
 TOKEN_COUNTS_FILE = "token_counts.npy"
+STATISTICS_FILE, PAGE_FILE = "stats.json", "stats.html"
 SECONDS_BETWEEN_LOOKS = 0.5
 
-Counts = dict[str, int | float]
+
+def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Path | None = None) -> Counts:
+    """Write the records of one part of the documents into `out`, with what they hold in numbers beside them.
+
+    `sentences` is a folder of sentences-*.txt and ids-*.txt, `vocab` a vocab.txt. Finished shards are kept in
+    `work`, where a run after a kill finds them. Raises FileNotFoundError for missing inputs, ValueError for
+    files that do not correspond and for a part without instances.
+    """
+    totals, shards = write_shards(sentence_files(sentences), str(sentences), vocab, work or out, config)
+    vocabulary = load_vocabulary(vocab)
+    for number in range(shards):
+        Path(totals_path(str(work or out), number)).unlink()
+        for name in part_files(number, shards, config):
+            (out / name).parent.mkdir(exist_ok=True)
+            ((work or out) / name).replace(out / name)
+    np.save(out / TOKEN_COUNTS_FILE, np.array(totals["token_counts"], np.int64))
+    if config.masking == "dynamic":
+        write_masking(out, config.mask_config(), config.seed, vocabulary)
+    counts = counts_of(totals, shards, vocabulary.unk_id, config)
+    told = {"kind": config.kind, **statistics(totals, counts, vocabulary, config)}
+    (out / STATISTICS_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (out / PAGE_FILE).write_text(statistics_page(told), encoding="utf-8")
+    return counts
 
 
-@dataclass(frozen=True)
-class PrepareConfig:
-    """How sentences become training instances; defaults are those of create_pretraining_data unless noted."""
+def write_shards(
+    files: Sequence[SentenceFile], name: str, vocab: Path, work: Path, config: PrepareConfig
+) -> tuple[Totals, int]:
+    """The shards of the documents in `files`, in the folder `work`: what was counted, and how many there are.
 
-    max_seq_length: int = 128  # includes [CLS] and both [SEP]
-    max_predictions_per_seq: int = 20  # at most; 77 suits 512
-    masked_lm_prob: float = 0.15  # Devlin et al. 2018, 3.1
-    short_seq_prob: float = 0.1  # of a document's pass having a shorter target length
-    dupe_factor: int = 10  # passes over the corpus, each with fresh pairs and masks
-    do_whole_word_mask: bool = True  # as the models released in 2019; the original's default is False
-    do_lower_case: bool = True  # must be what the vocabulary was made with
-    seed: int = 12345
-    part: str = "train"  # train, heldout or all; which documents are held out depends on their ids alone
-    heldout_share: float = 0.05  # of the documents
-    num_shards: int = 8  # files; fewer when there are fewer than 32 documents for each
-    num_workers: int = field(default=1, metadata={"volatile": True})  # processes on this machine
-    runner: str = field(default="FnApiRunner", metadata={"volatile": True})  # or any that Beam knows
-
-    def __post_init__(self) -> None:
-        """Refuse values that no run can mean."""
-        for name, least in (
-            ("max_seq_length", 5),
-            ("max_predictions_per_seq", 1),
-            ("dupe_factor", 1),
-            ("seed", 0),
-            ("num_shards", 1),
-            ("num_workers", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("masked_lm_prob", "short_seq_prob", "heldout_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
-        if self.masked_lm_prob == 0:
-            raise ValueError("masked_lm_prob is 0; without masked tokens there is nothing to learn")
-        if self.part not in PARTS:
-            raise ValueError(f'part is "{self.part}"; it must be one of {", ".join(PARTS)}')
-
-
-def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig) -> Counts:
-    """Write the records of one part of the documents, and how often each token occurs in it, into `out`.
-
-    `sentences` is a folder of sentences-*.txt and ids-*.txt, `vocab` a vocab.txt. Raises FileNotFoundError
-    for missing inputs, ValueError for files that do not correspond and for a part without instances.
+    `name` is what messages call the input.
     """
     vocabulary = load_vocabulary(vocab)
-    files = sentence_files(sentences)
-    documents = _documents_of_part(sentences, files, config)
-    shards = min(config.num_shards, max(1, documents // LEAST_DOCUMENTS_PER_SHARD))
-    with _progress_of_parts(out, shards):
-        totals = _run_beam(files, vocab, out, shards, config)
+    _writer(str(vocab), config, str(work), 1)  # refuses a vocabulary or a segmenter that cannot be used
+    shards = _shards(files, name, config)
+    for file in part_files(0, shards, config):
+        (work / file).parent.mkdir(parents=True, exist_ok=True)
+    finished = len(list(work.glob("totals-*.json")))
+    if finished:
+        say(f"prepare: {finished} of {shards} parts were made before an interruption, kept")
+    run_shards = _run_processes if config.runner == PROCESSES else _run_beam
+    with _progress_of_parts(work, shards, finished):
+        totals = run_shards(files, vocab, work, shards, config)
     if not totals.get("instances"):
-        raise ValueError(f'{sentences}: the documents of part "{config.part}" hold too little text for one instance')
-    np.save(out / TOKEN_COUNTS_FILE, np.array(totals["token_counts"], np.int64))
-    return _counts(totals, shards, vocabulary.unk_id, config)
+        raise ValueError(f'{name}: the documents of part "{config.part}" hold too little text for one instance')
+    if totals["tokens"] == totals["token_counts"][vocabulary.unk_id]:
+        raise ValueError(f"{vocab}: all words of {name} are unknown to it; is it the vocabulary of this language?")
+    return totals, shards
 
 
 def is_in_part(document_id: str, config: PrepareConfig) -> bool:
@@ -98,73 +107,145 @@ def is_in_part(document_id: str, config: PrepareConfig) -> bool:
     return is_held_out == (config.part == "heldout")
 
 
-def _documents_of_part(folder: Path, files: list[tuple[Path, Path]], config: PrepareConfig) -> int:
-    """How many documents there are to prepare; reads everything once, so that errors come before the work."""
-    total = chosen = 0
-    for text, ids in files:
-        for place in document_places(text, ids):
+def _shards(files: Sequence[SentenceFile], name: str, config: PrepareConfig) -> int:
+    """How many shards to make; reads everything once, so that errors come before the work."""
+    total = chosen = size_bytes = 0
+    for file in files:
+        for place in document_places(file):
             total += 1
-            chosen += is_in_part(place.document_id, config)
+            if is_in_part(place.document_id, config):
+                chosen += 1
+                size_bytes += place.end_bytes - place.start_bytes
     if not total:
-        raise ValueError(f'{folder}: no document in it; run "bertline split" on documents with text')
+        raise ValueError(f"{name}: no document in it; it takes one sentence a line, and text in some of them")
     if not chosen:
         advice = "raise heldout_share" if config.part == "heldout" else "lower heldout_share"
         raise ValueError(
-            f'{folder}: none of its {total} documents is in part "{config.part}" with heldout_share '
+            f'{name}: none of its {total} documents is in part "{config.part}" with heldout_share '
             f"{config.heldout_share}; {advice}, or add documents"
         )
-    return chosen
+    wanted = config.num_shards or -(-size_bytes // SHARD_TEXT_BYTES)
+    return min(wanted, max(1, chosen // LEAST_DOCUMENTS_PER_SHARD))
 
 
-def _run_beam(files: list[tuple[Path, Path]], vocab: Path, out: Path, shards: int, config: PrepareConfig) -> Totals:
+def _run_processes(
+    files: Sequence[SentenceFile], vocab: Path, work: Path, shards: int, config: PrepareConfig
+) -> Totals:
+    """The graph's functions without Beam, whose start alone takes longer than 20 MB of text on one core."""
+    by_shard: dict[int, list[Any]] = {}
+    for file in files:
+        for number, places in _keyed_documents(file, shards, config):
+            by_shard.setdefault(number, []).append(places)
+    write = partial(_write_part, vocab=str(vocab), folder=str(work), shards=shards, config=config)
+    if min(config.num_workers, len(by_shard)) == 1:
+        return _summed(map(write, by_shard.items()))
+    with ProcessPoolExecutor(min(config.num_workers, len(by_shard))) as processes:
+        return _summed(processes.map(write, by_shard.items()))
+
+
+def _run_beam(files: Sequence[SentenceFile], vocab: Path, work: Path, shards: int, config: PrepareConfig) -> Totals:
     import apache_beam as beam
+
+    with beam.Pipeline(options=_options(config)) as pipeline:
+        build_graph(pipeline, files, vocab, work, shards, config)
+    with open_bytes(f"{work}/totals.json") as file:
+        totals: Totals = json.load(file)
+    (work / "totals.json").unlink()
+    return totals
+
+
+def _options(config: PrepareConfig) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    # An explicit empty list: Beam would otherwise read this process's command line.
-    options = PipelineOptions(
-        [],
+    # An explicit list: Beam would otherwise read this process's command line.
+    given = shlex.split(config.beam_options)
+    if not is_local(config.runner):
+        return PipelineOptions(given, runner=config.runner)
+    return PipelineOptions(
+        given,
         runner=config.runner,
         direct_num_workers=config.num_workers,
         direct_running_mode="in_memory" if config.num_workers == 1 else "multi_processing",
     )
-    totals_file = out / "totals.json"
-    with beam.Pipeline(options=options) as pipeline:
-        (
-            pipeline
-            | "Sentence files" >> beam.Create(files)
-            | "To all workers" >> beam.Reshuffle()
-            | "Documents" >> beam.FlatMap(_keyed_documents, shards, config)
-            | "By shard" >> beam.GroupByKey()
-            | "Records" >> beam.Map(_write_part, vocab, out, shards, config)
-            | "Sum" >> beam.CombineGlobally(_summed)
-            | "Totals" >> beam.Map(_write_totals, totals_file)
+
+
+def build_graph(
+    pipeline: "beam.Pipeline",
+    files: Sequence[SentenceFile],
+    vocab: Path,
+    work: Path,
+    shards: int,
+    config: PrepareConfig,
+) -> None:
+    """The pipeline's transforms, the same for every runner; it ends with the file totals.json in `work`."""
+    import apache_beam as beam
+
+    runner = config.runner
+    reachable = [
+        file._replace(
+            text=for_workers(Path(file.text), runner), ids=for_workers(Path(file.ids), runner) if file.ids else ""
         )
-    totals: Totals = json.loads(totals_file.read_text(encoding="utf-8"))
-    totals_file.unlink()
-    return totals
+        for file in files
+    ]
+    words, folder = for_workers(vocab, runner), for_workers(work, runner)
+    (
+        pipeline
+        | "Sentence files" >> beam.Create(reachable)
+        | "To all workers" >> beam.Reshuffle()
+        | "Documents" >> beam.FlatMap(_keyed_documents, shards, config)
+        | "By shard" >> beam.GroupByKey()
+        | "Records" >> beam.Map(_write_part, words, folder, shards, config)
+        | "Sum" >> beam.CombineGlobally(_summed)
+        | "Totals" >> beam.Map(_write_totals, f"{folder}/totals.json")
+    )
 
 
 def _keyed_documents(
-    files: tuple[Path, Path], shards: int, config: PrepareConfig
-) -> Iterator[tuple[int, DocumentPlace]]:
-    """(shard, place) of every document of the part."""
-    for place in document_places(*files):
-        if is_in_part(place.document_id, config):
-            yield document_key(place.document_id) % shards, place
+    file: SentenceFile, shards: int, config: PrepareConfig
+) -> Iterator[tuple[int, list[DocumentPlace] | CarriedDocument]]:
+    """(shard, document) for each of the part; on this machine (shard, places): one element for all of a file."""
+    chosen = (place for place in document_places(file) if is_in_part(place.document_id, config))
+    if not is_local(config.runner):
+        yield from ((document_key(document.document_id) % shards, document) for document in carried(chosen))
+        return
+    by_shard: dict[int, list[DocumentPlace]] = {}
+    for place in chosen:
+        by_shard.setdefault(document_key(place.document_id) % shards, []).append(place)
+    yield from by_shard.items()
 
 
 def _write_part(
-    shard: tuple[int, Iterable[DocumentPlace]], vocab: Path, out: Path, shards: int, config: PrepareConfig
+    shard: tuple[int, Iterable[list[DocumentPlace] | CarriedDocument]],
+    vocab: str,
+    folder: str,
+    shards: int,
+    config: PrepareConfig,
 ) -> Totals:
     number, documents = shard
-    tokenizer = _tokenizer(vocab, config.do_lower_case)
-    return write_shard(documents, out / part_name(number, shards), tokenizer, config)
+    each = (one for group in documents for one in (group if isinstance(group, list) else [group]))
+    return write_shard(number, each, _writer(vocab, config, folder, shards))
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(vocab: Path, do_lower_case: bool) -> WordPieceTokenizer:
-    """One for all shards of a worker: it gets faster with every word that it has met."""
-    return WordPieceTokenizer(load_vocabulary(vocab), do_lower_case)
+def _writer(vocab: str, config: PrepareConfig, folder: str, shards: int) -> ShardWriter:
+    """One for all shards of a worker: its tokenizer gets faster with every word that it has met."""
+    vocabulary = _vocabulary(vocab)
+    segment = segmenter(config.segmenter) if config.segmenter else None
+    tokenizer = WordPieceTokenizer(vocabulary, config.do_lower_case)
+    encode = word_pieces(tokenizer, config.do_whole_word_mask, segment)
+    rules = mask_rules(config.mask_config(), vocabulary, config.max_seq_length)
+    return ShardWriter(folder, shards, config, vocabulary, encode, rules)
+
+
+def _vocabulary(path: str) -> Vocabulary:
+    """A vocab.txt that may lie in a bucket."""
+    if "://" not in path:
+        return load_vocabulary(Path(path))
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as copy, open_bytes(path) as file:
+        Path(copy.name).write_bytes(file.read())
+        return load_vocabulary(Path(copy.name))
 
 
 def _summed(totals: Iterable[Totals]) -> Totals:
@@ -174,46 +255,30 @@ def _summed(totals: Iterable[Totals]) -> Totals:
     return total
 
 
-def _write_totals(totals: Totals, file: Path) -> None:
-    file.write_text(json.dumps(totals, default=_as_list), encoding="utf-8")
-
-
-def _as_list(counts: NDArray[np.int64]) -> list[int]:
-    return counts.tolist()
-
-
-def _counts(totals: Totals, shards: int, unk_id: int, config: PrepareConfig) -> Counts:
-    occurrences = np.array(totals["token_counts"])
-    shares = occurrences[occurrences > 0] / totals["tokens"]
-    names = ("documents", "sentences", "tokens", "instances", "masked_tokens")
-    outcomes = ("masked.mask", "masked.same", "masked.random", "dropped.empty_document")
-    return {
-        **{name: totals[name] for name in names},
-        "random_next": round(totals["random_next"] / totals["instances"], 6),
-        "padding": round(1 - totals["tokens_in_rows"] / (totals["instances"] * config.max_seq_length), 6),
-        "unknown": round(int(occurrences[unk_id]) / totals["tokens"], 6),
-        **{name: totals[name] for name in outcomes},
-        "shards": shards,
-        # What a model that knows only the frequencies of tokens would lose per masked token.
-        "unigram_entropy_nats": round(float(-(shares * np.log(shares)).sum()), 6),
-    }
+def _write_totals(totals: Totals, path: str) -> None:
+    draft = draft_for(path)
+    draft.write_text(totals_as_json(totals), encoding="utf-8")
+    publish_draft(draft, path)
 
 
 @contextmanager
-def _progress_of_parts(out: Path, shards: int) -> Iterator[None]:
-    """Shows how many parts are whole, by looking into `out`: the workers may be other processes."""
-    finished = threading.Event()
-    with Progress("prepare", shards, "parts") as progress:
+def _progress_of_parts(work: Path, shards: int, finished: int) -> Iterator[None]:
+    """Shows how many parts are whole, by looking into `work`: the workers may be other processes."""
+    ended = threading.Event()
+    with Progress("prepare", shards, "parts", done=finished) as progress:
 
         def look() -> None:
-            while not finished.wait(SECONDS_BETWEEN_LOOKS):
-                progress.advance(len(list(out.glob("*.tfrecord"))) - progress.done)
+            progress.advance(len(list(work.glob("totals-*.json"))) - progress.done)
 
-        looking = threading.Thread(target=look, daemon=True)
+        def keep_looking() -> None:
+            while not ended.wait(SECONDS_BETWEEN_LOOKS):
+                look()
+
+        looking = threading.Thread(target=keep_looking, daemon=True)
         looking.start()
         try:
             yield
         finally:
-            finished.set()
+            ended.set()
             looking.join()
-            progress.advance(len(list(out.glob("*.tfrecord"))) - progress.done)
+            look()

@@ -11,7 +11,7 @@ from bertline.components.artifacts import Artifact, Counts, Recipe, Store, publi
 
 if TYPE_CHECKING:
     from bertline.components.ingest.sources import IngestConfig, Sources
-    from bertline.components.prepare import PrepareConfig
+    from bertline.components.prepare_config import PrepareConfig
     from bertline.components.sentences import SplitConfig
     from bertline.components.vocabulary import VocabularyConfig
     from bertline.model.evaluate import EvaluateConfig
@@ -61,15 +61,19 @@ def prepare(out: Path | Store, config: "PrepareConfig", sentences: Path, vocab: 
     """Sentences -> masked-LM / next-sentence records."""
     from bertline.components.prepare import run
 
-    held_out = "_heldout" if config.part == "heldout" else ""
     recipe = Recipe(
-        kind=f"records{held_out}_{config.max_seq_length}",
+        kind=config.kind,
         step="prepare",
         inputs={"sentences": [_is(sentences, "sentences")], "vocabulary": [vocab]},
         config=config,
         code=["bertline.components.prepare"],
     )
-    return publish(out, recipe, lambda folder, _: run(sentences, _vocab_file(vocab), folder, config))
+
+    def write(folder: Path, work: Path) -> Counts:
+        # The work of a run with other settings or inputs is none of this one's.
+        return run(sentences, vocab_file(vocab), folder, config, work / recipe.fingerprint())
+
+    return publish(out, recipe, write)
 
 
 def pretrain(
@@ -91,11 +95,11 @@ def pretrain(
         config=config,
         code=["bertline.model.pretrain"],
     )
-    vocab_file = _vocab_file(vocab) if vocab else None
+    vocab_txt = vocab_file(vocab) if vocab else None
 
     def write(folder: Path, work: Path) -> Counts:
         log_dir = work.with_suffix(".tensorboard")
-        return run(records, vocab_file, folder, config, work=work, checkpoint=checkpoint, log_dir=log_dir)
+        return run(records, vocab_txt, folder, config, work=work, checkpoint=checkpoint, log_dir=log_dir)
 
     return publish(out, recipe, write)
 
@@ -156,6 +160,6 @@ def _is(path: Path, kind: str) -> Path:
     return path
 
 
-def _vocab_file(vocab: Path) -> Path:
+def vocab_file(vocab: Path) -> Path:
     """`vocab` itself, or the vocab.txt inside a vocabulary artifact or a checkpoint."""
     return vocab / "vocab.txt" if vocab.is_dir() else vocab

@@ -1,12 +1,26 @@
-"""A folder of sentences, as `split` writes it -> the places and the texts of its documents.
+"""Sentences, one a line, a blank line between documents -> the places and the texts of the documents.
 
-sentences-00000.txt holds one sentence a line and an empty line after every document; ids-00000.txt beside it
-holds the documents' ids in the same order.
+A folder as `split` writes it holds sentences-00000.txt and beside it ids-00000.txt with the documents' ids in
+the same order. Text files of the same form without ids, as create_pretraining_data takes them, get ids from
+their names. Unlike there, a file's end ends a document.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from bertline.components.worker_files import open_bytes
+
+MOST_OPEN_FILES = 64
+LONGEST_BLANK_LINE = 64  # bytes; a longer line is not decoded to see whether it is blank
+
+
+class SentenceFile(NamedTuple):
+    """A file of sentences, and what names its documents."""
+
+    text: str  # a path that every worker can open
+    ids: str  # the file of their ids, or ""
+    prefix: str = ""  # of the ids of documents without any
 
 
 class DocumentPlace(NamedTuple):
@@ -18,8 +32,15 @@ class DocumentPlace(NamedTuple):
     end_bytes: int
 
 
-def sentence_files(folder: Path) -> list[tuple[Path, Path]]:
-    """The pairs of a sentences folder: sentences-00000.txt with ids-00000.txt, and so on."""
+class CarriedDocument(NamedTuple):
+    """A document with its text, for workers that cannot read a part of a file at little cost."""
+
+    document_id: str
+    text: bytes
+
+
+def sentence_files(folder: Path) -> list[SentenceFile]:
+    """The files of a sentences folder: sentences-00000.txt with ids-00000.txt, and so on."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder of sentences; run "bertline split"')
     texts = sorted(folder.glob("sentences-*.txt"))
@@ -29,38 +50,75 @@ def sentence_files(folder: Path) -> list[tuple[Path, Path]]:
     for text, ids in pairs:
         if not ids.is_file():
             raise FileNotFoundError(f'{ids}: missing beside {text.name}; run "bertline split" again')
-    return pairs
+    return [SentenceFile(str(text), str(ids)) for text, ids in pairs]
 
 
-def document_places(text: Path, ids: Path) -> Iterator[DocumentPlace]:
-    """The places of all documents of a file. Raises ValueError when the two files do not correspond."""
-    with text.open("rb") as lines, ids.open(encoding="utf-8", newline="\n") as names:
-        for start, end in _paragraphs(lines):
-            name = next(names, "").rstrip("\n")
-            if not name:
-                raise ValueError(f'{text}: more documents than ids in {ids.name}; run "bertline split" again')
-            yield DocumentPlace(name, str(text), start, end)
-        if next(names, ""):
-            raise ValueError(f'{text}: fewer documents than ids in {ids.name}; run "bertline split" again')
+def plain_files(texts: Iterable[Path]) -> list[SentenceFile]:
+    """Text files without ids; documents are named after their file's place in the list, its name and their number."""
+    return [SentenceFile(str(text), "", f"{number:05}-{text.name}") for number, text in enumerate(texts)]
 
 
-def read_documents(places: Iterable[DocumentPlace]) -> Iterator[tuple[str, list[str]]]:
-    """(id, sentences) of the documents at `places`, in their order; bytes that are not UTF-8 are left out."""
-    for place in places:
-        with Path(place.file).open("rb") as file:
-            file.seek(place.start_bytes)
-            text = file.read(place.end_bytes - place.start_bytes).decode("utf-8", "ignore")
-        yield place.document_id, text.removesuffix("\n").split("\n")
+def document_places(file: SentenceFile) -> Iterator[DocumentPlace]:
+    """The places of all documents of a file. Raises ValueError when its ids do not correspond."""
+    with open_bytes(file.text) as lines:
+        if not file.ids:
+            for number, (start, end) in enumerate(_paragraphs(lines)):
+                yield DocumentPlace(f"{file.prefix}:{number:09}", file.text, start, end)
+            return
+        with open_bytes(file.ids) as names:
+            name = Path(file.ids).name
+            for start, end in _paragraphs(lines):
+                document_id = next(names, b"").decode("utf-8").rstrip("\n")
+                if not document_id:
+                    raise ValueError(f'{file.text}: more documents than ids in {name}; run "bertline split" again')
+                yield DocumentPlace(document_id, file.text, start, end)
+            if next(names, b""):
+                raise ValueError(f'{file.text}: fewer documents than ids in {name}; run "bertline split" again')
+
+
+def carried(documents: Iterable[DocumentPlace | CarriedDocument]) -> Iterator[CarriedDocument]:
+    """The documents with their texts, in their order."""
+    opened: dict[str, BinaryIO] = {}
+    try:
+        for document in documents:
+            if isinstance(document, CarriedDocument):
+                yield document
+            else:
+                file = _opened(document.file, opened)
+                file.seek(document.start_bytes)
+                yield CarriedDocument(document.document_id, file.read(document.end_bytes - document.start_bytes))
+    finally:
+        _close(opened)
+
+
+def read_documents(documents: Iterable[DocumentPlace | CarriedDocument]) -> Iterator[tuple[str, list[str]]]:
+    """(id, sentences) of the documents, in their order; bytes that are not UTF-8 are left out."""
+    for document_id, text in carried(documents):
+        lines = text.decode("utf-8", "ignore").split("\n")
+        yield document_id, [line for line in map(str.strip, lines) if line]
+
+
+def _opened(path: str, opened: dict[str, BinaryIO]) -> BinaryIO:
+    if path not in opened:
+        if len(opened) >= MOST_OPEN_FILES:
+            _close(opened)
+        opened[path] = open_bytes(path)
+    return opened[path]
+
+
+def _close(opened: dict[str, BinaryIO]) -> None:
+    while opened:
+        opened.popitem()[1].close()
 
 
 def _paragraphs(lines: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-    """Start and end, in bytes, of the runs of lines between empty ones."""
+    """Start and end, in bytes, of the runs of lines between blank ones."""
     start = position = 0
     for line in lines:
-        if line == b"\n":
+        if len(line) < LONGEST_BLANK_LINE and not line.decode("utf-8", "ignore").strip():
             if position > start:
                 yield start, position
-            start = position + 1
+            start = position + len(line)
         position += len(line)
     if position > start:
         yield start, position

@@ -1,108 +1,135 @@
-"""The documents of one shard -> one file of records, and its contents in numbers.
+"""The documents of one shard -> its files of records, and its contents in numbers.
 
 Everything random is a function of the document ids and the configuration, so a shard's bytes depend neither
 on the order in which its documents arrive nor on who writes it.
 """
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from bertline.components.documents_as_ids import Encoder, cut_long_sentences, tokenize_documents
 from bertline.components.hashing import document_key
-from bertline.components.instances import (
-    SPECIAL_TOKENS_IN_PAIR,
-    Instances,
-    TokenizedDocuments,
-    cut_long_sentences,
-    pack,
-    tokenize_documents,
-)
-from bertline.components.masking import MaskRules, mask_rules, masked_rows
-from bertline.components.sentence_reader import DocumentPlace, read_documents
-from bertline.model.records import encode_examples
-from bertline.tokenizer.wordpiece import WordPieceTokenizer
-
-if TYPE_CHECKING:
-    from bertline.components.prepare import PrepareConfig
+from bertline.components.instances import Instances, pack
+from bertline.components.prepare_config import PrepareConfig
+from bertline.components.sentence_reader import CarriedDocument, DocumentPlace, read_documents
+from bertline.components.statistics import Totals, added, document_totals, first_instances, row_totals, totals_as_json
+from bertline.components.worker_files import draft_for, exists, open_bytes, publish_draft
+from bertline.model.masking import MaskRules, mask
+from bertline.model.records import encode_rows, part_name
+from bertline.model.rows import Predictions, Rows, Spans, assemble
+from bertline.tokenizer.wordpiece import Vocabulary
 
 ROWS_AT_ONCE = 2048  # enough to hide the cost of a NumPy call, few enough for a core's cache
 
-Totals = dict[str, Any]  # integers, and arrays of them, that are added up over shards
+
+class ShardWriter(NamedTuple):
+    """What all shards of a set have in common."""
+
+    folder: str  # the files' folder, as workers find it
+    shards: int
+    config: PrepareConfig
+    vocabulary: Vocabulary
+    encode: Encoder  # lines to ids
+    mask_rules: MaskRules
+
+    def paths(self, number: int) -> list[str]:
+        """The files of shard `number`, one for each width of rows."""
+        return [f"{self.folder}/{name}" for name in part_files(number, self.shards, self.config)]
+
+    def totals_path(self, number: int) -> str:
+        """Where the totals of shard `number` are kept, written last."""
+        return totals_path(self.folder, number)
 
 
-def write_shard(
-    documents: Iterable[DocumentPlace], path: Path, tokenizer: WordPieceTokenizer, config: "PrepareConfig"
-) -> Totals:
-    """Write the records of the documents at these places; returns what was counted.
+def part_files(number: int, shards: int, config: PrepareConfig) -> list[str]:
+    """Names of the files of shard `number`; rows of each length bin have a folder of their own."""
+    name = part_name(number, shards)
+    return [f"length_{width}/{name}" for width in config.bins] if len(config.bins) > 1 else [name]
 
-    The file appears under its name only when it is whole. A shard of one document has no random pairs.
+
+def totals_path(folder: str, number: int) -> str:
+    """The file of a shard's totals; a shard that has one is whole."""
+    return f"{folder}/totals-{number:05}.json"
+
+
+def write_shard(number: int, documents: Iterable[DocumentPlace | CarriedDocument], writer: ShardWriter) -> Totals:
+    """Write the records of the documents, unless an interrupted run has done so; returns what was counted.
+
+    The files appear under their names when they are whole. A shard of one document has no random pairs.
     """
+    if exists(writer.totals_path(number)):
+        with open_bytes(writer.totals_path(number)) as file:
+            return dict(json.load(file))
     ordered = sorted(documents)  # they arrive in any order
     texts = ((document_key(document_id), sentences) for document_id, sentences in read_documents(ordered))
-    tokenized = tokenize_documents(texts, tokenizer)
-    rules = mask_rules(
-        tokenizer.vocabulary,
-        max_seq_length=config.max_seq_length,
-        max_predictions_per_seq=config.max_predictions_per_seq,
-        masked_lm_prob=config.masked_lm_prob,
-        do_whole_word_mask=config.do_whole_word_mask,
-    )
-    totals = _text_totals(tokenized, tokenizer) | {"dropped.empty_document": len(ordered) - len(tokenized.keys)}
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("wb") as file:
-        for instances in _blocks(_shuffled_instances(tokenized, rules, config)):
-            rows = masked_rows(tokenized.ids, instances, rules)
-            file.write(encode_examples(rows))
-            totals = added(totals, _row_totals(rows, rules))
-    unfinished.replace(path)
+    tokenized = tokenize_documents(texts, writer.encode, len(writer.vocabulary))
+    names = [document.document_id for document in ordered]
+    totals = document_totals(tokenized, names, len(writer.vocabulary))
+    config = writer.config
+    if config.semantics == "fixed":
+        tokenized = cut_long_sentences(tokenized, config.packing_rules().room)
+    instances = pack(tokenized, config.packing_rules())
+    instances = instances.take(np.argsort(instances.keys, kind="stable"))
+    drafts = [draft_for(path) for path in writer.paths(number)]
+    with ExitStack() as stack:
+        files = [stack.enter_context(draft.open("wb")) for draft in drafts]
+        for block in _blocks(instances):
+            spans = Spans(block.starts_a, block.lengths_a, block.starts_b, block.lengths_b)
+            rows = assemble(
+                tokenized.ids,
+                tokenized.continues,
+                spans,
+                block.labels,
+                config.max_seq_length,
+                writer.vocabulary,
+                join_segments=config.semantics == "google",
+            )
+            more, rows, predictions = _masked(rows, block, writer)
+            if number == 0 and "first_instances" not in totals:
+                more["first_instances"] = first_instances(rows, predictions, writer.vocabulary, config)
+            totals = added(totals, more)
+            _write(rows, predictions, files, writer)
+    for draft, path in zip(drafts, writer.paths(number)):
+        publish_draft(draft, path)
+    _keep_totals(totals, writer.totals_path(number))
     return totals
 
 
-def added(first: Totals, second: Totals) -> Totals:
-    """Two totals added up name by name."""
-    return {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
-
-
-def _shuffled_instances(tokenized: TokenizedDocuments, rules: MaskRules, config: "PrepareConfig") -> Instances:
-    cut = cut_long_sentences(tokenized, config.max_seq_length - SPECIAL_TOKENS_IN_PAIR, rules.continues_word)
-    instances = pack(
-        cut,
-        seed=config.seed,
-        dupe_factor=config.dupe_factor,
-        max_seq_length=config.max_seq_length,
-        short_seq_prob=config.short_seq_prob,
-    )
-    return instances.take(np.argsort(instances.keys, kind="stable"))
-
-
 def _blocks(instances: Instances) -> Iterator[Instances]:
-    for first in range(0, len(instances), ROWS_AT_ONCE):
+    for first in range(0, len(instances.keys), ROWS_AT_ONCE):
         yield instances.take(slice(first, first + ROWS_AT_ONCE))
 
 
-def _text_totals(tokenized: TokenizedDocuments, tokenizer: WordPieceTokenizer) -> Totals:
-    occurrences = np.bincount(tokenized.ids, minlength=len(tokenizer.vocabulary))
-    return {
-        "documents": len(tokenized.keys),
-        "sentences": len(tokenized.sentence_offsets) - 1,
-        "tokens": len(tokenized.ids),
-        "token_counts": occurrences.astype(np.int64),  # [vocabulary]
-    }
+def _masked(rows: Rows, block: Instances, writer: ShardWriter) -> tuple[Totals, Rows, Predictions | None]:
+    """The rows as they are stored, and their totals."""
+    if writer.config.masking == "dynamic":
+        return row_totals(rows, None, None, writer.config), rows, None
+    rows, predictions, outcomes = mask(rows, block.keys, writer.mask_rules)
+    return row_totals(rows, predictions, outcomes, writer.config), rows, predictions
 
 
-def _row_totals(rows: dict[str, Any], rules: MaskRules) -> Totals:
-    row, rank = np.nonzero(rows["masked_lm_weights"])
-    labels = rows["masked_lm_ids"][row, rank]
-    shown = rows["input_ids"][row, rows["masked_lm_positions"][row, rank]]
-    masked, kept = shown == rules.vocabulary.mask_id, shown == labels
-    return {
-        "instances": len(rows["input_ids"]),
-        "random_next": int(rows["next_sentence_labels"].sum()),
-        "tokens_in_rows": int(rows["input_mask"].sum()),
-        "masked_tokens": len(labels),
-        "masked.mask": int(np.count_nonzero(masked)),
-        "masked.same": int(np.count_nonzero(kept & ~masked)),
-        "masked.random": int(np.count_nonzero(~kept & ~masked)),
-    }
+def _write(rows: Rows, predictions: Predictions | None, files: Sequence[BinaryIO], writer: ShardWriter) -> None:
+    """Each row to the file of the narrowest bin that holds it."""
+    if len(files) == 1:
+        files[0].write(encode_rows(rows, predictions, writer.config.schema, len(writer.vocabulary)))
+        return
+    bins = np.searchsorted(writer.config.bins, rows.lengths)
+    for number, width in enumerate(writer.config.bins):
+        mine = np.flatnonzero(bins == number)
+        narrow = rows.take(mine)
+        narrow = narrow._replace(
+            token_ids=np.ascontiguousarray(narrow.token_ids[:, :width]),
+            unit_starts=np.ascontiguousarray(narrow.unit_starts[:, :width]),
+        )
+        theirs = None if predictions is None else Predictions._make(column[mine] for column in predictions)
+        files[number].write(encode_rows(narrow, theirs, writer.config.schema, len(writer.vocabulary)))
+
+
+def _keep_totals(totals: Totals, path: str) -> None:
+    draft = draft_for(path)
+    draft.write_text(totals_as_json(totals), encoding="utf-8")
+    publish_draft(draft, path)

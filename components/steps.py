@@ -67,7 +67,7 @@ def prepare(
 ) -> None:
     """Sentences -> records of masked-LM / next-sentence instances."""
     from bertline.components import handover, published
-    from bertline.components.prepare import PrepareConfig
+    from bertline.components.prepare_config import PrepareConfig
     from bertline.model.config import from_mapping
 
     settings, text, words = from_mapping(PrepareConfig, config), handover.taken(sentences), handover.taken(vocab)

@@ -68,7 +68,7 @@ def _copy_released(released: Path, copy: Path) -> Counts:
 def _count_words(sentences: Path, do_lower_case: bool) -> Counter[str]:
     normalizer = LineNormalizer(do_lower_case)
     counts: Counter[str] = Counter()
-    texts = [text for text, _ in sentence_files(sentences)]
+    texts = [Path(file.text) for file in sentence_files(sentences)]
     with Progress("vocabulary: words", sum(text.stat().st_size for text in texts), "bytes") as progress:
         for text in texts:
             for lines in _line_blocks(text):

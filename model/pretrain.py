@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.model.batches import batch_indices
+from bertline.model.batches import batch_epochs, batch_indices
 from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
 from bertline.model.config import parameter_count
@@ -110,7 +110,9 @@ class _Stage:
     def batch_at(self, step: int) -> dict[str, np.ndarray]:
         place = step - self.first_step
         batch_size, seed = self.config.train_batch_size, self.config.seed
-        return self.examples.batch(batch_indices(len(self.examples), batch_size, seed, place))
+        count = len(self.examples)
+        epochs = batch_epochs(count, batch_size, place)  # unmasked records get other masks in each
+        return self.examples.batch(batch_indices(count, batch_size, seed, place), epochs)
 
     def identity(self) -> dict[str, Any]:
         """What decides every weight on the way, as JSON holds it."""

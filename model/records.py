@@ -1,11 +1,12 @@
 """The data contract between `prepare` and training: what a record holds, and reading records in any order.
 
-A set of records is a folder of TFRecord files of tf.train.Example messages, as google-research/bert's
-create_pretraining_data writes them; files made by that program can be read, too.
+A set of records is a folder of TFRecord files of tf.train.Example messages, in one of three schemas: canonical,
+as google-research/bert's create_pretraining_data writes them (files made by that program can be read, too);
+compact, the same rows in fewer bytes; unmasked, compact rows that are masked afresh in each epoch when they are read.
+Files in subfolders hold shorter rows (length bins), which are filled up with zeros.
 """
 
-import mmap
-import struct
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.example_encoding import FRAME_HEAD, FRAME_TAIL, encode_examples, masked_crcs
+from bertline.model.compact_records import (
+    MASKED_FEATURES,
+    UNMASKED_FEATURES,
+    Layout,
+    decode_compact,
+    encode_compact,
+    layout_of,
+    widths_of,
+)
+from bertline.model.config import from_mapping
+from bertline.model.example_encoding import encode_examples
+from bertline.model.masking import MaskConfig, MaskRules, dynamic_keys, mask, mask_rules
+from bertline.model.record_files import RecordFile
+from bertline.model.rows import Predictions, Rows, features
+from bertline.tokenizer.wordpiece import Vocabulary
 
 # Feature -> its type in a batch and its width; integers are stored as int64, as tf.train.Example has it.
 FEATURES: dict[str, tuple[type[np.int32] | type[np.float32], str]] = {
@@ -25,15 +40,28 @@ FEATURES: dict[str, tuple[type[np.int32] | type[np.float32], str]] = {
     "masked_lm_weights": (np.float32, "max_predictions_per_seq"),  # 1.0 for predictions, 0.0 for filling
     "next_sentence_labels": (np.int32, "one"),  # 1 when B is a random text
 }
-LENGTHS_FEATURE, PREDICTIONS_FEATURE = "input_ids", "masked_lm_positions"
+SCHEMAS = ("canonical", "compact")  # of masked rows; unmasked ones are compact
+MASKING_FILE = "masking.json"  # beside unmasked records: how to mask them
 SAMPLED_RECORDS = 32  # of every file, checked when a set is opened
-
-__all__ = ["FEATURES", "Records", "encode_examples", "open_records", "part_name"]
+ADVICE = 'run "bertline prepare"'
 
 
 def part_name(number: int, total: int) -> str:
     """File name of a part, from 0: part-00000-of-00004.tfrecord."""
     return f"part-{number:05}-of-{total:05}.tfrecord"
+
+
+def encode_rows(rows: Rows, predictions: Predictions | None, schema: str, vocab_size: int) -> bytes:
+    """The framed records of rows in one of SCHEMAS; without predictions they are unmasked ones."""
+    if predictions is None or schema == "compact":
+        return encode_compact(rows, predictions, vocab_size)
+    return encode_examples(features(rows, predictions))
+
+
+def write_masking(folder: Path, config: MaskConfig, seed: int, vocabulary: Vocabulary) -> None:
+    """Lay beside unmasked records what their readers need: how to mask, and the vocabulary's tokens."""
+    content = {"mask": config.__dict__, "seed": seed, "tokens": vocabulary.tokens}
+    (folder / MASKING_FILE).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: int | None = None) -> "Records":
@@ -43,76 +71,155 @@ def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: in
     of another length, ids beyond the vocabulary, and files that are cut or are no TFRecord files.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: no such folder of records; run "bertline prepare"')
-    paths = sorted(folder.glob("*.tfrecord"))
+        raise FileNotFoundError(f"{folder}: no such folder of records; {ADVICE}")
+    paths = sorted(folder.rglob("*.tfrecord"))
     if not paths:
-        raise FileNotFoundError(f'{folder}: no *.tfrecord file in it; run "bertline prepare"')
-    return Records(paths, max_seq_length, vocab_size)
+        raise FileNotFoundError(f"{folder}: no *.tfrecord file in it; {ADVICE}")
+    return Records(paths, max_seq_length, vocab_size, masking=folder / MASKING_FILE)
 
 
 class Records:
     """Records of several files, numbered through from 0 in the order of the files."""
 
-    def __init__(self, paths: Sequence[Path], max_seq_length: int | None = None, vocab_size: int | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        max_seq_length: int | None = None,
+        vocab_size: int | None = None,
+        masking: Path | None = None,
+    ) -> None:
         """Errors are those of `open_records`."""
         self._vocab_size = vocab_size
-        self._files = [_RecordFile(path) for path in paths]
+        self._files = [file for file in map(_Part, paths) if len(file)]
         self._first = np.cumsum([0, *(len(file) for file in self._files)])  # [files + 1]
         if not len(self):
-            raise ValueError(f'{paths[0]}: no record in it or in the files beside it; run "bertline prepare" again')
-        self.max_seq_length, self.max_predictions_per_seq = self._widths(max_seq_length)
+            raise ValueError(f"{paths[0]}: no record in it or in the files beside it; {ADVICE} again")
+        self.schema = str(self._same("schema", {file.path: file.schema for file in self._files}))
+        for folder in {file.path.parent for file in self._files}:
+            self._same("max_seq_length", {file.path: file.width for file in self._files if file.path.parent == folder})
+        self.max_seq_length = max(file.width for file in self._files)
+        if max_seq_length not in (None, self.max_seq_length):
+            raise ValueError(
+                f"{self._files[0].path}: max_seq_length is {self.max_seq_length}, this stage needs {max_seq_length}; "
+                f'run "bertline prepare --max_seq_length {max_seq_length}"'
+            )
+        self._rules: MaskRules | None = None
+        self._seed = 0
+        if self.schema == "unmasked":
+            self._rules, self._seed = self._masking(masking)
+        predictions = int(self._same("max_predictions_per_seq", {file.path: file.predictions for file in self._files}))
+        self.max_predictions_per_seq = self._rules.max_predictions if self._rules else predictions
         for first, last in zip(self._first[:-1].tolist(), self._first[1:].tolist()):
-            if first < last:
-                self.batch(np.arange(first, min(last, first + SAMPLED_RECORDS)))
+            self.batch(np.arange(first, min(last, first + SAMPLED_RECORDS)))
 
     def __len__(self) -> int:
         return int(self._first[-1])
 
-    def batch(self, indices: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
+    def batch(self, indices: NDArray[np.integer], epochs: "int | NDArray[np.integer]" = 0) -> dict[str, NDArray[Any]]:
         """The records with these numbers, in this order, checksums verified.
 
-        Arrays int32 or float32 as in FEATURES, [B, W] and [B, P]; next_sentence_labels is [B].
+        Arrays int32 or float32 as in FEATURES, [B, W] and [B, P]; next_sentence_labels is [B]. Unmasked
+        records are masked as (their seed, epoch, number) decide; `epochs` is [B] or one for all.
         """
         indices = np.asarray(indices, np.int64)
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(f"record {indices.min()} or {indices.max()} is not among the {len(self)} records")
+        epochs = np.broadcast_to(epochs, indices.shape)
+        arrays = self._empty(len(indices))
         files = np.searchsorted(self._first, indices, side="right") - 1
-        positions = (indices - self._first[files]).tolist()
-        messages = [self._files[file].read(position) for file, position in zip(files.tolist(), positions)]
-        arrays = self._parsed(messages, files)
-        self._check_ids(arrays["input_ids"], files)
-        self._check_ids(arrays["masked_lm_ids"], files)
+        for number in np.unique(files).tolist():
+            places = np.flatnonzero(files == number)
+            mine = indices[places]
+            part = self._files[number].batch(
+                mine - self._first[number], self._rules, dynamic_keys(self._seed, epochs[places], mine)
+            )
+            self._check_ids(part, self._files[number].path)
+            for name, values in part.items():
+                arrays[name][places, : values.shape[1]] = values
         arrays["next_sentence_labels"] = arrays["next_sentence_labels"].reshape(-1)
         return arrays
 
-    def _widths(self, wanted: int | None) -> tuple[int, int]:
-        """max_seq_length and max_predictions_per_seq, which must be the same in all files."""
-        expected: tuple[int, int] | None = None
-        for file in self._files:
-            if len(file):
-                widths = file.widths()
-                if wanted is not None and widths[0] != wanted:
-                    raise ValueError(
-                        f"{file.path}: max_seq_length is {widths[0]}, this stage needs {wanted}; "
-                        f'run "bertline prepare --max_seq_length {wanted}"'
-                    )
-                if expected is not None and widths != expected:
-                    raise ValueError(
-                        f"{file.path}: (max_seq_length, max_predictions_per_seq) is {widths}, but {expected} "
-                        "in the files before it; keep records of different lengths in different folders"
-                    )
-                expected = widths
-        assert expected is not None  # an empty set was refused
-        return expected
-
-    def _parsed(self, messages: list[bytes], files: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        import tensorflow as tf
-
+    def _empty(self, count: int) -> dict[str, NDArray[Any]]:
         widths = {
             "max_seq_length": self.max_seq_length,
             "max_predictions_per_seq": self.max_predictions_per_seq,
             "one": 1,
         }
+        return {name: np.zeros((count, widths[width]), dtype) for name, (dtype, width) in FEATURES.items()}
+
+    def _same(self, name: str, values: dict[Path, Any]) -> Any:
+        first, expected = next(iter(values.items()))
+        for path, value in values.items():
+            if value != expected:
+                raise ValueError(
+                    f"{path}: {name} is {value}, but {expected} in {first}; keep records of different kinds in "
+                    "different folders"
+                )
+        return expected
+
+    def _masking(self, file: Path | None) -> tuple[MaskRules, int]:
+        if file is None or not file.is_file():
+            raise FileNotFoundError(
+                f"{file or self._files[0].path}: missing, but the records are unmasked and need it; {ADVICE} again"
+            )
+        content = json.loads(file.read_text(encoding="utf-8"))
+        config, vocabulary = from_mapping(MaskConfig, content["mask"]), Vocabulary(tuple(content["tokens"]))
+        return mask_rules(config, vocabulary, self.max_seq_length), int(content["seed"])
+
+    def _check_ids(self, arrays: dict[str, NDArray[Any]], path: Path) -> None:
+        if self._vocab_size is None:
+            return
+        largest = max(int(arrays[name].max(initial=0)) for name in ("input_ids", "masked_lm_ids"))
+        if largest >= self._vocab_size:
+            raise ValueError(
+                f"{path}: holds id {largest}, but the vocabulary has {self._vocab_size} entries; "
+                "prepare the records with the vocabulary that the model is trained with"
+            )
+
+
+class _Part:
+    """One file of records of one schema and one width."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = RecordFile(path)
+        self.schema, self.width, self.predictions = "", 0, 0
+        self._layout: Layout | None = None
+        if len(self._file):
+            self._recognise(_example(self._file.read(0), path))
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def batch(
+        self, positions: NDArray[np.int64], rules: MaskRules | None, keys: NDArray[np.uint64]
+    ) -> dict[str, NDArray[Any]]:
+        """The seven features of these records, each of two dimensions."""
+        if self._layout is None:
+            return self._parsed([self._file.read(position) for position in positions.tolist()])
+        rows, predictions = decode_compact(self._file.frames(positions, self._layout.frame_bytes), self._layout)
+        if predictions is None:
+            assert rules is not None  # unmasked records are not opened without
+            rows, predictions, _ = mask(rows, keys, rules)
+        return features(rows, predictions)
+
+    def _recognise(self, example: dict[str, Any]) -> None:
+        if set(FEATURES) <= set(example):
+            self.schema = "canonical"
+            self.width, self.predictions = len(example["input_ids"]), len(example["masked_lm_positions"])
+        elif set(example) in (MASKED_FEATURES, UNMASKED_FEATURES):
+            self.schema = "compact" if set(example) == MASKED_FEATURES else "unmasked"
+            sizes = {name: len(value) for name, value in example.items()}
+            self.width, self.predictions = widths_of(sizes, example["shape"])
+            self._layout = layout_of(sizes)
+        else:
+            found = ", ".join(sorted(example)) or "none"
+            raise ValueError(f"{self.path}: its records are not of pretraining (features: {found}); {ADVICE}")
+
+    def _parsed(self, messages: list[bytes]) -> dict[str, NDArray[Any]]:
+        import tensorflow as tf
+
+        widths = {"max_seq_length": self.width, "max_predictions_per_seq": self.predictions, "one": 1}
         specification = {
             name: tf.io.FixedLenFeature([widths[width]], tf.float32 if dtype is np.float32 else tf.int64)
             for name, (dtype, width) in FEATURES.items()
@@ -121,84 +228,24 @@ class Records:
             with tf.device("CPU"):
                 tensors = tf.io.parse_example(messages, specification)
         except tf.errors.InvalidArgumentError as error:
-            named = ", ".join(str(self._files[file].path) for file in np.unique(files).tolist())
             raise ValueError(
-                f"{named}: a record is not one of pretraining with max_seq_length {self.max_seq_length} and "
-                f"max_predictions_per_seq {self.max_predictions_per_seq} ({error.message})"
+                f"{self.path}: a record is not one of pretraining with max_seq_length {self.width} and "
+                f"max_predictions_per_seq {self.predictions} ({error.message})"
             ) from error
         return {name: tensors[name].numpy().astype(dtype) for name, (dtype, _) in FEATURES.items()}
 
-    def _check_ids(self, ids: NDArray[np.int32], files: NDArray[np.int64]) -> None:
-        if self._vocab_size is None or not ids.size:
-            return
-        largest = ids.max(axis=1)
-        if largest.max() >= self._vocab_size:
-            path = self._files[int(files[largest.argmax()])].path
-            raise ValueError(
-                f"{path}: holds id {largest.max()}, but the vocabulary has {self._vocab_size} entries; "
-                "prepare the records with the vocabulary that the model is trained with"
-            )
 
+def _example(message: bytes, path: Path) -> dict[str, Any]:
+    """Feature -> its integers, floats, or its first byte string."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
-class _RecordFile:
-    """One TFRecord file, mapped into memory, with the place of every record."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        self._starts = self._record_starts(size)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def read(self, position: int) -> bytes:
-        """The message of a record. Raises ValueError when its checksum does not match."""
-        start = int(self._starts[position])
-        (length,) = struct.unpack_from("<Q", self._content, start)
-        end = start + FRAME_HEAD + length
-        message = self._content[start + FRAME_HEAD : end]
-        if struct.unpack_from("<I", self._content, end)[0] != masked_crcs([message])[0]:
-            raise ValueError(
-                f"{self.path}: record {position} at byte {start} is damaged (checksum); make the file again"
-            )
-        return message
-
-    def widths(self) -> tuple[int, int]:
-        """max_seq_length and max_predictions_per_seq of the first record."""
-        import tensorflow as tf
-
-        specification = {
-            name: tf.io.VarLenFeature(tf.float32 if dtype is np.float32 else tf.int64)
-            for name, (dtype, _) in FEATURES.items()
-        }
-        try:
-            tensors = tf.io.parse_example([self.read(0)], specification)
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"{self.path}: its records are not of pretraining ({error.message})") from error
-        widths = {name: int(tensor.dense_shape[1]) for name, tensor in tensors.items()}
-        missing = [name for name, width in widths.items() if not width]
-        if missing:
-            raise ValueError(f"{self.path}: records without {', '.join(missing)}; not made for pretraining")
-        return widths[LENGTHS_FEATURE], widths[PREDICTIONS_FEATURE]
-
-    def _record_starts(self, size: int) -> NDArray[np.int64]:
-        starts: list[int] = []
-        start, unpack = 0, struct.Struct("<QI").unpack_from
-        while start + FRAME_HEAD <= size:
-            length, length_crc = unpack(self._content, start)
-            # Only a damaged or foreign file has an impossible length; no need to checksum the others here.
-            following = start + FRAME_HEAD + length + FRAME_TAIL
-            if (not starts or following > size) and masked_crcs([self._content[start : start + 8]])[0] != length_crc:
-                raise ValueError(f"{self.path}: no TFRecord file, or damaged at byte {start}; make it again")
-            if following > size:
-                break
-            starts.append(start)
-            start = following
-        if start != size:
-            raise ValueError(
-                f"{self.path}: cut off after {len(starts)} whole records, {size - start} bytes are left over;"
-                " make or copy the file again"
-            )
-        return np.array(starts, np.int64)
+    try:
+        example = tf.train.Example.FromString(message)
+    except DecodeError as error:
+        raise ValueError(f"{path}: its records are not of pretraining ({error})") from error
+    values = {}
+    for name, feature in example.features.feature.items():
+        content = getattr(feature, feature.WhichOneof("kind") or "int64_list").value
+        values[name] = content[0] if feature.HasField("bytes_list") and content else content
+    return values

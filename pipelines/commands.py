@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertline.components.published import vocab_file
 from bertline.pipelines.options import add_config_flags, config_from_flags
 
 Flags = argparse.Namespace
@@ -34,8 +35,7 @@ def _tokenize(flags: Flags) -> int:
     """Standard input to ids, one JSON list a line."""
     from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
 
-    path = Path(flags.vocab)
-    vocabulary = load_vocabulary(path / "vocab.txt" if path.is_dir() else path)
+    vocabulary = load_vocabulary(vocab_file(Path(flags.vocab)))
     tokenizer = WordPieceTokenizer(vocabulary, do_lower_case=not flags.cased)
     for number, raw in enumerate(sys.stdin.buffer, start=1):
         line = raw.decode("utf-8", errors="ignore").rstrip("\n")
@@ -51,6 +51,28 @@ def _json_string(line: str, number: int) -> str:
     if not isinstance(text, str):
         raise ValueError(f"standard input:{number}: a JSON string is wanted, not {type(text).__name__}")
     return text
+
+
+def _pretraining_data_flags(parser: Parser) -> None:
+    from bertline.components.pretraining_data import PretrainingDataConfig
+
+    parser.add_argument("--input_file", required=True, metavar="GLOB", help="text: a sentence a line, a blank line "
+                        "between documents; files and globs, comma-separated")  # fmt: skip
+    parser.add_argument("--output_file", required=True, metavar="FILE", help="TFRecord files, comma-separated")
+    parser.add_argument("--vocab_file", required=True, metavar="PATH", help="vocab.txt, or a vocabulary artifact")
+    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
+    add_config_flags(parser, PretrainingDataConfig)
+
+
+def _pretraining_data(flags: Flags) -> int:
+    from bertline.components.pretraining_data import PretrainingDataConfig, run
+    from bertline.pipelines.tables import figures_table
+
+    config = config_from_flags(flags, PretrainingDataConfig)
+    counts = run(flags.input_file, flags.output_file, vocab_file(Path(flags.vocab_file)), config)
+    figures_table("records", counts)
+    print(f"written: {flags.output_file}")
+    return 0
 
 
 def _run_flags(parser: Parser) -> None:
@@ -111,6 +133,13 @@ COMMANDS = {
         "echo 'unwanted running' | bertline tokenize --vocab vocab.txt",
         _tokenize_flags,
         _tokenize,
+    ),
+    "create_pretraining_data": Command(
+        "google-research/bert's create_pretraining_data.py, with its flags: text -> records",
+        "bertline create_pretraining_data --input_file 'text/*.txt' --output_file data.tfrecord --vocab_file vocab.txt "
+        "--do_whole_word_mask=True",
+        _pretraining_data_flags,
+        _pretraining_data,
     ),
     "run": Command(
         "the whole pipeline on this machine, from the dump to the scores",

@@ -30,7 +30,10 @@ class Run:
     initializer_range: float = 0.0  # of the first weights; 0: the model's own, 0.02
     dropout: float = -1.0  # in pretraining; -1: the model's own, 0.1
     precision: str = "float32"  # or mixed_bfloat16, faster where the processor has bfloat16 units
-    dupe_factor: int = 5  # differently masked copies of the text at length 128; 1 at 512
+    dupe_factor: int = 5  # differently masked copies of the text at length 128; 1 at 512 and with dynamic masking
+    masking: str = "static"  # or dynamic: fresh masks in each epoch
+    segmenter: str = ""  # words of scripts without blanks, masked as a whole: jieba, presegmented, module:function
+    schema: str = "compact"  # or canonical: records that google-research/bert's run_pretraining.py reads, too
     heldout_share: float = 0.05  # of the documents, never trained on
     evaluate_examples: int = 0  # held-out records scored per length; 0: all
     pairs: str = ""  # folder with train.tsv and dev.tsv in MRPC columns
@@ -103,7 +106,7 @@ def pipeline_arguments(run: Run) -> dict[str, Any]:
         "released_vocabulary": run.vocab,
         "ingest": {"allow_truncated": run.allow_truncated, "num_workers": run.num_workers},
         "vocabulary": {"vocab_size": run.vocab_size, "do_lower_case": run.do_lower_case},
-        "prepare_128": _records(run, 128, "train", run.dupe_factor),
+        "prepare_128": _records(run, 128, "train", 1 if run.masking == "dynamic" else run.dupe_factor),
         "prepare_512": _records(run, 512, "train", 1),
         "heldout_128": _records(run, 128, "heldout", 1),
         "heldout_512": _records(run, 512, "heldout", 1),
@@ -137,6 +140,9 @@ def _records(run: Run, length: int, part: str, dupe_factor: int) -> dict[str, An
         "dupe_factor": dupe_factor,
         "do_lower_case": run.do_lower_case,
         "heldout_share": run.heldout_share,
+        "masking": run.masking if part == "train" else "static",  # the same held-out masks for every model
+        "segmenter": run.segmenter,
+        "schema": run.schema,
         "num_workers": run.num_workers,
         "seed": run.seed,
     }

@@ -1,7 +1,7 @@
 """Tables for the terminal: an artifact's counts, and a run's steps and scores."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,16 @@ EXPECTED = {  # what published models reach, beside our scores
 
 def counts_table(made: Artifact) -> None:
     """Print an artifact's counts and where it lies."""
-    table = Table("count", "value", box=box.SIMPLE_HEAD, title=f"{made.manifest['kind']}", title_justify="left")
-    for name, value in made.manifest["counts"].items():
+    figures_table(made.manifest["kind"], made.manifest["counts"])
+    print(f"{'already made' if made.reused else 'written'}: {made.path}")
+
+
+def figures_table(title: str, figures: Mapping[str, int | float]) -> None:
+    """Print figures by name."""
+    table = Table("count", "value", box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for name, value in figures.items():
         table.add_row(name, figure(value))
     _print(table)
-    print(f"{'already made' if made.reused else 'written'}: {made.path}")
 
 
 def steps_table(notes: Iterable[dict[str, Any]]) -> None:

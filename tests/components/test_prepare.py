@@ -1,15 +1,20 @@
 """Sentences to records, by Beam."""
 
 import json
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
+from bertline.components.documents_as_ids import word_pieces
 from bertline.components.hashing import document_key
-from bertline.components.prepare import PrepareConfig, is_in_part, run
+from bertline.components.prepare import is_in_part, run
+from bertline.components.prepare_config import PrepareConfig
 from bertline.components.sentence_reader import document_places, read_documents, sentence_files
-from bertline.components.shards import write_shard
+from bertline.components.shards import ShardWriter, write_shard
+from bertline.model.masking import mask_rules
 from bertline.model.records import open_records
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
 
@@ -52,11 +57,20 @@ def prepared(tmp_path, sentences, vocab, name="out", **settings):
 
 
 def places(folder):
-    return [place for files in sentence_files(folder) for place in document_places(*files)]
+    return [place for file in sentence_files(folder) for place in document_places(file)]
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".tfrecord", ".npy")}
+
+
+def shard_writer(folder, vocab, **settings):
+    """What writes shards of a set of one."""
+    config, vocabulary = PrepareConfig(**{**SMALL, **settings}), load_vocabulary(vocab)
+    folder.mkdir(exist_ok=True)
+    encode = word_pieces(WordPieceTokenizer(vocabulary), config.do_whole_word_mask)
+    rules = mask_rules(config.mask_config(), vocabulary, config.max_seq_length)
+    return ShardWriter(str(folder), 1, config, vocabulary, encode, rules)
 
 
 def test_parts_counts_and_files(tmp_path, vocab):
@@ -65,6 +79,8 @@ def test_parts_counts_and_files(tmp_path, vocab):
     out, counts = prepared(tmp_path, sentences, vocab, part="all", num_shards=4)
     assert sorted(path.name for path in out.iterdir()) == [
         *(f"part-{number:05}-of-00004.tfrecord" for number in range(4)),
+        "stats.html",
+        "stats.json",
         "token_counts.npy",
     ]
     tokenizer = WordPieceTokenizer(load_vocabulary(vocab))
@@ -85,6 +101,7 @@ def test_parts_counts_and_files(tmp_path, vocab):
         "random_next": round(float(rows["next_sentence_labels"].mean()), 6),
         "padding": round(1 - float(rows["input_mask"].mean()), 6),
         "unknown": 0.0,
+        "tokens_never_seen": int((occurrences == 0).sum()),
         "dropped.empty_document": 0,
         "shards": 4,
         "unigram_entropy_nats": round(float(-(shares * np.log(shares)).sum()), 6),
@@ -113,28 +130,89 @@ def test_other_files_of_the_same_documents_give_the_same_bytes(tmp_path, vocab):
 
 
 def test_bytes_of_a_shard_depend_on_documents_and_configuration_alone(tmp_path, vocab):
-    tokenizer = WordPieceTokenizer(load_vocabulary(vocab))
     documents = places(sentences_folder(tmp_path / "sentences", some_documents(30)))
 
     def written(documents, **settings):
-        write_shard(documents, tmp_path / "x", tokenizer, PrepareConfig(**{**SMALL, **settings}))
-        return (tmp_path / "x").read_bytes()
+        writer = shard_writer(tmp_path / f"{len(list(tmp_path.iterdir()))}", vocab, **settings)
+        write_shard(0, documents, writer)
+        return (tmp_path / writer.paths(0)[0]).read_bytes()
 
     first = written(documents)
     assert first == written(documents[::-1])
-    for change in ({"seed": 1}, {"dupe_factor": 3}, {"do_whole_word_mask": False}, {"short_seq_prob": 0.9}):
+    for change in (
+        {"seed": 1},
+        {"dupe_factor": 3},
+        {"do_whole_word_mask": False},
+        {"short_seq_prob": 0.9},
+        {"semantics": "google"},
+        {"pairs": "none"},
+        {"max_ngram": 3},
+        {"truncate_prob": 0.5},
+        {"random_next_prob": 0.9},
+        {"replace_per": "word"},
+        {"schema": "compact"},
+    ):
         assert first != written(documents, **change)
 
 
 def test_block_size_changes_no_byte(tmp_path, vocab, monkeypatch):
-    tokenizer = WordPieceTokenizer(load_vocabulary(vocab))
     documents = places(sentences_folder(tmp_path / "sentences", some_documents(30)))
     results = set()
     for rows in (1, 7, 2048):
         monkeypatch.setattr("bertline.components.shards.ROWS_AT_ONCE", rows)
-        write_shard(documents, tmp_path / "x", tokenizer, PrepareConfig(**SMALL))
-        results.add((tmp_path / "x").read_bytes())
+        writer = shard_writer(tmp_path / str(rows), vocab)
+        totals = write_shard(0, documents, writer)
+        results.add(((tmp_path / writer.paths(0)[0]).read_bytes(), totals["masked_tokens"], totals["tokens_in_rows"]))
     assert len(results) == 1
+
+
+def test_a_shard_that_is_whole_is_not_made_again(tmp_path, vocab):
+    documents = places(sentences_folder(tmp_path / "sentences", some_documents(30)))
+    writer = shard_writer(tmp_path / "work", vocab)
+    totals = write_shard(0, documents, writer)
+    again = write_shard(0, [], writer)  # would be empty
+    assert again["instances"] == totals["instances"] and again["token_counts"] == totals["token_counts"].tolist()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, vocab):
+    """kill -9 when some of the shards are made; the rerun keeps those and ends as an uninterrupted run."""
+    sentences = sentences_folder(tmp_path / "sentences", some_documents(4000), files=3)
+    program = (
+        "import sys; from pathlib import Path; from bertline.components import published;"
+        "from bertline.components.prepare_config import PrepareConfig;"
+        "published.prepare(Path(sys.argv[1]), PrepareConfig(max_seq_length=32, max_predictions_per_seq=5,"
+        "dupe_factor=20, num_shards=40), Path(sys.argv[2]), Path(sys.argv[3]))"
+    )
+    (sentences / "MANIFEST.json").write_text(
+        json.dumps({"kind": "sentences", "digest": "sha256:0", "fingerprint": "x", "files": []})
+    )
+    command = [sys.executable, "-c", program]
+    made = {}
+    for name in ("killed", "whole"):
+        process = subprocess.Popen([*command, tmp_path / name, sentences, vocab], stderr=subprocess.PIPE)
+        if name == "killed":
+            while len(list(tmp_path.glob("killed.work/*/totals-*.json"))) < 5:
+                assert process.poll() is None, process.stderr.read().decode()
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+            assert not (tmp_path / "killed").exists()
+            kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("killed.work/*/totals-*.json")}
+            assert 5 <= len(kept) < 40
+            process = subprocess.Popen([*command, tmp_path / name, sentences, vocab], stderr=subprocess.PIPE)
+        errors = process.communicate()[1].decode()
+        assert process.returncode == 0, errors
+        if name == "killed":
+            assert f"{len(kept)} of 40 parts were made before an interruption, kept" in errors
+        made[name] = {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file() and path.name != "RUN.json"
+        }
+    assert len(made["whole"]) == 40 + 4
+    assert made["killed"] == made["whole"]
+    assert not list(tmp_path.glob("*.work"))
 
 
 def test_train_and_heldout_split_the_documents_whatever_the_seed(tmp_path):
@@ -150,9 +228,51 @@ def test_train_and_heldout_split_the_documents_whatever_the_seed(tmp_path):
     assert all(is_in_part(name, PrepareConfig(part="all")) for name in ids[:50])
 
 
+@pytest.mark.parametrize("schema", ["canonical", "compact"])
+def test_every_record_of_a_set_is_right(tmp_path, vocab, schema):
+    """What any training row must be, for all rows of all shards."""
+    sentences = sentences_folder(tmp_path / "sentences", some_documents(300))
+    out, counts = prepared(tmp_path, sentences, vocab, part="all", num_shards=4, schema=schema)
+    records = open_records(out, 32)
+    assert records.schema == schema and len(records) == counts["instances"]
+    rows = records.batch(np.arange(len(records)))
+    ids, used, second = rows["input_ids"], rows["input_mask"].astype(bool), rows["segment_ids"].astype(bool)
+    lengths, column = used.sum(axis=1), np.arange(32)
+    assert (used == (column < lengths[:, None])).all() and not ids[~used].any() and not second[~used].any()
+    assert (ids[:, 0] == 2).all() and (ids[np.arange(len(ids)), lengths - 1] == 3).all()
+    assert ((ids == 3).sum(axis=1) == 2).all() and (np.diff(second[:, :], axis=1).sum(axis=1) >= 1).all()
+    weights = rows["masked_lm_weights"].astype(bool)
+    assert (weights == (np.arange(5) < weights.sum(axis=1)[:, None])).all() and weights[:, 0].all()
+    row, rank = np.nonzero(weights)
+    places = rows["masked_lm_positions"][row, rank]
+    assert used[row, places].all() and not np.isin(ids[row, places], (0, 2, 3, 5)).any()
+    assert (rows["masked_lm_ids"][row, rank] > 5).all() and not rows["masked_lm_ids"][~weights].any()
+
+
+def test_dynamic_masking_stores_each_row_once(tmp_path, vocab):
+    sentences = sentences_folder(tmp_path / "sentences", some_documents(100))
+    out, counts = prepared(tmp_path, sentences, vocab, "dynamic", part="all", masking="dynamic", dupe_factor=0)
+    _, ten_times = prepared(tmp_path, sentences, vocab, "static", part="all", dupe_factor=0)
+    assert 9 < ten_times["instances"] / counts["instances"] < 11
+    assert "masked_tokens" not in counts and (out / "masking.json").is_file()
+    assert open_records(out, 32).max_predictions_per_seq == 5
+
+
+def test_length_bins_have_folders_of_their_own(tmp_path, vocab):
+    sentences = sentences_folder(tmp_path / "sentences", some_documents(200))
+    whole, counts = prepared(tmp_path, sentences, vocab, "whole", part="all", schema="compact")
+    binned, fewer = prepared(tmp_path, sentences, vocab, "binned", part="all", schema="compact", length_bins="16,24")
+    assert sorted(path.name for path in binned.iterdir() if path.is_dir()) == ["length_16", "length_24", "length_32"]
+    assert fewer["padding"] < counts["padding"] and fewer["instances"] == counts["instances"]
+    all_rows, same_rows = (open_records(folder, 32).batch(np.arange(counts["instances"])) for folder in (whole, binned))
+    assert sorted(map(bytes, all_rows["input_ids"])) == sorted(map(bytes, same_rows["input_ids"]))
+    lengths = open_records(binned / "length_16", 16).batch(np.arange(5))["input_mask"].sum(axis=1)
+    assert (lengths <= 16).all()
+
+
 def test_small_corpora_make_fewer_shards(tmp_path, vocab):
     sentences = sentences_folder(tmp_path / "sentences", some_documents(70))
-    assert prepared(tmp_path, sentences, vocab, part="all")[1]["shards"] == 2
+    assert prepared(tmp_path, sentences, vocab, part="all", num_shards=8)[1]["shards"] == 2
 
 
 def test_one_document(tmp_path, vocab):
@@ -221,6 +341,9 @@ def test_parts_without_text(tmp_path, vocab):
     single = sentences_folder(tmp_path / "single", [["a"]])
     with pytest.raises(ValueError, match="too little text for one instance"):
         prepared(tmp_path, single, vocab, "d", part="all")
+    unknown = sentences_folder(tmp_path / "unknown", [["ξ ψ ω", "ψ ω"]])
+    with pytest.raises(ValueError, match=r"vocab\.txt: all words of .*unknown are unknown to it"):
+        prepared(tmp_path, unknown, vocab, "e", part="all")
 
 
 def test_documents_are_read_as_written(tmp_path):
@@ -233,30 +356,8 @@ def test_documents_are_read_as_written(tmp_path):
     assert list(read_documents(found[::-1])) == documents[::-1]
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"max_seq_length": 4}, "max_seq_length is 4; it must be at least 5"),
-        ({"max_predictions_per_seq": 0}, "max_predictions_per_seq is 0; it must be at least 1"),
-        ({"dupe_factor": 0}, "dupe_factor is 0"),
-        ({"num_shards": 0}, "num_shards is 0"),
-        ({"num_workers": 0}, "num_workers is 0"),
-        ({"seed": -1}, "seed is -1"),
-        ({"masked_lm_prob": 0.0}, "masked_lm_prob is 0"),
-        ({"masked_lm_prob": 1.5}, r"masked_lm_prob is 1\.5; it must lie between 0 and 1"),
-        ({"short_seq_prob": -0.1}, r"short_seq_prob is -0\.1"),
-        ({"heldout_share": 2.0}, r"heldout_share is 2\.0"),
-        ({"masked_lm_prob": float("nan")}, "masked_lm_prob is nan"),
-        ({"part": "test"}, 'part is "test"; it must be one of train, heldout, all'),
-    ],
-)
-def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        PrepareConfig(**settings)
-
-
 def test_nothing_but_results_is_left_behind(tmp_path, vocab):
     sentences = sentences_folder(tmp_path / "sentences", some_documents(5))
     out, counts = prepared(tmp_path, sentences, vocab, part="all")
-    assert {path.suffix for path in out.iterdir()} == {".tfrecord", ".npy"}
+    assert {path.suffix for path in out.iterdir()} == {".tfrecord", ".npy", ".json", ".html"}
     assert json.loads(json.dumps(counts)) == counts  # plain numbers

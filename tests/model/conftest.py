@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bertline.model.config import BertConfig
-from bertline.model.records import encode_examples
+from bertline.model.example_encoding import encode_examples
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, *(f"word{number}" for number in range(35))]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertline.model.batches import batch_indices
+from bertline.model.batches import batch_epochs, batch_indices
 
 
 def test_every_example_comes_once_an_epoch_and_batches_straddle_epochs() -> None:
@@ -31,3 +31,12 @@ def test_a_batch_may_hold_more_than_all_examples() -> None:
 def test_no_examples_are_refused() -> None:
     with pytest.raises(ValueError, match="no examples"):
         batch_indices(0, 4, 1, 0)
+
+
+def test_epochs_count_whole_passes():
+    assert [batch_epochs(5, 4, step).tolist() for step in range(4)] == [
+        [0, 0, 0, 0],
+        [0, 1, 1, 1],
+        [1, 1, 2, 2],
+        [2, 2, 2, 3],
+    ]

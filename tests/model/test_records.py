@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bertline.model.records import FEATURES, encode_examples, open_records, part_name
+from bertline.model.example_encoding import encode_examples
+from bertline.model.records import FEATURES, open_records, part_name
 
 tf = pytest.importorskip("tensorflow")
 
@@ -118,9 +119,7 @@ def test_records_of_another_length_are_refused(tmp_path):
     ):
         open_records(folder, max_seq_length=512)
     mixed = written(tmp_path / "mixed", some_rows(3), some_rows(3, width=32))
-    with pytest.raises(
-        ValueError, match=r"mixed/part-00001-of-00002.*is \(32, 4\), but \(16, 4\) in the files before it"
-    ):
+    with pytest.raises(ValueError, match=r"mixed/part-00001-of-00002.*: max_seq_length is 32, but 16 in .*part-00000"):
         open_records(mixed)
     both = tmp_path / "both"
     both.mkdir()
@@ -172,7 +171,7 @@ def test_other_examples_are_refused(tmp_path):
     rows = some_rows(3)
     del rows["masked_lm_ids"], rows["masked_lm_weights"]
     (tmp_path / "x.tfrecord").write_bytes(encode_examples(rows))
-    with pytest.raises(ValueError, match=r"records without masked_lm_ids, masked_lm_weights"):
+    with pytest.raises(ValueError, match=r"not of pretraining \(features: input_ids, input_mask, masked_lm_positions"):
         open_records(tmp_path)
     (tmp_path / "x.tfrecord").write_bytes(encode_examples({**rows, "input_ids": np.ones((3, 16), np.float32)}))
     with pytest.raises(ValueError, match=r"x\.tfrecord: its records are not of pretraining"):

@@ -1,0 +1,132 @@
+"""google-research/bert's create_pretraining_data.py: its flags and files, on the work of `prepare`.
+
+Unlike there, unknown flags and empty input are refused, a file's end ends a document, and memory does not grow
+with the corpus. Instances come shard by shard, in random order within each.
+"""
+
+import glob
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bertline.components.artifacts import Recipe, make_writable
+from bertline.components.prepare import write_shards
+from bertline.components.prepare_config import PrepareConfig
+from bertline.components.sentence_reader import plain_files
+from bertline.components.shards import part_files
+from bertline.components.statistics import Counts, counts_of
+from bertline.components.worker_files import COPIED_AT_ONCE, PROCESSES
+from bertline.model.record_files import RecordFile
+from bertline.model.records import write_masking
+from bertline.tokenizer.wordpiece import load_vocabulary
+
+CODE = ("bertline.components.pretraining_data",)
+
+
+@dataclass(frozen=True)
+class PretrainingDataConfig:
+    """The settings of create_pretraining_data.py with its defaults, and some more."""
+
+    do_lower_case: bool = True  # lower-case the text, as uncased models expect
+    do_whole_word_mask: bool = False  # mask whole words
+    max_seq_length: int = 128  # tokens of a row, [CLS] and [SEP] among them
+    max_predictions_per_seq: int = 20  # masked tokens of a row, at most
+    random_seed: int = 12345  # of everything random
+    dupe_factor: int = 10  # passes over the text, each with fresh pairs and masks
+    masked_lm_prob: float = 0.15  # share of masked tokens
+    short_seq_prob: float = 0.1  # chance of shorter rows, for each pass over a document
+    semantics: str = "fixed"  # fixed, or google: with the defects of the original
+    schema: str = "canonical"  # or compact: half the size, several times cheaper to read
+    masking: str = "static"  # or dynamic: rows are stored unmasked, and masked when they are read
+    pairs: str = "next_sentence"  # or sentence_order, none
+    random_next_prob: float = 0.5  # share of random pairs, or of swapped ones
+    truncate_prob: float = 0.0  # of a segment being cut at random; the README advises 0.02
+    max_ngram: int = 1  # words masked together at most
+    span_geometric_p: float = 0.0  # chances of span lengths: SpanBERT has 0.2 with max_ngram 10
+    replace_per: str = "piece"  # what shares one of [MASK], same, random: piece, word or span
+    segmenter: str = ""  # words of scripts without blanks: jieba, presegmented, spans, module:function
+    num_workers: int = field(default=1, metadata={"volatile": True})  # processes on this machine
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can mean."""
+        self.prepare_config()
+
+    def prepare_config(self) -> PrepareConfig:
+        """The same settings as `prepare` knows them; all documents are used."""
+        settings = {name: value for name, value in vars(self).items() if name != "random_seed"}
+        return PrepareConfig(**settings, seed=self.random_seed, part="all", heldout_share=0.0, runner=PROCESSES)
+
+
+def run(input_file: str, output_file: str, vocab_file: Path, config: PretrainingDataConfig) -> Counts:
+    """Write the instances of all documents of the files that `input_file` names into those of `output_file`.
+
+    Both are comma-separated, the inputs may be globs. The outputs appear when all is made; the same call after
+    a kill goes on with the shards that were not finished. Raises FileNotFoundError when a pattern matches
+    nothing, ValueError for input without text.
+    """
+    texts, outputs = _matching(input_file), _outputs(output_file)
+    recipe = Recipe("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
+    work = outputs[0].with_name(f".{outputs[0].name}.{recipe.fingerprint()}.work")
+    settings = config.prepare_config()
+    try:
+        totals, shards = write_shards(plain_files(texts), input_file, vocab_file, work, settings)
+        parts = [work / file for number in range(shards) for file in part_files(number, shards, settings)]
+        if len(parts) < len(outputs):
+            parts = _dealt_out(parts, len(outputs), work)
+        for number, output in enumerate(outputs):
+            _join(parts[number :: len(outputs)], output)
+    except (ValueError, OSError):
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    vocabulary = load_vocabulary(vocab_file)
+    if config.masking == "dynamic":
+        for folder in {output.parent for output in outputs}:
+            write_masking(folder, settings.mask_config(), settings.seed, vocabulary)
+    shutil.rmtree(work)
+    return counts_of(totals, shards, vocabulary.unk_id, settings)
+
+
+def _outputs(files: str) -> list[Path]:
+    outputs = [Path(each.strip()) for each in files.split(",") if each.strip()]
+    if not outputs or len(set(outputs)) < len(outputs):
+        raise ValueError(f'output_file is "{files}"; give one file, or several different ones, comma-separated')
+    for output in outputs:
+        make_writable(output.parent)
+        if output.is_dir():
+            raise IsADirectoryError(f"{output}: is a folder; give the file to write: {output / 'data.tfrecord'}")
+    return outputs
+
+
+def _matching(patterns: str) -> list[Path]:
+    """The files that comma-separated globs name, in the order of the patterns."""
+    found: list[Path] = []
+    for pattern in (each.strip() for each in patterns.split(",") if each.strip()):
+        matches = sorted(Path(match) for match in glob.glob(pattern))  # noqa: PTH207 - may be absolute
+        files = [match for match in matches if match.is_file()]
+        if not files:
+            raise FileNotFoundError(f"{pattern}: no such file; input_file takes files and globs, comma-separated")
+        found += files
+    if not found:
+        raise FileNotFoundError("input_file names no file; give text files of one sentence a line")
+    return found
+
+
+def _dealt_out(parts: list[Path], count: int, work: Path) -> list[Path]:
+    """The records of few files in turn to `count` files."""
+    dealt = [work / f"dealt-{number:05}" for number in range(count)]
+    with ExitStack() as stack:
+        files = [stack.enter_context(file.open("wb")) for file in dealt]
+        for number, record in enumerate(framed for part in parts for framed in RecordFile(part).framed()):
+            files[number % count].write(record)
+    return dealt
+
+
+def _join(parts: list[Path], output: Path) -> None:
+    """Put TFRecord files one behind the other; the first is lengthened, so that only the others are copied."""
+    with parts[0].open("ab") as whole:
+        for part in parts[1:]:
+            with part.open("rb") as more:
+                shutil.copyfileobj(more, whole, COPIED_AT_ONCE)
+            part.unlink()
+    parts[0].replace(output)

@@ -1,0 +1,82 @@
+"""Files as Beam's workers see them: on this machine, or in a bucket that it has mounted.
+
+A store on Google Cloud is mounted at /gcs/BUCKET for the process that starts a pipeline; Dataflow's workers have
+no mount and reach the same files as gs://BUCKET.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+PROCESSES = "processes"  # no runner of Beam's: a pool of processes on this machine
+LOCAL_RUNNERS = (
+    PROCESSES,
+    "FnApiRunner",
+    "DirectRunner",
+    "PrismRunner",
+    "SwitchingDirectRunner",
+    "BundleBasedDirectRunner",
+)
+MOUNT, BUCKETS = "/gcs/", "gs://"
+COPIED_AT_ONCE = 1 << 24  # bytes
+
+
+def is_local(runner: str) -> bool:
+    """Whether a runner's workers are processes of this machine."""
+    return runner in LOCAL_RUNNERS
+
+
+def for_workers(path: Path, runner: str) -> str:
+    """The name under which `runner`'s workers find `path`.
+
+    Raises ValueError for a path of this machine alone, which workers elsewhere cannot reach.
+    """
+    if is_local(runner):
+        return str(path)
+    if not str(path).startswith(MOUNT):
+        raise ValueError(f"{path}: {runner}'s workers cannot reach it; keep inputs and outputs below {MOUNT}BUCKET")
+    return BUCKETS + str(path).removeprefix(MOUNT)
+
+
+def open_bytes(path: str) -> BinaryIO:
+    """A file opened for reading, wherever it lies."""
+    if "://" not in path:
+        return Path(path).open("rb")
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    opened: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return opened
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file."""
+    if "://" not in path:
+        return Path(path).is_file()
+    from apache_beam.io.filesystems import FileSystems
+
+    return bool(FileSystems.exists(path))
+
+
+def draft_for(path: str) -> Path:
+    """Where to write what is to become `path`: beside it, or on the worker's own disk for a bucket."""
+    if "://" not in path:
+        return Path(f"{path}.unfinished")
+    return Path(tempfile.mkdtemp()) / path.rpartition("/")[2]
+
+
+def publish_draft(draft: Path, path: str) -> None:
+    """Make the whole file `draft` appear as `path`; nobody sees a part of it."""
+    if "://" not in path:
+        draft.replace(path)
+        return
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    with (
+        draft.open("rb") as source,
+        FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,
+    ):
+        shutil.copyfileobj(source, target, COPIED_AT_ONCE)
+    shutil.rmtree(draft.parent)

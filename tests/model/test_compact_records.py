@@ -1,0 +1,171 @@
+"""Compact and unmasked records: bytes that TensorFlow parses, rows that come back, bins of lengths."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bertline.model.example_encoding import encode_examples
+from bertline.model.masking import MaskConfig, mask, mask_rules
+from bertline.model.records import encode_rows, open_records, part_name, write_masking
+from bertline.model.rows import Spans, assemble, features
+from bertline.tokenizer.wordpiece import Vocabulary
+
+tf = pytest.importorskip("tensorflow")
+
+VOCABULARY = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(30_517))))
+
+
+def some_rows(count, width=16, seed=0):
+    random = np.random.default_rng(seed)
+    ids = random.integers(5, len(VOCABULARY), 5000).astype(np.uint16)
+    lengths_a = random.integers(1, width - 4, count)
+    lengths_b = 1 + (random.random(count) * (width - 3 - lengths_a)).astype(np.int64)
+    spans = Spans(random.integers(0, 4000, count), lengths_a, random.integers(0, 4000, count), lengths_b)
+    labels = random.integers(0, 2, count).astype(np.uint8)
+    return assemble(ids, random.random(5000) < 0.3, spans, labels, width, VOCABULARY)
+
+
+def masked_rows(count, width=16, predictions=4, seed=0):
+    keys = np.random.default_rng(seed).integers(0, 2**63, count).astype(np.uint64)
+    rules = mask_rules(MaskConfig(max_predictions_per_seq=predictions), VOCABULARY, width)
+    return mask(some_rows(count, width, seed), keys, rules)[:2]
+
+
+def written(folder, **files):
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / f"{name}.tfrecord").write_bytes(content)
+    return folder
+
+
+def unmasked(folder, rows, config, seed=7):
+    write_masking(written(folder, part=encode_rows(rows, None, "compact", len(VOCABULARY))), config, seed, VOCABULARY)
+    return folder
+
+
+@pytest.mark.parametrize(("width", "vocab_size"), [(16, 30_522), (256, 65_536), (257, 65_537), (512, 30_522)])
+def test_compact_rows_come_back_as_the_canonical_ones(tmp_path, width, vocab_size):
+    rows, predictions = masked_rows(50, width)
+    compact = open_records(
+        written(tmp_path / "compact", x=encode_rows(rows, predictions, "compact", vocab_size)), width, len(VOCABULARY)
+    )
+    canonical = open_records(
+        written(tmp_path / "canonical", x=encode_rows(rows, predictions, "canonical", vocab_size)), width
+    )
+    assert (compact.schema, canonical.schema) == ("compact", "canonical")
+    assert (compact.max_seq_length, compact.max_predictions_per_seq, len(compact)) == (width, 4, 50)
+    order = np.random.default_rng(0).permutation(50)
+    ours, theirs = compact.batch(order), canonical.batch(order)
+    assert list(ours) == list(theirs)
+    for name, array in ours.items():
+        assert array.dtype == theirs[name].dtype and (array == theirs[name]).all()
+
+
+def test_tensorflow_parses_compact_records(tmp_path):
+    rows, predictions = masked_rows(3)
+    file = tmp_path / "x.tfrecord"
+    file.write_bytes(encode_rows(rows, predictions, "compact", 30_522))
+    specification = {
+        name: tf.io.FixedLenFeature([], tf.string) for name in ("shape", "token_ids", "positions", "originals")
+    }
+    messages = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    parsed = tf.io.parse_example(messages, specification)
+    ids = tf.io.decode_raw(parsed["token_ids"], tf.uint16).numpy()
+    assert (ids == rows.token_ids).all()
+    assert (tf.io.decode_raw(parsed["positions"], tf.uint8).numpy() == predictions.positions).all()
+    shape = tf.io.decode_raw(parsed["shape"], tf.uint16).numpy()
+    assert (shape[:, 0] == rows.lengths).all() and (shape[:, 2] == predictions.counts).all()
+    for message in messages:  # the bytes are those of protobuf's own serialisation
+        assert tf.train.Example.FromString(message).SerializeToString(deterministic=True) == message
+
+
+def test_ids_beyond_sixteen_bits_are_kept(tmp_path):
+    rows, predictions = masked_rows(3)
+    rows.token_ids[1, 1] = 70_000
+    records = open_records(written(tmp_path, x=encode_rows(rows, predictions, "compact", 70_001)))
+    assert records.batch(np.arange(3))["input_ids"][1, 1] == 70_000
+
+
+def test_compact_records_take_half_the_bytes():
+    rows, predictions = masked_rows(200, width=128, predictions=20)
+    sizes = [len(encode_rows(rows, predictions, schema, 30_522)) for schema in ("compact", "canonical")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_unmasked_records_are_masked_afresh_in_each_epoch_and_alike_whenever_they_are_read(tmp_path):
+    rows = some_rows(200, width=32)
+    records = open_records(unmasked(tmp_path / "a", rows, MaskConfig(max_predictions_per_seq=5)), 32, len(VOCABULARY))
+    assert (records.schema, records.max_predictions_per_seq) == ("unmasked", 5)
+    everything = np.arange(200)
+    first, second = records.batch(everything), records.batch(everything, epochs=1)
+    assert (first["input_ids"] != second["input_ids"]).any(axis=1).mean() > 0.9
+    for epoch, batch in enumerate((first, second)):
+        before = batch["input_ids"].copy()
+        row, rank = np.nonzero(batch["masked_lm_weights"])
+        before[row, batch["masked_lm_positions"][row, rank]] = batch["masked_lm_ids"][row, rank]
+        assert (before == rows.token_ids).all() and len(row) > 400
+        some = records.batch(everything[90:30:-7], np.full(9, epoch))
+        for name, array in some.items():
+            assert (array == batch[name][90:30:-7]).all()
+    mixed = records.batch(np.array([3, 3]), np.array([0, 1]))
+    assert (mixed["input_ids"][0] == first["input_ids"][3]).all()
+    assert (mixed["input_ids"][1] == second["input_ids"][3]).all()
+    other_seed = open_records(unmasked(tmp_path / "b", rows, MaskConfig(max_predictions_per_seq=5), seed=8))
+    assert (other_seed.batch(everything)["input_ids"] != first["input_ids"]).any()
+
+
+def test_word_boundaries_are_stored_with_unmasked_rows(tmp_path):
+    rows = some_rows(300, width=32)
+    records = open_records(unmasked(tmp_path / "a", rows, MaskConfig(max_predictions_per_seq=32, masked_lm_prob=0.4)))
+    batch = records.batch(np.arange(300))
+    chosen = np.zeros(rows.token_ids.shape, bool)
+    row, rank = np.nonzero(batch["masked_lm_weights"])
+    chosen[row, batch["masked_lm_positions"][row, rank]] = True
+    column = np.arange(31)
+    inside = (column >= 1) & ~rows.unit_starts[:, 1:] & (column + 1 < rows.lengths[:, None] - 1)
+    inside &= (column + 1 != rows.first_lengths[:, None] - 1) & (column != rows.first_lengths[:, None] - 1)
+    assert inside.sum() > 500 and (chosen[:, 1:] == chosen[:, :-1])[inside].all()
+
+
+def test_unmasked_records_without_their_rules_are_refused(tmp_path):
+    written(tmp_path, x=encode_rows(some_rows(3), None, "compact", 30_522))
+    with pytest.raises(FileNotFoundError, match=r"masking\.json: missing, but the records are unmasked"):
+        open_records(tmp_path)
+    (tmp_path / "masking.json").write_text(json.dumps({"mask": {"ngrams": 2}, "seed": 1, "tokens": ["a"]}))
+    with pytest.raises(ValueError, match="unknown MaskConfig keys: ngrams"):
+        open_records(tmp_path)
+
+
+def test_length_bins_are_filled_up_and_kinds_are_not_mixed(tmp_path):
+    short, long = masked_rows(5, width=16), masked_rows(7, width=32, seed=1)
+    for name, (rows, predictions) in (("length_16", short), ("length_32", long)):
+        (tmp_path / "bins" / name).mkdir(parents=True)
+        content = encode_rows(rows, predictions, "compact", 30_522)
+        (tmp_path / "bins" / name / part_name(0, 1)).write_bytes(content)
+    records = open_records(tmp_path / "bins", max_seq_length=32)
+    assert len(records) == 12
+    batch = records.batch(np.array([11, 0]))
+    assert (batch["input_ids"][0] == long[0].token_ids[6]).all()
+    assert (batch["input_ids"][1, :16] == short[0].token_ids[0]).all() and not batch["input_ids"][1, 16:].any()
+    mixed = written(
+        tmp_path / "mixed",
+        a=encode_rows(*short, "compact", 30_522),
+        b=encode_rows(*short, "canonical", 30_522),
+    )
+    with pytest.raises(ValueError, match=r"b\.tfrecord: schema is canonical, but compact in"):
+        open_records(mixed)
+
+
+def test_cut_and_damaged_compact_files_are_refused(tmp_path):
+    whole = encode_rows(*masked_rows(40), "compact", 30_522)
+    file = written(tmp_path, x=whole) / "x.tfrecord"
+    file.write_bytes(whole[:-3])
+    with pytest.raises(ValueError, match=r"x\.tfrecord: cut off after 39 whole records"):
+        open_records(tmp_path)
+    file.write_bytes(whole[:-20] + b"x" + whole[-19:])
+    with pytest.raises(ValueError, match=r"record 39 at byte \d+ is damaged"):
+        open_records(tmp_path).batch(np.array([39]))
+    file.write_bytes(whole + encode_examples(features(*masked_rows(1))))
+    with pytest.raises(ValueError, match="record 40 differs in layout from the first"):
+        open_records(tmp_path).batch(np.array([40]))
