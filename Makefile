@@ -8,7 +8,7 @@ FLAGS = --out=$(OUT) $(if $(DUMP),--dump='$(DUMP)') $(if $(BOOKS),--books='$(BOO
 	$(if $(MODEL),--model='$(MODEL)') $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
 	$(if $(BATCH),--batch=$(BATCH)) $(ARGS)
 
-.PHONY: help install test lint pretrain-base pretrain-tiny lineage compile
+.PHONY: help install test lint pretrain-base pretrain-tiny lineage compile bench
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -35,6 +35,9 @@ compile: install ## the pipeline's files for kfp.local, Kubeflow and Vertex, int
 
 test: install ## all tests
 	@$(BIN)/python -m pytest
+
+bench: install ## claims of speed, measured in pairs (benchmarks/README.md); settings go through ARGS
+	@$(BIN)/python benchmarks/datagen.py $(ARGS)
 
 lint: install ## style, types and floors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -242,7 +242,7 @@ STYLE = """
  .facts th { font-weight: 400; padding-left: 0; overflow-wrap: anywhere; }
  .facts td { text-align: right; padding-right: 0; overflow-wrap: anywhere; } .facts [title] { cursor: help; }
  .bars td, .bars th { border: 0; padding: 2px 0; vertical-align: middle; font-weight: 400; }
- .bars th div { width: max-content; max-width: 13em; overflow-wrap: anywhere; }
+ .bars th div { width: max-content; max-width: min(22em, 42vw); overflow-wrap: anywhere; }
  .bars td { text-align: right; white-space: nowrap; } .bars td.track { width: 100%; padding: 2px 12px; }
  .track div { position: relative; background: var(--soft); border-radius: 2px; min-width: 50px; }
  .track b { display: block; height: 14px; min-width: 1px; background: var(--bar); border-radius: 2px; }

@@ -36,6 +36,7 @@ from bertline.components.worker_files import PROCESSES, draft_for, for_workers, 
 from bertline.model.masking import mask_rules
 from bertline.model.progress import Progress, say
 from bertline.model.records import write_masking
+from bertline.tokenizer.compiled import is_cached
 from bertline.tokenizer.segment import segmenter
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer, load_vocabulary
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 # Negatives come from the other documents of a shard: fewer would repeat the same ones.
 LEAST_DOCUMENTS_PER_SHARD = 32
-SHARD_TEXT_BYTES = 16 << 20  # what a worker holds at once; it takes about ten times as much memory
+SHARD_TEXT_BYTES = 8 << 20  # what a worker holds at once, in ten times as much memory; files of 170 MB by default
 TOKEN_COUNTS_FILE = "token_counts.npy"
 STATISTICS_FILE, PAGE_FILE = "stats.json", "stats.html"
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -79,8 +80,10 @@ def write_shards(
 ) -> tuple[Totals, int]:
     """The shards of the documents in `files`, in the folder `work`: what was counted, and how many there are.
 
-    `name` is what messages call the input.
+    `name` is what messages call the input. Raises ValueError for a path that the runner's workers cannot reach.
     """
+    for path in (work, vocab, *(Path(file.text) for file in files)):
+        for_workers(path, config.runner)  # refuses what they could not reach, before all is read
     vocabulary = load_vocabulary(vocab)
     _writer(str(vocab), config, str(work), 1)  # refuses a vocabulary or a segmenter that cannot be used
     shards = _shards(files, name, config)
@@ -89,6 +92,8 @@ def write_shards(
     finished = len(list(work.glob("totals-*.json")))
     if finished:
         say(f"prepare: {finished} of {shards} parts were made before an interruption, kept")
+    if not is_cached():
+        say("prepare: the inner loops are being compiled, once for this machine: about 15 s")
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
     with _progress_of_parts(work, shards, finished):
         totals = run_shards(files, vocab, work, shards, config)

@@ -40,7 +40,7 @@ class PrepareConfig:
     masking: str = "static"  # or dynamic: rows are stored unmasked, and masked afresh in each epoch
     schema: str = "canonical"  # or compact: half the size, several times cheaper to read; of static rows
     length_bins: str = ""  # such as 128,256: rows of at most so many tokens go to files of their own
-    num_shards: int = 0  # files, made one at a time by a worker; 0: one for each 16 MB of text
+    num_shards: int = 0  # files, made one at a time by a worker; 0: one for each 8 MB of text
     num_workers: int = field(default=1, metadata={"volatile": True})  # processes on this machine
     runner: str = field(default="FnApiRunner", metadata={"volatile": True})  # or any that Beam knows, as DataflowRunner
     beam_options: str = field(default="", metadata={"volatile": True})  # for the runner: "--project=p --region=r ..."

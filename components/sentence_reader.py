@@ -12,7 +12,8 @@ from typing import BinaryIO, NamedTuple
 from bertline.components.worker_files import open_bytes
 
 MOST_OPEN_FILES = 64
-LONGEST_BLANK_LINE = 64  # bytes; a longer line is not decoded to see whether it is blank
+LONGEST_BLANK_LINE = 64  # bytes; longer lines are not looked at
+FIRST_NON_ASCII = 0x80
 
 
 class SentenceFile(NamedTuple):
@@ -115,10 +116,14 @@ def _paragraphs(lines: Iterable[bytes]) -> Iterator[tuple[int, int]]:
     """Start and end, in bytes, of the runs of lines between blank ones."""
     start = position = 0
     for line in lines:
-        if len(line) < LONGEST_BLANK_LINE and not line.decode("utf-8", "ignore").strip():
+        if len(line) < LONGEST_BLANK_LINE and _is_blank(line):
             if position > start:
                 yield start, position
             start = position + len(line)
         position += len(line)
     if position > start:
         yield start, position
+
+
+def _is_blank(line: bytes) -> bool:
+    return line.isspace() or (line[0] >= FIRST_NON_ASCII and not line.decode("utf-8", "ignore").strip())

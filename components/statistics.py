@@ -14,7 +14,7 @@ from bertline.components.prepare_config import PrepareConfig
 from bertline.model.rows import Predictions, Rows
 from bertline.tokenizer.wordpiece import Vocabulary
 
-SHARES = 30  # bars of a histogram of shares
+MASKED_BARS, PADDING_BARS = 30, 20  # of the histograms of shares
 DOUBLINGS = 24  # bars of a histogram whose bounds double
 SHOWN_INSTANCES, SHOWN_TOKENS, SHOWN_NEVER_SEEN = 10, 30, 50
 LABELS = {"next_sentence": ("next", "random"), "sentence_order": ("in order", "swapped")}
@@ -49,14 +49,14 @@ def row_totals(
         "tokens_in_rows": int(rows.lengths.sum()),
         "places_in_rows": int(widths.sum()),
         "length": np.bincount(rows.lengths, minlength=config.max_seq_length + 1),
-        "padding": _by_share((widths - rows.lengths) / widths, 1.0),
+        "padding": _by_share((widths - rows.lengths) / widths, 1.0, PADDING_BARS),
     }
     if predictions is not None and outcomes is not None:
         totals |= {
             "masked_tokens": int(predictions.counts.sum()),
             "outcomes": outcomes,
             "predictions": np.bincount(predictions.counts, minlength=config.max_predictions_per_seq + 1),
-            "masked_share": _by_share(predictions.counts / rows.lengths, _largest_share(config)),
+            "masked_share": _by_share(predictions.counts / rows.lengths, _largest_share(config), MASKED_BARS),
         }
     return totals
 
@@ -142,14 +142,14 @@ def _histograms(totals: Totals, config: PrepareConfig) -> dict[str, Any]:
     doubled = [2**power for power in range(DOUBLINGS + 1)]
     masked = "masked_share" in totals
 
-    def shares(name: str, largest: float) -> dict[str, Any]:
-        counts = np.array(totals[name]).tolist() if name in totals else [0] * SHARES
-        return {"edges": np.linspace(0, largest, SHARES + 1).round(6).tolist(), "counts": counts}
+    def shares(name: str, largest: float, bars: int) -> dict[str, Any]:
+        counts = np.array(totals[name]).tolist() if name in totals else [0] * bars
+        return {"edges": np.linspace(0, largest, bars + 1).round(6).tolist(), "counts": counts}
 
     return {
         "length": np.array(totals["length"]).tolist(),
-        "masked_share": shares("masked_share", _largest_share(config)),
-        "padding": shares("padding", 1.0),
+        "masked_share": shares("masked_share", _largest_share(config), MASKED_BARS),
+        "padding": shares("padding", 1.0, PADDING_BARS),
         "predictions": np.array(totals["predictions"]).tolist() if masked else [],
         "sentence_length": {"edges": doubled, "counts": np.array(totals["sentence_length"]).tolist()},
         "document_length": {"edges": doubled, "counts": np.array(totals["document_length"]).tolist()},
@@ -175,10 +175,10 @@ def _largest_share(config: PrepareConfig) -> float:
     return min(1.0, 2 * config.masked_lm_prob)
 
 
-def _by_share(shares: NDArray[np.float64], largest: float) -> NDArray[np.int64]:
-    """[SHARES], how many of `shares` lie in each of as many equal steps up to `largest`, larger ones in the last."""
-    steps = np.minimum((shares / largest * SHARES).astype(np.int64), SHARES - 1)
-    return np.bincount(steps, minlength=SHARES)
+def _by_share(shares: NDArray[np.float64], largest: float, bars: int) -> NDArray[np.int64]:
+    """[bars], how many of `shares` lie in each of as many equal steps up to `largest`, larger ones in the last."""
+    steps = np.minimum((shares / largest * bars).astype(np.int64), bars - 1)
+    return np.bincount(steps, minlength=bars)
 
 
 def _by_doubling(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ A store on Google Cloud is mounted at /gcs/BUCKET for the process that starts a 
 no mount and reach the same files as gs://BUCKET.
 """
 
+import io
 import shutil
 import tempfile
 from pathlib import Path
@@ -46,8 +47,8 @@ def open_bytes(path: str) -> BinaryIO:
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
-    opened: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return opened
+    # Beam's reader of objects has no readline: io's would ask it for one byte at a time.
+    return io.BufferedReader(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
 
 
 def exists(path: str) -> bool:
@@ -67,16 +68,25 @@ def draft_for(path: str) -> Path:
 
 
 def publish_draft(draft: Path, path: str) -> None:
-    """Make the whole file `draft` appear as `path`; nobody sees a part of it."""
+    """Make the whole file `draft` appear as `path`; nobody sees a part of it.
+
+    Raises OSError when a bucket refuses it.
+    """
     if "://" not in path:
         draft.replace(path)
         return
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
+    from google.cloud.storage.exceptions import InvalidResponse  # type: ignore[import-untyped]
 
-    with (
-        draft.open("rb") as source,
-        FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,
-    ):
-        shutil.copyfileobj(source, target, COPIED_AT_ONCE)
-    shutil.rmtree(draft.parent)
+    try:
+        with (
+            draft.open("rb") as source,
+            FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,
+        ):
+            shutil.copyfileobj(source, target, COPIED_AT_ONCE)
+    except InvalidResponse as error:  # which does not say what was to be written
+        status = error.response.status_code
+        raise OSError(f"{path}: not written, the bucket answers {status}; may the workers write there?") from error
+    finally:
+        shutil.rmtree(draft.parent)

@@ -11,6 +11,7 @@ from bertline.model.batches import batch_epochs, batch_indices
 from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
 from bertline.model.config import parameter_count
+from bertline.model.progress import say
 from bertline.model.records import Records, open_records
 from bertline.model.stage_start import differences, first_stage, next_stage, refuse_impossible, schedule_of
 from bertline.model.training_log import TrainingLog, rows_of
@@ -88,6 +89,7 @@ def run(
     start = first_stage(vocab, config) if checkpoint is None else next_stage(checkpoint, vocab, config)
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     refuse_impossible(start, config, records, len(examples))
+    say(f"{records}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")
     stage = _Stage(config, examples, first_step=start.state["step"])
     resumed = newest_snapshot(work, _read_snapshot)
     if resumed is None:

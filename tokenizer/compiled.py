@@ -21,14 +21,29 @@ MARK = "@compiled\n"
 
 def compiled(function: Function) -> Function:
     """`function` in machine code, made at its first call; `function.py_func` is the plain one."""
+    if not _can_keep():  # compiled afresh in every process
+        return numba.njit(nogil=True)(function)
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_cache_folder())
     try:
         return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no folder can be written to: compiled afresh in every process
-        return numba.njit(nogil=True)(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+def is_cached() -> bool:
+    """Whether the machine code of an earlier process can be used; else its making takes about 15 s."""
+    return any(_cache_folder().rglob("*.nbc"))
+
+
+@cache
+def _can_keep() -> bool:
+    """Whether machine code can be written; Numba would else choose another folder, and there find stale code."""
+    try:
+        _cache_folder().mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(_cache_folder(), os.W_OK)
 
 
 @cache

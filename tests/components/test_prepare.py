@@ -160,6 +160,7 @@ def test_block_size_changes_no_byte(tmp_path, vocab, monkeypatch):
     results = set()
     for rows in (1, 7, 2048):
         monkeypatch.setattr("bertline.components.shards.ROWS_AT_ONCE", rows)
+        monkeypatch.setattr("bertline.components.documents_as_ids.TOKENIZED_AT_ONCE", rows)
         writer = shard_writer(tmp_path / str(rows), vocab)
         totals = write_shard(0, documents, writer)
         results.add(((tmp_path / writer.paths(0)[0]).read_bytes(), totals["masked_tokens"], totals["tokens_in_rows"]))

@@ -65,6 +65,21 @@ def test_several_outputs_share_the_instances(tmp_path, text):
     assert rows[0] == rows[1]
 
 
+@pytest.mark.parametrize("schema", ["canonical", "compact"])
+def test_a_vocabulary_whose_ids_do_not_fit_sixteen_bits(tmp_path, schema):
+    words = [f"w{number}" for number in range(70_000)]
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]) + "\n", encoding="utf-8")
+    (tmp_path / "text.txt").write_text(f"{' '.join(words[-20:])}\n{' '.join(words[:20])}\n", encoding="utf-8")
+    config = PretrainingDataConfig(**{**SMALL, "max_seq_length": 64}, schema=schema, short_seq_prob=0.0)
+    run(str(tmp_path / "text.txt"), str(tmp_path / "out" / "x.tfrecord"), vocab, config)
+    row = open_records(tmp_path / "out", 64, 70_005).batch(np.array([0]))
+    ids = row["input_ids"][0]
+    found = row["masked_lm_weights"][0] > 0
+    ids[row["masked_lm_positions"][0][found]] = row["masked_lm_ids"][0][found]
+    assert ids[1:21].tolist() == list(range(69_985, 70_005)) and ids[22:42].tolist() == list(range(5, 25))
+
+
 def many_documents(tmp_path, count=3000):
     words = [line for line in (DATA / "vocab.txt").read_text(encoding="utf-8").split("\n") if line.isalpha()]
     random = np.random.default_rng(0)
