@@ -36,7 +36,10 @@ def for_workers(path: Path, runner: str) -> str:
     if is_local(runner):
         return str(path)
     if not str(path).startswith(MOUNT):
-        raise ValueError(f"{path}: {runner}'s workers cannot reach it; keep inputs and outputs below {MOUNT}BUCKET")
+        raise ValueError(
+            f"{path}: {runner}'s workers cannot reach it; keep inputs and outputs below {MOUNT}BUCKET, "
+            f"or take a runner of this machine: {', '.join(LOCAL_RUNNERS)}"
+        )
     return BUCKETS + str(path).removeprefix(MOUNT)
 
 

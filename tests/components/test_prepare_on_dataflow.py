@@ -1,0 +1,149 @@
+"""The same graph on Dataflow: Beam's own client and gs:// files, against servers on this machine."""
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from apache_beam.internal.gcp import auth
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+from google.api_core.exceptions import PreconditionFailed
+from google.cloud import storage
+
+from bertline.components import worker_files
+from bertline.components.prepare import run
+from bertline.components.prepare_config import PrepareConfig
+
+FAKES = Path(__file__).parent.parent / "fakes"
+BUCKET = "corpora"
+SMALL = {"max_seq_length": 32, "max_predictions_per_seq": 5, "dupe_factor": 2, "num_shards": 3, "length_bins": "16"}
+
+
+@pytest.fixture
+def storage_server(tmp_path):
+    """A server of the buckets below tmp_path/gcs."""
+    specification = importlib.util.spec_from_file_location("storage_server", FAKES / "storage_server.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    (tmp_path / "gcs" / BUCKET).mkdir(parents=True)
+    with module.serving(tmp_path / "gcs") as server:
+        yield server
+
+
+@pytest.fixture
+def mount(tmp_path, storage_server, monkeypatch):
+    """The folder at which this process, a Dataflow job's client, finds the buckets."""
+    monkeypatch.setattr(worker_files, "MOUNT", f"{tmp_path}/gcs/")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_server.url)
+    monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # none; Beam would look for them for 20 s
+    return tmp_path / "gcs"
+
+
+@pytest.fixture
+def dataflow(mount):
+    """What a job needs: a project, places in a bucket, and a service that answers."""
+    command = [sys.executable, str(FAKES / "dataflow_server.py"), str(mount)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        yield PrepareConfig(
+            **SMALL,
+            part="all",
+            runner="DataflowRunner",
+            beam_options="--project=a-project --region=europe-west4 --no_auth --sdk_location=container "
+            f"--temp_location=gs://{BUCKET}/temporary --staging_location=gs://{BUCKET}/staged "
+            f"--dataflow_endpoint=http://localhost:{server.stdout.readline().strip()}",
+        )
+        server.terminate()
+
+
+def corpus(folder):
+    """A folder of sentences in two files, and a vocabulary."""
+    random = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(30)]
+    (folder / "sentences").mkdir(parents=True)
+    for number in range(2):
+        documents = (
+            "".join(" ".join(random.choice(words, random.integers(1, 12))) + ".\n" for _ in range(5)) for _ in range(60)
+        )
+        (folder / "sentences" / f"sentences-{number:05}.txt").write_text("\n".join(documents))
+        names = "".join(f"text:{number}-{document}\n" for document in range(60))
+        (folder / "sentences" / f"ids-{number:05}.txt").write_text(names)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *words[::2]]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    return folder / "sentences", folder / "vocab.txt"
+
+
+def prepared(sentences, vocab, out, config):
+    """Every file that `run` makes, and its counts."""
+    out.mkdir(exist_ok=True)
+    counts = run(sentences, vocab, out, config)
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}, counts
+
+
+@pytest.mark.slow
+def test_dataflow_makes_the_bytes_of_a_local_run(tmp_path, mount, storage_server, dataflow):
+    sentences, vocab = corpus(mount / BUCKET / "corpus")
+    on_dataflow = prepared(sentences, vocab, mount / BUCKET / "records", dataflow)
+    workers_read = set(storage_server.reads)
+    assert {f"corpus/sentences/{path.name}" for path in sentences.iterdir()} <= workers_read
+    assert "corpus/vocab.txt" in workers_read
+    local = prepared(*corpus(tmp_path / "local"), tmp_path / "records", PrepareConfig(**SMALL, part="all"))
+    assert on_dataflow == local
+    assert {"length_16/part-00002-of-00003.tfrecord", "length_32/part-00000-of-00003.tfrecord"} <= set(local[0])
+
+
+@pytest.mark.slow
+def test_a_failing_worker_says_why_and_the_same_command_goes_on(tmp_path, mount, storage_server, dataflow):
+    (sentences, vocab), out = corpus(mount / BUCKET / "corpus"), mount / BUCKET / "records"
+    # Shard 1, the first document's, is made first.
+    storage_server.refused.update({"records/totals-00000.json", "records/totals-00002.json"})
+    refused = f"gs://{BUCKET}/records/totals-0000[02].json: not written, the bucket answers 403"
+    with pytest.raises(DataflowRuntimeException, match=rf"(?s)State: FAILED.*Traceback.*OSError: {refused}"):
+        prepared(sentences, vocab, out, dataflow)
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("part-00001-*")}
+    assert [path.name for path in out.glob("totals*")] == ["totals-00001.json"] and len(kept) == 2
+    storage_server.refused.clear()
+    again = prepared(sentences, vocab, out, dataflow)
+    assert again == prepared(*corpus(tmp_path / "local"), tmp_path / "records", PrepareConfig(**SMALL, part="all"))
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_dataflow_takes_no_path_outside_the_mount(tmp_path, mount):
+    config = PrepareConfig(**SMALL, part="all", runner="DataflowRunner")
+    inside, outside = corpus(mount / BUCKET / "corpus"), corpus(tmp_path / "local")
+    records = mount / BUCKET / "records"
+    for sentences, vocab, out, refused in (
+        (outside[0], inside[1], records, outside[0] / "sentences-00000.txt"),
+        (inside[0], outside[1], records, outside[1]),
+        (*inside, tmp_path / "records", tmp_path / "records"),
+    ):
+        with pytest.raises(ValueError, match=rf"{refused}: DataflowRunner's workers .* below {mount}/BUCKET, or "):
+            run(sentences, vocab, out, config)
+        assert not out.exists()
+
+
+def test_lines_of_a_file_in_a_bucket_are_not_read_byte_by_byte(mount):
+    """Beam's reader has no readline of its own; io's asks it for single bytes."""
+    (mount / BUCKET / "lines.txt").write_bytes(b"a line\n" * 1000)
+    with worker_files.open_bytes(f"gs://{BUCKET}/lines.txt") as file:
+        assert isinstance(file, io.BufferedReader)
+        assert list(file) == [b"a line\n"] * 1000
+
+
+def test_the_storage_server_does_what_its_client_asks(mount):
+    bucket = storage.Client(project="p").bucket(BUCKET)
+    blob, content = bucket.blob("folder/name"), os.urandom(600_000)
+    blob.upload_from_string(b"first", if_generation_match=0)
+    with pytest.raises(PreconditionFailed):
+        blob.upload_from_string(b"second", if_generation_match=0)
+    bucket.blob("folder/name", chunk_size=1 << 18).upload_from_file(
+        io.BytesIO(content), if_generation_match=blob.generation
+    )
+    assert (mount / BUCKET / "folder" / "name").read_bytes() == content
+    assert blob.download_as_bytes() == content and blob.download_as_bytes(start=1, end=3) == content[1:4]
+    assert [found.name for found in bucket.list_blobs(prefix="fold")] == ["folder/name"]
+    blob.delete()
+    assert not blob.exists() and storage.Client(project="p").lookup_bucket("none") is None
