@@ -23,7 +23,7 @@ from bertline.model.records import encode_rows, part_name
 from bertline.model.rows import Predictions, Rows, Spans, assemble
 from bertline.tokenizer.wordpiece import Vocabulary
 
-ROWS_AT_ONCE = 2048  # enough to hide the cost of a NumPy call, few enough for a core's cache
+ROWS_AT_ONCE = 1024  # enough to hide the cost of a NumPy call, few enough for a core's cache
 
 
 class ShardWriter(NamedTuple):

@@ -3,7 +3,6 @@
 import mmap
 import struct
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,27 +20,26 @@ class RecordFile:
             size = path.stat().st_size
             self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         self._starts = self._record_starts(size)
+        self._ends = np.append(self._starts[1:], size)[: len(self._starts)]
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def framed(self) -> Iterator[bytes]:
         """All records with their frames, in order."""
-        for start, end in pairwise([*self._starts.tolist(), len(self._content)]):
+        for start, end in zip(self._starts.tolist(), self._ends.tolist()):
             yield self._content[start:end]
 
-    def read(self, position: int) -> bytes:
-        """The message of a record. Raises ValueError when its checksum does not match."""
-        start = int(self._starts[position])
-        (length,) = struct.unpack_from("<Q", self._content, start)
-        message = self._content[start + FRAME_HEAD : start + FRAME_HEAD + length]
-        self._verify([message], np.array([position]))
-        return message
+    def messages(self, positions: NDArray[np.integer]) -> list[bytes]:
+        """The records without their frames. Raises ValueError when a checksum does not match."""
+        starts, ends = (places.tolist() for places in self._bounds(positions))
+        found = [self._content[start + FRAME_HEAD : end - FRAME_TAIL] for start, end in zip(starts, ends)]
+        self._verify(found, positions)
+        return found
 
     def frames(self, positions: NDArray[np.integer], frame_bytes: int) -> NDArray[np.uint8]:
-        """Records of one size with their frames, uint8 [N, frame_bytes]; errors are those of `read`."""
-        starts = self._starts[positions]
-        ends = np.append(self._starts[1:], len(self._content))[positions]
+        """Records of one size with their frames, uint8 [N, frame_bytes]; errors are those of `messages`."""
+        starts, ends = self._bounds(positions)
         other = np.flatnonzero(ends - starts != frame_bytes)
         if len(other):
             raise ValueError(
@@ -54,14 +52,20 @@ class RecordFile:
         self._verify([messages[first : first + size] for first in range(0, len(messages), size)], positions)
         return frames
 
+    def _bounds(self, positions: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the frames of these records begin and end, in bytes."""
+        return self._starts[positions], self._ends[positions]
+
     def _verify(self, messages: list[bytes], positions: NDArray[np.integer]) -> None:
-        starts = self._starts[positions]
-        found = masked_crcs(messages)
-        for message, start, position, crc in zip(messages, starts.tolist(), positions.tolist(), found.tolist()):
-            if struct.unpack_from("<I", self._content, start + FRAME_HEAD + len(message))[0] != crc:
-                raise ValueError(
-                    f"{self.path}: record {position} at byte {start} is damaged (checksum); make the file again"
-                )
+        starts, ends = self._bounds(positions)
+        content = np.frombuffer(self._content, np.uint8)
+        stored = content[ends[:, None] + np.arange(-FRAME_TAIL, 0)].view("<u4")[:, 0]
+        damaged = np.flatnonzero(masked_crcs(messages) != stored)
+        if len(damaged):
+            raise ValueError(
+                f"{self.path}: record {positions[damaged[0]]} at byte {starts[damaged[0]]} is damaged (checksum); "
+                "make the file again"
+            )
 
     def _record_starts(self, size: int) -> NDArray[np.int64]:
         starts: list[int] = []

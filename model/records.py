@@ -186,7 +186,7 @@ class _Part:
         self.schema, self.width, self.predictions = "", 0, 0
         self._layout: Layout | None = None
         if len(self._file):
-            self._recognise(_example(self._file.read(0), path))
+            self._recognise(_example(self._file.messages(np.array([0]))[0], path))
 
     def __len__(self) -> int:
         return len(self._file)
@@ -196,7 +196,7 @@ class _Part:
     ) -> dict[str, NDArray[Any]]:
         """The seven features of these records, each of two dimensions."""
         if self._layout is None:
-            return self._parsed([self._file.read(position) for position in positions.tolist()])
+            return self._parsed(self._file.messages(positions))
         rows, predictions = decode_compact(self._file.frames(positions, self._layout.frame_bytes), self._layout)
         if predictions is None:
             assert rules is not None  # unmasked records are not opened without
