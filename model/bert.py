@@ -25,6 +25,7 @@ LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
 MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
 ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=True),  # tanh form, the original's since 2019-02-07
+    "gelu_erf": lambda x: ops.gelu(x, approximate=False),
     "relu": ops.relu,
     "tanh": ops.tanh,
     "linear": lambda x: x,

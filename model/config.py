@@ -1,6 +1,7 @@
 """The model's hyperparameters, the table of released sizes, and configurations read from mappings."""
 
 import dataclasses
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +10,8 @@ from typing import Any, TypeVar, get_type_hints
 
 Config = TypeVar("Config")
 
-# Keys of released Chinese and multilingual configurations that the original accepts and never reads.
-IGNORED_KEYS = (
-    "directionality",
-    "pooler_fc_size",
-    "pooler_num_attention_heads",
-    "pooler_num_fc_layers",
-    "pooler_size_per_head",
-    "pooler_type",
-)
+ACTIVATION_NAMES = ("gelu", "gelu_erf", "relu", "tanh", "linear")
+MISSPELT = 0.85  # similarity of two names from which one is taken for the other
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,8 @@ class BertConfig:
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     intermediate_size: int = 3072
-    hidden_act: str = "gelu"  # the tanh approximation, as google-research/bert since 2019-02-07
+    # gelu is the tanh approximation, as google-research/bert since 2019-02-07; gelu_erf what Hugging Face calls gelu.
+    hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     max_position_embeddings: int = 512
@@ -46,8 +41,8 @@ class BertConfig:
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads}; choose a head count that divides it"
             )
-        if self.hidden_act not in ("gelu", "relu", "tanh", "linear"):
-            raise ValueError(f'hidden_act is "{self.hidden_act}"; known: gelu, relu, tanh, linear')
+        if self.hidden_act not in ACTIVATION_NAMES:
+            raise ValueError(f'hidden_act is "{self.hidden_act}"; known: {", ".join(ACTIVATION_NAMES)}')
 
     def to_json(self) -> str:
         """The text of a bert_config.json, as google-research/bert writes it."""
@@ -100,16 +95,32 @@ def bert_config(model: str, vocab_size: int) -> BertConfig:
 
 
 def read_bert_config(path: Path) -> BertConfig:
-    """A bert_config.json; keys that the released files carry and no code reads are passed over."""
+    """The configuration in a bert_config.json, without the keys that no code reads."""
+    return read_config_and_extras(path)[0]
+
+
+def read_config_and_extras(path: Path) -> tuple[BertConfig, dict[str, Any]]:
+    """A bert_config.json, and its further keys, which the original accepts and never reads (pooler_type, ...).
+
+    Raises ValueError for a file that is none, or in which a key is misspelt so that its value would be lost.
+    """
     try:
         mapping = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a JSON file ({error}); expected a bert_config.json") from error
     if not isinstance(mapping, dict):
         raise ValueError(f"{path}: expected a JSON object with the keys of bert_config.json")
-    known = {key: value for key, value in mapping.items() if key not in IGNORED_KEYS}
+    names = [field.name for field in dataclasses.fields(BertConfig)]
+    extras = {key: value for key, value in mapping.items() if key not in names}
+    absent = [name for name in names if name not in mapping]
+    for key in extras:
+        meant = difflib.get_close_matches(key, absent, n=1, cutoff=MISSPELT)
+        if meant:
+            raise ValueError(f'{path}: unknown key "{key}"; is "{meant[0]}" meant?')
+    if "vocab_size" in absent:
+        raise ValueError(f"{path}: lacks vocab_size; expected a bert_config.json")
     try:
-        return from_mapping(BertConfig, known)
+        return from_mapping(BertConfig, {key: mapping[key] for key in names if key in mapping}), extras
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -1,35 +1,30 @@
 """A checkpoint -> the folder that another library loads: Hugging Face transformers."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_arrays
 from bertline.model.config import BertConfig
+from bertline.model.formats.names import huggingface_name, transposed
 from bertline.tokenizer.wordpiece import MAX_WORD_CHARACTERS, Vocabulary, load_vocabulary
 
 TARGETS = ("huggingface",)
-HUGGINGFACE_ACTIVATIONS = {"gelu": "gelu_pytorch_tanh", "relu": "relu", "tanh": "tanh", "linear": "linear"}
+HUGGINGFACE_ACTIVATIONS = {
+    "gelu": "gelu_pytorch_tanh",
+    "gelu_erf": "gelu",
+    "relu": "relu",
+    "tanh": "tanh",
+    "linear": "linear",
+}
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
-}
-CLASSIFIER_NAMES = {"output_weights": "classifier.weight", "output_bias": "classifier.bias"}
-LAST_PARTS = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "output_weights": "weight",
-    "output_bias": "bias",
 }
 
 
@@ -49,26 +44,13 @@ def run(checkpoint: Path, out: Path, config: ExportConfig) -> dict[str, int | fl
     """Write the checkpoint, pretrained or a fine-tuned classifier, as a Hugging Face directory into `out`."""
     model = read_checkpoint(checkpoint)
     vocabulary = load_vocabulary(checkpoint / "vocab.txt")
-    tensors = {huggingface_name(name): _huggingface_array(name, array) for name, array in model.weights.items()}
+    tensors = {huggingface_name(name): transposed(name, array) for name, array in model.weights.items()}
     write_arrays(out / "model.safetensors", tensors, metadata={"format": "pt"})
     _write_json(out / "config.json", huggingface_config(model, vocabulary))
     (out / "vocab.txt").write_bytes(model.vocabulary)
     _write_json(out / "tokenizer_config.json", _tokenizer_config(model))
     (out / "tokenizer.json").write_text(_fast_tokenizer(vocabulary, model.do_lower_case), encoding="utf-8")
     return {"tensors": len(tensors), "parameters": sum(tensor.size for tensor in tensors.values())}
-
-
-def huggingface_name(name: str) -> str:
-    """bert/encoder/layer_0/attention/self/query/kernel is bert.encoder.layer.0.attention.self.query.weight.
-
-    Hugging Face's masked-word decoder has two tied tensors more, which its own files leave out, too.
-    """
-    if name in CLASSIFIER_NAMES:
-        return CLASSIFIER_NAMES[name]
-    path = re.sub(r"/layer_(\d+)/", r"/layer/\1/", name)
-    parent, last = path.rsplit("/", 1)
-    path = f"{parent}/{LAST_PARTS[last]}" if last in LAST_PARTS else f"{path}/weight"  # the embedding tables
-    return path.replace("/", ".")
 
 
 def huggingface_config(model: Checkpoint, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -89,11 +71,6 @@ def huggingface_config(model: Checkpoint, vocabulary: Vocabulary) -> dict[str, A
         config["id2label"] = {str(number): label for number, label in enumerate(labels)}
         config["label2id"] = {label: number for number, label in enumerate(labels)}
     return config
-
-
-def _huggingface_array(name: str, array: np.ndarray) -> np.ndarray:
-    """PyTorch keeps dense kernels as [outputs, inputs]."""
-    return array.T if name.endswith("/kernel") else array
 
 
 def _tokenizer_config(model: Checkpoint) -> dict[str, Any]:

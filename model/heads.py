@@ -44,6 +44,20 @@ def classifier_shapes(config: BertConfig, num_labels: int) -> Shapes:
     return encoder_shapes(config) | head
 
 
+def span_shapes(config: BertConfig) -> Shapes:
+    """Encoder and the head for answers: scores of each token being the first, or the last, of the span."""
+    return encoder_shapes(config) | {
+        "cls/squad/output_weights": (2, config.hidden_size),
+        "cls/squad/output_bias": (2,),
+    }
+
+
+def span_logits(weights: Weights, sequence: Tensor) -> Tensor:
+    """Scores of [first, last], float32 [batch, length, 2]."""
+    kernel = ops.transpose(weights["cls/squad/output_weights"])
+    return ops.matmul(ops.cast(sequence, "float32"), kernel) + weights["cls/squad/output_bias"]
+
+
 def masked_lm_logits(weights: Weights, config: BertConfig, sequence: Tensor, positions: Tensor) -> Tensor:
     """Scores of every vocabulary entry at the masked positions, float32 [batch, predictions, vocabulary]."""
     batch, length, hidden = sequence.shape

@@ -9,13 +9,13 @@ state is needed to go on exactly.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertline.model.config import BertConfig, read_bert_config
+from bertline.model.config import BertConfig, read_config_and_extras
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -37,6 +37,7 @@ class Checkpoint:
     do_lower_case: bool
     state: Mapping[str, Any]  # at least "step": updates done
     slots: Arrays | None = None  # <variable>/adam_m and /adam_v; None where training cannot go on
+    config_extras: Mapping[str, Any] = field(default_factory=dict)  # further keys of bert_config.json, kept unread
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -44,7 +45,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_arrays(folder / MODEL_FILE, checkpoint.weights)
     if checkpoint.slots is not None:
         write_arrays(folder / OPTIMIZER_FILE, checkpoint.slots)
-    (folder / BERT_CONFIG_FILE).write_text(checkpoint.bert_config.to_json(), encoding="utf-8")
+    _write_json(folder / BERT_CONFIG_FILE, {**checkpoint.config_extras, **asdict(checkpoint.bert_config)})
     (folder / VOCABULARY_FILE).write_bytes(checkpoint.vocabulary)
     _write_json(folder / TOKENIZER_FILE, {"do_lower_case": checkpoint.do_lower_case})
     _write_json(folder / STATE_FILE, checkpoint.state)
@@ -58,13 +59,15 @@ def read_checkpoint(folder: Path, *, with_slots: bool = False) -> Checkpoint:
     state = _read_json(folder / STATE_FILE)
     if not isinstance(state.get("step"), int):
         raise ValueError(f'{folder / STATE_FILE}: "step" is missing; this is not a file that training wrote')
+    bert_config, extras = read_config_and_extras(_existing(folder / BERT_CONFIG_FILE))
     return Checkpoint(
-        bert_config=read_bert_config(_existing(folder / BERT_CONFIG_FILE)),
+        bert_config=bert_config,
         weights=read_arrays(folder / MODEL_FILE),
         vocabulary=_existing(folder / VOCABULARY_FILE).read_bytes(),
         do_lower_case=bool(_read_json(folder / TOKENIZER_FILE).get("do_lower_case", True)),
         state=state,
         slots=read_arrays(folder / OPTIMIZER_FILE) if with_slots else None,
+        config_extras=extras,
     )
 
 

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 from bertline.model.bert import initial_weights
 from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
-from bertline.model.export import ExportConfig, huggingface_name, run
+from bertline.model.export import ExportConfig, run
+from bertline.model.formats.names import huggingface_name, original_name
 from bertline.model.heads import classifier_shapes, pretraining_shapes
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
 
@@ -47,10 +48,13 @@ def exported(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
         ("cls/seq_relationship/output_bias", "cls.seq_relationship.bias"),
         ("output_weights", "classifier.weight"),
         ("output_bias", "classifier.bias"),
+        ("cls/squad/output_weights", "qa_outputs.weight"),
+        ("cls/predictions/transform/LayerNorm/gamma", "cls.predictions.transform.LayerNorm.weight"),
     ],
 )
 def test_names(ours: str, theirs: str) -> None:
     assert huggingface_name(ours) == theirs
+    assert original_name(theirs) == ours
 
 
 def test_weights_are_transposed_where_pytorch_has_them_so(exported: Path, checkpoint: Checkpoint) -> None:
