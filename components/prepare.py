@@ -7,6 +7,7 @@ shuffles. Memory grows with the largest shard, not with the corpus.
 """
 
 import json
+import logging
 import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -151,6 +152,8 @@ def _run_processes(
 def _run_beam(files: Sequence[SentenceFile], vocab: Path, work: Path, shards: int, config: PrepareConfig) -> Totals:
     import apache_beam as beam
 
+    # Each worker process warns that it has no folder for pickled objects; none is needed. Errors are raised anyway.
+    logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.ERROR)
     with beam.Pipeline(options=_options(config)) as pipeline:
         build_graph(pipeline, files, vocab, work, shards, config)
     with open_bytes(f"{work}/totals.json") as file:
