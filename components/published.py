@@ -4,19 +4,22 @@ Each function names a step's inputs and the code that makes its output; the work
 function of that module, imported late so that a finished step starts neither Beam nor TensorFlow.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components.artifacts import Artifact, Counts, Recipe, Store, publish, read_manifest
+from bertline.components.artifacts import MANIFEST, Artifact, Counts, Recipe, Store, publish, read_manifest
 
 if TYPE_CHECKING:
     from bertline.components.ingest.sources import IngestConfig, Sources
     from bertline.components.prepare_config import PrepareConfig
     from bertline.components.sentences import SplitConfig
     from bertline.components.vocabulary import VocabularyConfig
+    from bertline.model.convert import ConvertConfig
     from bertline.model.evaluate import EvaluateConfig
     from bertline.model.export import ExportConfig
     from bertline.model.finetune import FinetuneConfig
+    from bertline.model.formats.opened import Opened
     from bertline.model.pretrain import PretrainConfig
 
 
@@ -82,24 +85,40 @@ def pretrain(
     records: Path,
     vocab: Path | None = None,
     checkpoint: Path | None = None,
+    initial: Path | None = None,
 ) -> Artifact:
     """Records -> a checkpoint at the end of this stage; TensorBoard's event files lie in `<out>.tensorboard`."""
+    from bertline.model.backends.use import use_backend
+    from bertline.model.formats.reading import read_model
     from bertline.model.pretrain import run
 
-    before = _is(checkpoint, "checkpoint") if checkpoint else None
-    inputs = {"records": _is(records, "records"), "vocabulary": vocab, "checkpoint": before}
+    inputs = {
+        "records": [_is(records, "records")],
+        "vocabulary": [vocab] if vocab else [],
+        "checkpoint": [_is(checkpoint, "checkpoint")] if checkpoint else [],
+        "initial": _model_inputs(initial) if initial else [],
+    }
     recipe = Recipe(
         kind=f"checkpoint_{config.max_seq_length}",
         step="pretrain",
-        inputs={name: [path] for name, path in inputs.items() if path is not None},
+        inputs={name: paths for name, paths in inputs.items() if paths},
         config=config,
-        code=["bertline.model.pretrain"],
+        code=["bertline.model.pretrain", *(["bertline.model.formats.reading"] if initial else [])],
     )
     vocab_txt = vocab_file(vocab) if vocab else None
 
     def write(folder: Path, work: Path) -> Counts:
-        log_dir = work.with_suffix(".tensorboard")
-        return run(records, vocab_txt, folder, config, work=work, checkpoint=checkpoint, log_dir=log_dir)
+        use_backend(config.backend)  # before a model is read, which loads Keras
+        return run(
+            records,
+            vocab_txt,
+            folder,
+            config,
+            work=work,
+            checkpoint=checkpoint,
+            initial=read_model(initial) if initial else None,
+            log_dir=work.with_suffix(".tensorboard"),
+        )
 
     return publish(out, recipe, write)
 
@@ -152,6 +171,33 @@ def export(out: Path | Store, config: "ExportConfig", checkpoint: Path) -> Artif
         code=["bertline.model.export"],
     )
     return publish(out, recipe, lambda folder, _: run(checkpoint, folder, config))
+
+
+def convert(
+    out: Path,
+    config: "ConvertConfig",
+    source: Path,
+    files: Mapping[str, Path],
+    tell: Callable[["Opened"], None],
+) -> Artifact:
+    """A model of any format in another one; a bertline folder can be trained, tuned and scored like our own."""
+    from bertline.model.convert import OWN_FORMAT, run
+
+    recipe = Recipe(
+        kind="checkpoint_converted" if config.to == OWN_FORMAT else f"export_{config.to}",
+        step="convert",
+        inputs={"model": _model_inputs(source), **{name: [path] for name, path in files.items()}},
+        config=config,
+        code=["bertline.model.convert"],
+    )
+    return publish(out, recipe, lambda folder, _: run(source, folder, config, **files, tell=tell))
+
+
+def _model_inputs(model: Path) -> list[Path]:
+    """An artifact, or the files of a model that bertline did not make."""
+    from bertline.model.formats.reading import model_files
+
+    return [model] if (model / MANIFEST).is_file() else model_files(model)
 
 
 def _is(path: Path, kind: str) -> Path:

@@ -1,113 +1,74 @@
-"""A checkpoint -> the folder that another library loads: Hugging Face transformers."""
+"""A checkpoint -> the files that another library loads."""
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_arrays
-from bertline.model.config import BertConfig
-from bertline.model.formats.names import huggingface_name, transposed
-from bertline.tokenizer.wordpiece import MAX_WORD_CHARACTERS, Vocabulary, load_vocabulary
+from bertline.model.checkpoints.state import Checkpoint, read_checkpoint
+from bertline.model.pooling import POOLINGS
 
-TARGETS = ("huggingface",)
-HUGGINGFACE_ACTIVATIONS = {
-    "gelu": "gelu_pytorch_tanh",
-    "gelu_erf": "gelu",
-    "relu": "relu",
-    "tanh": "tanh",
-    "linear": "linear",
-}
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
+TARGETS = ("huggingface", "sentence-transformers", "tf1", "savedmodel", "onnx")
+
+Counts = dict[str, int | float]
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Which library to export to."""
+    """Which library to export to, and how."""
 
-    to: str = "huggingface"  # the one target so far
+    to: str = "huggingface"  # huggingface, sentence-transformers, tf1, savedmodel or onnx
+    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; none: the model's own, or mean
+    normalize: str = ""  # a text's vector has length 1 there: true or false; none: the model's own, or true
 
     def __post_init__(self) -> None:
-        """Refuse unknown targets."""
+        """Refuse unknown values."""
         if self.to not in TARGETS:
             raise ValueError(f'to is "{self.to}"; known: {", ".join(TARGETS)}')
+        require_pooling(self.pooling, self.normalize)
 
 
-def run(checkpoint: Path, out: Path, config: ExportConfig) -> dict[str, int | float]:
-    """Write the checkpoint, pretrained or a fine-tuned classifier, as a Hugging Face directory into `out`."""
-    model = read_checkpoint(checkpoint)
-    vocabulary = load_vocabulary(checkpoint / "vocab.txt")
-    tensors = {huggingface_name(name): transposed(name, array) for name, array in model.weights.items()}
-    write_arrays(out / "model.safetensors", tensors, metadata={"format": "pt"})
-    _write_json(out / "config.json", huggingface_config(model, vocabulary))
-    (out / "vocab.txt").write_bytes(model.vocabulary)
-    _write_json(out / "tokenizer_config.json", _tokenizer_config(model))
-    (out / "tokenizer.json").write_text(_fast_tokenizer(vocabulary, model.do_lower_case), encoding="utf-8")
-    return {"tensors": len(tensors), "parameters": sum(tensor.size for tensor in tensors.values())}
+def run(checkpoint: Path, out: Path, config: ExportConfig) -> Counts:
+    """Write the checkpoint in a folder, pretrained or fine-tuned, into the existing folder `out`."""
+    return write_export(out, read_checkpoint(checkpoint), config)
 
 
-def huggingface_config(model: Checkpoint, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The content of config.json."""
-    shape: BertConfig = model.bert_config
-    config = json.loads(shape.to_json())
-    config |= {
-        "architectures": ["BertForPreTraining"],
-        "model_type": "bert",
-        "hidden_act": HUGGINGFACE_ACTIVATIONS[shape.hidden_act],
-        "layer_norm_eps": 1e-12,
-        "pad_token_id": vocabulary.pad_id,
-        "tie_word_embeddings": True,
-    }
-    labels: Sequence[str] | None = model.state.get("labels")
-    if labels is not None:
-        config["architectures"] = ["BertForSequenceClassification"]
-        config["id2label"] = {str(number): label for number, label in enumerate(labels)}
-        config["label2id"] = {label: number for number, label in enumerate(labels)}
-    return config
+def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) -> Counts:
+    """Write a model into an existing folder, in the format that `options` names; returns counts.
+
+    Raises ValueError for a model with a part that is not whole, or that the format cannot hold.
+    """
+    # Each writer is imported when it is asked for: together they would load three libraries of deep learning.
+    if options.to == "tf1":
+        from bertline.model.formats.tf1 import write_tf1
+
+        write_tf1(folder, checkpoint)
+        sizes = [array.size for array in checkpoint.weights.values()]
+        return {"tensors": len(sizes), "parameters": sum(sizes), "slots": len(checkpoint.slots or ())}
+    if options.to == "savedmodel":
+        from bertline.model.formats.savedmodel import write_savedmodel
+
+        return write_savedmodel(folder, checkpoint)
+    if options.to == "onnx":
+        from bertline.model.formats.onnx import write_onnx
+
+        return write_onnx(folder, checkpoint)
+    if options.to == "sentence-transformers":
+        from bertline.model.formats.sentence_transformers import write_sentence_transformers
+
+        return write_sentence_transformers(folder, checkpoint, *pooling_of(checkpoint, options))
+    from bertline.model.formats.huggingface_export import write_huggingface
+
+    return write_huggingface(folder, checkpoint)
 
 
-def _tokenizer_config(model: Checkpoint) -> dict[str, Any]:
-    return {
-        "tokenizer_class": "BertTokenizer",
-        "do_lower_case": model.do_lower_case,
-        "model_max_length": model.bert_config.max_position_embeddings,
-        "strip_accents": None,
-        "tokenize_chinese_chars": True,
-        **SPECIAL_TOKENS,
-    }
+def require_pooling(pooling: str, normalize: str) -> None:
+    """Refuse an unknown pooling; none, and no normalization, are the model's own."""
+    if pooling and pooling not in POOLINGS:
+        raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
+    if normalize not in ("", "true", "false"):
+        raise ValueError(f'normalize is "{normalize}"; it must be true or false')
 
 
-def _fast_tokenizer(vocabulary: Vocabulary, do_lower_case: bool) -> str:
-    """The content of tokenizer.json."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    tokenizer = Tokenizer(
-        models.WordPiece(
-            dict(vocabulary.ids),
-            unk_token="[UNK]",
-            max_input_chars_per_word=MAX_WORD_CHARACTERS,  # not its 100
-        )
-    )
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=do_lower_case
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary.cls_id), ("[SEP]", vocabulary.sep_id)],
-    )
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS.values()))
-    return str(tokenizer.to_str(pretty=True))
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+def pooling_of(checkpoint: Checkpoint, options: ExportConfig) -> tuple[str, bool]:
+    """Pooling and normalization: what the options ask for, else the model's own, else mean and normalized."""
+    normalize = options.normalize == "true" if options.normalize else checkpoint.state.get("normalize", True)
+    return options.pooling or checkpoint.state.get("pooling", "mean"), normalize

@@ -6,7 +6,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from bertline.pipelines.commands import COMMANDS, Command
+from bertline.model.preemption import TRY_AGAIN, PreemptedError
+from bertline.pipelines.command import Command
+from bertline.pipelines.commands import COMMANDS
 from bertline.pipelines.options import with_underscores
 from bertline.pipelines.verbs import STEP_VERBS, StepVerb
 
@@ -44,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bertline: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+    except PreemptedError as error:
+        print(f"bertline {name}: {error}", file=sys.stderr)
+        return TRY_AGAIN
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()

@@ -1,28 +1,19 @@
-"""The command line's verbs that are no single step: tokenize, run, compile, lineage."""
+"""The command line's verbs that are no single step."""
 
 import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from bertline.components.published import vocab_file
+from bertline.pipelines.command import Command
+from bertline.pipelines.features_verb import EXTRACT_FEATURES
+from bertline.pipelines.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.options import add_config_flags, config_from_flags
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
-
-
-@dataclass(frozen=True)
-class Command:
-    """A verb with flags and work of its own."""
-
-    summary: str
-    example: str
-    add_flags: Callable[[Parser], None]
-    run: Callable[[Flags], int]
 
 
 def _tokenize_flags(parser: Parser) -> None:
@@ -141,6 +132,9 @@ COMMANDS = {
         _pretraining_data_flags,
         _pretraining_data,
     ),
+    "extract_features": EXTRACT_FEATURES,
+    "convert": CONVERT,
+    "inspect": INSPECT,
     "run": Command(
         "the whole pipeline on this machine, from the dump to the scores",
         "bertline run tiny --dump enwiki-pages-articles.xml.bz2 --books shelf/ --vocab vocab.txt --out out",

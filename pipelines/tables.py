@@ -1,7 +1,7 @@
 """Tables for the terminal: an artifact's counts, and a run's steps and scores."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ EXPECTED = {  # what published models reach, beside our scores
     "next_sentence_accuracy": "0.97-0.98 (BERT-Base); chance 0.5",
 }
 
+SMALLEST_PLAIN = 1e-4  # of measures
+
 
 def counts_table(made: Artifact) -> None:
     """Print an artifact's counts and where it lies."""
@@ -29,6 +31,24 @@ def figures_table(title: str, figures: Mapping[str, int | float]) -> None:
     table = Table("count", "value", box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name, value in figures.items():
         table.add_row(name, figure(value))
+    _print(table)
+
+
+def facts_table(title: str, facts: Mapping[str, Any]) -> None:
+    """Print what is known of one thing, a line each."""
+    table = Table("what", "value", box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for name, value in facts.items():
+        table.add_row(name, figure(value) if isinstance(value, int | float) else str(value))
+    _print(table)
+
+
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows that all have the same keys; numbers at the right."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*(figure(value) if isinstance(value, int | float) else str(value) for value in row.values()))
     _print(table)
 
 
@@ -58,8 +78,10 @@ def scores_table(notes: Iterable[dict[str, Any]]) -> None:
 
 
 def figure(value: float) -> str:
-    """A count with thousands separated, a measure with four digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+    """A count with thousands separated, a measure with four digits; a very small one by its power of ten."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4f}" if value == 0 or abs(value) >= SMALLEST_PLAIN else f"{value:.1e}"
 
 
 def _print(table: Table) -> None:

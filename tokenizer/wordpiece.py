@@ -75,17 +75,22 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such vocabulary; give the path of a vocab.txt")
+    return parse_vocabulary(path.read_bytes(), str(path))
+
+
+def parse_vocabulary(content: bytes, where: str) -> Vocabulary:
+    """The vocabulary in the bytes of a vocab.txt; errors are those of `load_vocabulary` and name `where`."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error}); a vocab.txt holds one token a line") from error
+        raise ValueError(f"{where}: not UTF-8 ({error}); a vocab.txt holds one token a line") from error
     lines = text.removesuffix("\n").split("\n") if text else []
     vocabulary = Vocabulary(tuple(line.strip() for line in lines))
     if not any(vocabulary.tokens):
-        raise ValueError(f"{path}: the vocabulary is empty; a vocab.txt holds one token a line")
+        raise ValueError(f"{where}: the vocabulary is empty; a vocab.txt holds one token a line")
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary.ids]
     if missing:
-        raise ValueError(f"{path}: lacks {', '.join(missing)}; a BERT vocabulary holds {' '.join(SPECIAL_TOKENS)}")
+        raise ValueError(f"{where}: lacks {', '.join(missing)}; a BERT vocabulary holds {' '.join(SPECIAL_TOKENS)}")
     return vocabulary
 
 

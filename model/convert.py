@@ -1,0 +1,123 @@
+"""A model of any format -> another format, proved by running both on the same text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
+from bertline.model.export import TARGETS, ExportConfig, require_pooling, write_export
+from bertline.model.formats.initial_parts import listed, with_initial_parts
+from bertline.model.formats.opened import Opened
+from bertline.model.formats.proof import (
+    Difference,
+    differences,
+    outputs_of,
+    sample_batch,
+    saved_model_outputs,
+    tokenizer_differences,
+)
+from bertline.model.formats.reading import read_model
+from bertline.model.formats.vocabulary_change import with_vocabulary
+from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
+
+OWN_FORMAT = "bertline"
+FORMATS = (OWN_FORMAT, *TARGETS)
+KEEP_SLOTS = (OWN_FORMAT, "tf1")  # formats that can hold Adam's slots
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """What to make of a model."""
+
+    to: str = OWN_FORMAT  # bertline, tf1, huggingface, sentence-transformers, savedmodel or onnx
+    with_slots: bool = False  # keep Adam's slots, with which training can go on (bertline, tf1)
+    do_lower_case: str = ""  # true or false, in place of what is known of the vocabulary
+    initialize: str = ""  # parts made afresh where the model lacks them: pooler, masked_lm, next_sentence
+    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; none: the model's own, or mean
+    normalize: str = ""  # a text's vector has length 1 there: true or false; none: the model's own, or true
+    bound: float = 1e-5  # the largest difference of any output that is let pass; times its largest value above 1
+    seed: int = 12345  # of what is made afresh
+
+    def __post_init__(self) -> None:
+        """Refuse unknown formats and impossible bounds."""
+        if self.to not in FORMATS:
+            raise ValueError(f'to is "{self.to}"; known: {", ".join(FORMATS)}')
+        if self.with_slots and self.to not in KEEP_SLOTS:
+            raise ValueError(f"with_slots is set, but {self.to} cannot hold Adam's slots; leave it away")
+        if self.do_lower_case not in ("", "true", "false"):
+            raise ValueError(f'do_lower_case is "{self.do_lower_case}"; it must be true or false')
+        if not self.bound > 0:
+            raise ValueError(f"bound is {self.bound}; it must be above 0")
+        require_pooling(self.pooling, self.normalize)
+        listed(self.initialize)
+
+
+def run(
+    source: Path,
+    out: Path,
+    config: ConvertConfig,
+    *,
+    vocab_file: Path | None = None,
+    bert_config_file: Path | None = None,
+    new_vocab: Path | None = None,
+    tell: Callable[[Opened], None] = lambda opened: None,
+) -> dict[str, int | float]:
+    """Write the model at `source` into the empty folder `out`, and compare the two.
+
+    `vocab_file` and `bert_config_file` are those of the source, where they do not lie beside it; `new_vocab` is
+    a vocab.txt that the written model is to have instead. `tell` is called with what was read. The counts hold
+    the largest difference of each output. Raises ValueError for a difference above the bound, for
+    what the format cannot hold, and for what `read_model` refuses.
+    """
+    case = None if not config.do_lower_case else config.do_lower_case == "true"
+    opened = read_model(source, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=case)
+    tell(opened)
+    checkpoint, changed = _changed(opened, config, new_vocab)
+    _write(out, checkpoint, config)
+    found = _proved(out, checkpoint, config)
+    parameters = sum(array.size for array in checkpoint.weights.values())
+    named = {f"difference.{each.side}.{each.what}": each.largest for each in found}
+    return {"parameters": parameters, **{f"pieces.{name}": count for name, count in changed.items()}, **named}
+
+
+def _changed(opened: Opened, config: ConvertConfig, new_vocab: Path | None) -> tuple[Checkpoint, dict[str, int]]:
+    checkpoint = with_initial_parts(opened.checkpoint, listed(config.initialize), config.seed, opened.path)
+    if config.with_slots and checkpoint.slots is None:
+        raise ValueError(f"{opened.path}: has no Adam slots to keep; leave with_slots away")
+    if new_vocab is None:
+        return checkpoint, {}
+    old = parse_vocabulary(checkpoint.vocabulary, str(opened.path))
+    return with_vocabulary(checkpoint, new_vocab.read_bytes(), old, load_vocabulary(new_vocab))
+
+
+def _write(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> None:
+    kept = checkpoint if config.with_slots else replace(checkpoint, slots=None)
+    if config.to == OWN_FORMAT:
+        write_checkpoint(folder, kept)
+    else:
+        write_export(folder, kept, ExportConfig(to=config.to, pooling=config.pooling, normalize=config.normalize))
+
+
+def _proved(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> list[Difference]:
+    """The differences between the model and what was written; ValueError for one above the bound."""
+    batch = sample_batch(checkpoint)
+    ours, used = outputs_of(checkpoint, batch), batch["input_mask"]
+    found: list[Difference] = []
+    if config.to != "onnx":
+        found += differences(ours, outputs_of(read_model(folder).checkpoint, batch), "read_back", used)
+    if config.to == "savedmodel":
+        found += differences(ours, saved_model_outputs(folder, batch), "savedmodel", used)
+    if config.to == "onnx":
+        from bertline.model.formats.onnx import onnx_outputs
+
+        found += differences(ours, onnx_outputs(folder, batch), "onnx", used)
+    if (folder / "tokenizer.json").is_file():
+        wrong = tokenizer_differences(folder, checkpoint)
+        found.append(Difference("texts", "tokenizer_json", float(wrong)))
+    for each in found:
+        if not each.largest <= config.bound * each.scale:  # NaN is refused, too
+            raise ValueError(
+                f"{each.what} by {each.side} differ by {each.largest:.3g}, more than the bound of {config.bound:g}; "
+                "nothing was written"
+            )
+    return found

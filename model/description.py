@@ -1,0 +1,70 @@
+"""What a model folder is, in facts for a person: format, size, parts, vocabulary, step; and the released sizes."""
+
+from typing import Any
+
+from bertline.model.config import SIZES, BertConfig, parameter_count
+from bertline.model.formats.opened import Opened
+from bertline.model.formats.reading import model_files
+from bertline.tokenizer.wordpiece import parse_vocabulary
+
+PUBLISHED_VOCABULARY = 30_522  # entries, of the released English uncased models
+NAMES = {"2/128": "tiny", "4/256": "mini", "4/512": "small", "8/512": "medium", "12/768": "base", "24/1024": "large"}
+
+
+def facts(opened: Opened) -> dict[str, Any]:
+    """Name -> value, the most important first."""
+    checkpoint, config = opened.checkpoint, opened.checkpoint.bert_config
+    vocabulary = parse_vocabulary(checkpoint.vocabulary, str(opened.path))
+    labels = checkpoint.state.get("labels")
+    return {
+        "format": opened.format,
+        "size": f"{sum(file.stat().st_size for file in model_files(opened.path)) / 1e6:,.1f} MB",
+        "shape": f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.num_attention_heads} heads, "
+        f"feed-forward {config.intermediate_size}, {config.hidden_act}",
+        "parameters": sum(array.size for array in checkpoint.weights.values()),
+        "variables": len(checkpoint.weights),
+        "parts": ", ".join(opened.parts),
+        **({"labels": ", ".join(map(str, labels))} if labels else {}),
+        "Adam slots": "yes" if checkpoint.slots is not None else "no",
+        "step": checkpoint.state.get("step", 0),
+        "longest input": f"{config.max_position_embeddings} word pieces",
+        "vocabulary": f"{len(vocabulary):,} entries, {int(vocabulary.continuations.sum()):,} of them ## pieces",
+        "case": "uncased: lower-cased, accents stripped" if checkpoint.do_lower_case else "cased",
+        **({"further settings": _settings(checkpoint.config_extras)} if checkpoint.config_extras else {}),
+        **({"unused variables": ", ".join(opened.unused)} if opened.unused else {}),
+        **{f"remark {number}": remark for number, remark in enumerate(opened.remarks, start=1)},
+    }
+
+
+def presets() -> list[dict[str, Any]]:
+    """The 26 released models, with their parameters at the vocabulary size of the English uncased ones.
+
+    24 small ones (Turc et al. 2019), the largest of which has the shape of Base, and Base and Large themselves.
+    """
+    small = {size: "Turc et al. 2019" for size in SIZES if "/" in size}
+    rows = []
+    for size, source in {**small, "base": "Devlin et al. 2018", "large": "Devlin et al. 2018"}.items():
+        config = BertConfig(vocab_size=PUBLISHED_VOCABULARY, **SIZES[size])
+        shape = f"{config.num_hidden_layers}/{config.hidden_size}"
+        rows.append(
+            {
+                "model": shape,
+                "name": NAMES.get(shape, ""),
+                "released by": source,
+                "heads": config.num_attention_heads,
+                "feed-forward": config.intermediate_size,
+                "encoder and pooler": parameter_count(config, heads=False),
+                "with both heads": parameter_count(config),
+            }
+        )
+    return rows
+
+
+def variables(opened: Opened) -> list[dict[str, str]]:
+    """Every variable with its shape, by name."""
+    weights = opened.checkpoint.weights
+    return [{"variable": name, "shape": " x ".join(map(str, weights[name].shape)) or "1"} for name in sorted(weights)]
+
+
+def _settings(extras: Any) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(extras.items()))

@@ -1,0 +1,160 @@
+"""A SavedModel of a BERT encoder -> our model: our own, and TF Hub's in the names of TensorFlow Model Garden.
+
+The variables' file is read, the model itself is never run.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertline.model.checkpoints.state import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
+from bertline.model.config import BertConfig, read_config_and_extras
+from bertline.model.formats.case import case_of
+from bertline.model.formats.files import read_bytes, read_object, refuse_pointer
+from bertline.model.formats.opened import Opened
+from bertline.model.formats.parts import parts_of, unused
+from bertline.model.formats.savedmodel_activation import activation_of
+from bertline.model.formats.savedmodel_export import EXTRA_FOLDER, STATE_FILE, write_savedmodel
+from bertline.model.formats.tfmodels_names import inferred_config, our_array, our_name
+from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
+
+__all__ = ["read_savedmodel", "write_savedmodel"]
+
+GRAPH_FILE = "saved_model.pb"
+PREFIX = Path("variables") / "variables"
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+CASE = "do_lower_case"
+WORDS = "bert/embeddings/word_embeddings"
+SHOWN = 3
+
+Arrays = dict[str, np.ndarray]
+
+
+def read_savedmodel(path: Path) -> Opened:
+    """The model in a SavedModel's folder.
+
+    Raises FileNotFoundError for variables or a vocabulary that are not there, ValueError for files that are cut, and
+    for a model that is no BERT encoder.
+    """
+    found = _variables(path)
+    content = read_bytes(path / "assets" / VOCABULARY_FILE)
+    vocabulary = parse_vocabulary(content, str(path / "assets" / VOCABULARY_FILE))
+    if (path / EXTRA_FOLDER / BERT_CONFIG_FILE).is_file():
+        return _own(path, found, content, vocabulary)
+    weights, others = _renamed(path, found.arrays)
+    hidden_act, activation_remark = activation_of(path / GRAPH_FILE)
+    try:
+        config, remarks = inferred_config(weights, hidden_act)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    weights = {name: np.ascontiguousarray(our_array(name, array)) for name, array in weights.items()}
+    _refuse_other_vocabulary(path, vocabulary, config)
+    strange = unused(weights, config)
+    weights = {name: array for name, array in weights.items() if name not in strange}
+    others = tuple(sorted([*others, *strange]))
+    remarks.insert(0, f"its configuration is what its shapes say; {activation_remark}")
+    do_lower_case, how = (found.lower, None) if found.lower is not None else case_of(vocabulary, path, path)
+    checkpoint = Checkpoint(config, weights, content, bool(do_lower_case), {"step": 0})
+    remarks += [how] if how else []
+    return Opened(path, "savedmodel", checkpoint, tuple(parts_of(weights, config, path)), others, tuple(remarks))
+
+
+def _own(path: Path, found: "_Found", content: bytes, vocabulary: Vocabulary) -> Opened:
+    """One that `write_savedmodel` wrote: names, configuration and state are there."""
+    extra = path / EXTRA_FOLDER
+    config, extras = read_config_and_extras(extra / BERT_CONFIG_FILE)
+    _refuse_other_vocabulary(path, vocabulary, config)
+    weights = {name: array for name, array in found.arrays.items() if name != CASE}
+    strange = unused(weights, config)
+    weights = {name: array for name, array in weights.items() if name not in strange}
+    lower = bool(read_object(extra / TOKENIZER_FILE).get("do_lower_case", True))
+    state = {"step": 0, **read_object(extra / STATE_FILE)}
+    checkpoint = Checkpoint(config, weights, content, lower, state, config_extras=extras)
+    return Opened(path, "savedmodel", checkpoint, tuple(parts_of(weights, config, path)), tuple(strange))
+
+
+def _refuse_other_vocabulary(path: Path, vocabulary: Vocabulary, config: BertConfig) -> None:
+    if len(vocabulary) != config.vocab_size:
+        raise ValueError(
+            f"{path}: assets/{VOCABULARY_FILE} has {len(vocabulary):,} entries, the model {config.vocab_size:,} "
+            "embeddings; take the folder as it was released"
+        )
+
+
+def _renamed(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[Arrays, tuple[str, ...]]:
+    """The arrays by our names, and the names of those that have none; ValueError for no encoder."""
+    weights: Arrays = {}
+    others = []
+    for name, array in arrays.items():
+        ours = our_name(name)
+        if ours is None:
+            others.append(name)
+        elif ours in weights and not np.array_equal(weights[ours], array):
+            raise ValueError(f"{path}: holds {ours} twice, with other values; it is not one model's weights")
+        else:
+            weights[ours] = array
+    if WORDS not in weights:
+        shown = ", ".join(sorted(arrays)[:SHOWN]) or "none"
+        raise ValueError(f"{path}: no BERT encoder; its variables are {shown} ..., word embeddings are not among them")
+    return weights, tuple(sorted(name for name in others if name != CASE))
+
+
+@dataclass(frozen=True)
+class _Found:
+    arrays: Arrays  # by the variables' full names
+    lower: bool | None  # the variable do_lower_case of TF Hub's modules
+
+
+def _variables(path: Path) -> _Found:
+    """The floating-point variables of the model, each verified against its checksum."""
+    import tensorflow as tf
+
+    refuse_pointer(path / GRAPH_FILE)
+    index = path / PREFIX.with_name("variables.index")
+    if not index.is_file():
+        raise FileNotFoundError(f"{index}: missing; take the folder as it was released")
+    with _named_errors(path):
+        reader = tf.train.load_checkpoint(str(path / PREFIX))
+        keys, lower_key = _keys(reader)
+        lower = bool(reader.get_tensor(lower_key)) if lower_key else None
+        arrays = {name: np.asarray(reader.get_tensor(key)) for name, key in sorted(keys.items())}
+    return _Found({name: array for name, array in arrays.items() if array.dtype.kind == "f"}, lower)
+
+
+def _keys(reader: Any) -> tuple[dict[str, str], str]:
+    """Full name -> key in the checkpoint, and the key of the variable that says whether text is lower-cased.
+
+    Modules for TensorFlow 1 have no objects: their keys are names.
+    """
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    if not reader.has_tensor(OBJECT_GRAPH):
+        return {name: name for name in reader.get_variable_to_shape_map()}, ""
+    nodes: Any = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(OBJECT_GRAPH)).nodes
+    keys = {
+        attribute.full_name: attribute.checkpoint_key
+        for node in nodes
+        for attribute in node.attributes
+        if attribute.full_name
+    }
+    lower = next((child.node_id for child in nodes[0].children if child.local_name == CASE), None)
+    return keys, nodes[lower].attributes[0].checkpoint_key if lower is not None and nodes[lower].attributes else ""
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """TensorFlow's errors on damaged files as ValueErrors that name the folder."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        yield
+    except (tf.errors.OpError, IndexError, DecodeError) as error:
+        reason = getattr(error, "message", str(error))
+        raise ValueError(
+            f"{path / PREFIX}: cut short or changed ({reason}); copy or download the folder again"
+        ) from error

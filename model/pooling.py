@@ -1,0 +1,46 @@
+"""One vector for a text, from the vectors of its tokens."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bertline.model.checkpoints.state import Checkpoint
+
+POOLINGS = ("mean", "cls", "max")
+# sentence-transformers' bounds against a division by zero.
+SMALLEST_COUNT, SMALLEST_LENGTH = 1e-9, 1e-12
+
+
+def sentence_vectors(
+    checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], pooling: str = "mean", normalize: bool = True
+) -> np.ndarray:
+    """The vectors of a batch of texts, float32 [batch, hidden]; with `normalize` each of length 1.
+
+    `batch` holds input_ids, input_mask and segment_ids, int32 [batch, length]. Raises ValueError for an unknown
+    pooling.
+    """
+    from bertline.model.heads import encode_batch
+
+    sequence = np.asarray(encode_batch(checkpoint.weights, checkpoint.bert_config, batch).sequence)
+    vectors = pooled(sequence, batch["input_mask"], pooling)
+    return unit_vectors(vectors) if normalize else vectors
+
+
+def pooled(sequence: np.ndarray, input_mask: np.ndarray, pooling: str) -> np.ndarray:
+    """The mean, the maximum, or the first of each text's vectors: [batch, length, hidden] -> [batch, hidden].
+
+    [CLS] and [SEP] count, padding does not.
+    """
+    used = input_mask[:, :, None].astype(sequence.dtype)  # [batch, length, 1]
+    if pooling == "mean":
+        return (sequence * used).sum(axis=1) / np.maximum(used.sum(axis=1), SMALLEST_COUNT)
+    if pooling == "max":
+        return np.where(used > 0, sequence, -np.inf).max(axis=1)
+    if pooling == "cls":
+        return sequence[:, 0]
+    raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """The vectors, each divided by its length; [..., hidden]."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), SMALLEST_LENGTH)

@@ -1,0 +1,104 @@
+"""The command line's verbs for models of any format: convert, inspect."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertline.components import published
+from bertline.pipelines.command import Command
+from bertline.pipelines.options import add_config_flags, config_from_flags
+from bertline.pipelines.tables import counts_table, facts_table, rows_table
+
+if TYPE_CHECKING:
+    from bertline.model.formats.opened import Opened
+
+Flags = argparse.Namespace
+Parser = argparse.ArgumentParser
+
+MODEL = (
+    "a model of any format: a released zip or folder (bert_model.ckpt), a Hugging Face, sentence-transformers, "
+    "SavedModel or bertline folder"
+)
+
+
+def _files_flags(parser: Parser) -> None:
+    parser.add_argument("--vocab_file", metavar="PATH", help="vocab.txt, if it does not lie beside a TF1 checkpoint")
+    parser.add_argument("--bert_config_file", metavar="PATH", help="bert_config.json, likewise")
+
+
+def _convert_flags(parser: Parser) -> None:
+    from bertline.model.convert import ConvertConfig
+
+    parser.add_argument("source", metavar="SRC", help=MODEL)
+    parser.add_argument("target", metavar="DST", help="the folder to write; must not exist yet")
+    _files_flags(parser)
+    parser.add_argument("--new_vocab", metavar="PATH", help="vocab.txt that the written model has instead: embeddings "
+                        "of shared pieces are kept, new ones made of their old pieces")  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
+    add_config_flags(parser, ConvertConfig)
+
+
+def _convert(flags: Flags) -> int:
+    from bertline.model.convert import ConvertConfig
+
+    given = {name: getattr(flags, name) for name in ("vocab_file", "bert_config_file", "new_vocab")}
+    made = published.convert(
+        Path(flags.target),
+        config_from_flags(flags, ConvertConfig),
+        Path(flags.source),
+        {name: Path(path) for name, path in given.items() if path},
+        tell=_show,
+    )
+    counts_table(made)
+    return 0
+
+
+def _show(opened: "Opened") -> None:
+    from bertline.model.description import facts
+
+    facts_table(str(opened.path), facts(opened))
+
+
+def _inspect_flags(parser: Parser) -> None:
+    parser.add_argument("path", nargs="?", metavar="PATH", help=MODEL)
+    _files_flags(parser)
+    parser.add_argument("--variables", action="store_true", help="list every variable with its shape")
+    parser.add_argument("--presets", action="store_true", help="the released sizes with their parameters")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _inspect(flags: Flags) -> int:
+    from bertline.model.description import facts, presets, variables
+    from bertline.model.formats.reading import read_model
+
+    if bool(flags.path) == flags.presets:
+        raise ValueError("give either the path of a model, or --presets")
+    if flags.presets:
+        rows = presets()
+        print(json.dumps(rows, indent=1)) if flags.json else rows_table("released sizes of BERT", rows)
+        return 0
+    vocab_file, config_file = (Path(path) if path else None for path in (flags.vocab_file, flags.bert_config_file))
+    opened = read_model(Path(flags.path), vocab_file=vocab_file, bert_config_file=config_file)
+    found, listed = facts(opened), variables(opened) if flags.variables else []
+    if flags.json:
+        print(json.dumps(found | ({"list of variables": listed} if listed else {}), indent=1, ensure_ascii=False))
+        return 0
+    facts_table(flags.path, found)
+    if listed:
+        rows_table("variables", listed)
+    return 0
+
+
+CONVERT = Command(
+    "a model of any format -> another format, proved by running both",
+    "bertline convert uncased_L-12_H-768_A-12.zip bert-base --to huggingface",
+    _convert_flags,
+    _convert,
+)
+INSPECT = Command(
+    "what a model of any format is: size, parameters, vocabulary, case, heads, step",
+    "bertline inspect uncased_L-12_H-768_A-12.zip",
+    _inspect_flags,
+    _inspect,
+)

@@ -1,0 +1,160 @@
+"""SavedModels are read without being run: our own, and encoders in the names of TensorFlow Model Garden."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertline.model.bert import initial_weights
+from bertline.model.checkpoints.state import Checkpoint
+from bertline.model.config import BertConfig
+from bertline.model.formats.reading import read_model
+from bertline.model.formats.savedmodel_export import write_savedmodel
+from bertline.model.heads import encode_batch, pretraining_shapes
+
+tf = pytest.importorskip("tensorflow")
+
+
+@pytest.fixture
+def model(toy: BertConfig, toy_folder: Path) -> Checkpoint:
+    weights = initial_weights(pretraining_shapes(toy), 0.2, seed=6)
+    vocabulary = (toy_folder / "vocab.txt").read_bytes()
+    return Checkpoint(toy, weights, vocabulary, False, {"step": 5}, config_extras={"pooler_type": "first_token"})
+
+
+def garden_name(name: str) -> str:
+    """Model Garden's name of one of our variables, as its layers and networks call them."""
+    replaced = {
+        r"^bert/embeddings/word_embeddings$": "word_embeddings/embeddings",
+        r"^bert/embeddings/position_embeddings$": "position_embedding/embeddings",
+        r"^bert/embeddings/token_type_embeddings$": "type_embeddings/embeddings",
+        r"^bert/embeddings/LayerNorm/": "embeddings/layer_norm/",
+        r"^bert/encoder/layer_": "transformer/layer_",
+        r"/attention/self/": "/self_attention/",
+        r"/attention/output/dense/": "/self_attention/attention_output/",
+        r"/attention/output/LayerNorm/": "/self_attention_layer_norm/",
+        r"/intermediate/dense/": "/intermediate/",
+        r"/output/dense/": "/output/",
+        r"/output/LayerNorm/": "/output_layer_norm/",
+        r"^bert/pooler/dense/": "pooler_transform/",
+        r"^cls/predictions/output_bias$": "cls/predictions/output_bias/bias",
+    }
+    for pattern, with_that in replaced.items():
+        name = re.sub(pattern, with_that, name)
+    return name
+
+
+def old_garden_name(name: str) -> str:
+    """The older modules' names."""
+    name = garden_name(name)
+    for new, old in {
+        "position_embedding/embeddings": "embedding_postprocessor/position_embeddings",
+        "type_embeddings/embeddings": "embedding_postprocessor/type_embeddings",
+        "embeddings/layer_norm": "embedding_postprocessor/layer_norm",
+        "self_attention/attention_output": "self_attention_output",
+        "transformer/": "encoder/",
+    }.items():
+        name = name.replace(new, old)
+    return f"bert_model/{name}"
+
+
+def garden_array(name: str, array: np.ndarray, config: BertConfig) -> np.ndarray:
+    heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    if "/attention/self/" in name:
+        return array.reshape((-1, heads, size) if name.endswith("kernel") else (heads, size))
+    return array.reshape(heads, size, -1) if name.endswith("attention/output/dense/kernel") else array
+
+
+def garden_model(folder: Path, model: Checkpoint, name_of: Callable[[str], str], *, lower: bool | None) -> Path:
+    """A SavedModel of the encoder and the masked-LM head, as TF Hub's are made."""
+    root: Any = tf.Module()
+    kept = {name: array for name, array in model.weights.items() if "seq_relationship" not in name}
+    root.all = [
+        tf.Variable(garden_array(name, array, model.bert_config), name=name_of(name)) for name, array in kept.items()
+    ]
+    if lower is not None:
+        root.do_lower_case = tf.Variable(lower, trainable=False, name="do_lower_case")
+    vocabulary = folder.with_suffix(".vocabulary") / "vocab.txt"
+    vocabulary.parent.mkdir()
+    vocabulary.write_bytes(model.vocabulary)
+    root.vocab_file = tf.saved_model.Asset(str(vocabulary))
+    tf.saved_model.save(root, str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name_of", [garden_name, old_garden_name])
+def test_model_garden_s_encoders_compute_what_ours_does(
+    name_of: Callable[[str], str], model: Checkpoint, toy_batch: Callable[..., Any], tmp_path: Path
+) -> None:
+    opened = read_model(garden_model(tmp_path / "hub", model, name_of, lower=False))
+    assert opened.format == "savedmodel"
+    assert opened.parts == ("encoder", "pooler", "masked-LM head")
+    assert opened.unused == ()
+    read = opened.checkpoint
+    assert read.bert_config == model.bert_config
+    assert (read.vocabulary, read.do_lower_case) == (model.vocabulary, False)
+    assert all(np.array_equal(array, model.weights[name]) for name, array in read.weights.items())
+    batch = toy_batch(3)
+    ours, theirs = (encode_batch(each.weights, each.bert_config, batch) for each in (model, read))
+    np.testing.assert_array_equal(np.asarray(ours.sequence), np.asarray(theirs.sequence))
+    assert any("tanh form of GELU" in remark for remark in opened.remarks)
+
+
+def test_the_case_is_seen_in_the_vocabulary_where_no_variable_says_it(model: Checkpoint, tmp_path: Path) -> None:
+    opened = read_model(garden_model(tmp_path / "hub", model, garden_name, lower=None))
+    assert opened.checkpoint.do_lower_case
+    assert len(opened.remarks) == 2
+
+
+@pytest.fixture
+def own(model: Checkpoint, tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    write_savedmodel(folder, model)
+    return folder
+
+
+def test_our_own_come_back_bit_for_bit(own: Path, model: Checkpoint) -> None:
+    opened = read_model(own)
+    assert opened.parts == ("encoder", "pooler", "masked-LM head", "next-sentence head")
+    assert opened.checkpoint.bert_config == model.bert_config
+    assert (opened.checkpoint.vocabulary, opened.checkpoint.do_lower_case) == (model.vocabulary, False)
+    assert opened.checkpoint.config_extras == {"pooler_type": "first_token"}
+    assert set(opened.checkpoint.weights) == set(model.weights)
+    assert all(np.array_equal(opened.checkpoint.weights[name], array) for name, array in model.weights.items())
+
+
+def test_damage_and_missing_files_are_named(own: Path, tmp_path: Path) -> None:
+    data = own / "variables" / "variables.data-00000-of-00001"
+    content = data.read_bytes()
+    for damaged in (content[: len(content) // 2], content[:-40] + bytes(40)):
+        data.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"variables: cut short or changed .*; copy or download the folder again"):
+            read_model(own)
+    data.write_bytes(content)
+    (own / "assets" / "vocab.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"assets/vocab\.txt is missing"):
+        read_model(own)
+    (own / "variables" / "variables.index").unlink()
+    with pytest.raises(FileNotFoundError, match=r"variables\.index: missing"):
+        read_model(own)
+
+
+def test_another_kind_of_model_is_refused_by_what_it_holds(model: Checkpoint, tmp_path: Path) -> None:
+    root: Any = tf.Module()
+    root.kernel = tf.Variable(np.zeros((3, 3), np.float32), name="mobilenet/conv/kernel")
+    (tmp_path / "vocab.txt").write_bytes(model.vocabulary)
+    root.vocab_file = tf.saved_model.Asset(str(tmp_path / "vocab.txt"))
+    tf.saved_model.save(root, str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"no BERT encoder; its variables are mobilenet/conv/kernel"):
+        read_model(tmp_path / "other")
+
+
+def test_a_vocabulary_of_another_size_is_refused(model: Checkpoint, tmp_path: Path) -> None:
+    folder = garden_model(tmp_path / "hub", model, garden_name, lower=True)
+    (folder / "assets" / "vocab.txt").write_bytes(model.vocabulary + b"more\n")
+    with pytest.raises(ValueError, match=r"vocab\.txt has 41 entries, the model 40 embeddings"):
+        read_model(folder)
