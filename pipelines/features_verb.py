@@ -1,0 +1,62 @@
+"""The command line's verb extract_features, with the flags of google-research/bert's extract_features.py."""
+
+import argparse
+from pathlib import Path
+
+from bertline.components.published import vocab_file
+from bertline.pipelines.command import Command
+from bertline.pipelines.options import add_config_flags, config_from_flags
+from bertline.pipelines.tables import figures_table
+
+Flags = argparse.Namespace
+Parser = argparse.ArgumentParser
+
+
+def _flags(parser: Parser) -> None:
+    from bertline.model.features import FeaturesConfig
+
+    parser.add_argument("--input_file", required=True, metavar="FILE", help='a text a line, or two with " ||| " '
+                        "between them; - is standard input")  # fmt: skip
+    parser.add_argument("--output_file", required=True, metavar="FILE", help="what to write; an old one is replaced")
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--init_checkpoint", metavar="PATH", help="a TF1 checkpoint, such as bert_model.ckpt")
+    models.add_argument("--model", metavar="PATH", help="or a model of any format: a released zip or folder, a Hugging "
+                        "Face, sentence-transformers, SavedModel or bertline folder")  # fmt: skip
+    parser.add_argument("--bert_config_file", metavar="FILE", help="bert_config.json; without it the model's own")
+    parser.add_argument("--vocab_file", metavar="PATH", help="vocab.txt; without it the model's own")
+    parser.add_argument("--do_lower_case", nargs="?", const="true", choices=_BOOLEANS, metavar="true|false",
+                        help="lower-case the text (default: true with --init_checkpoint, as the original; with --model "
+                        "what the model says)")  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
+    add_config_flags(parser, FeaturesConfig)
+
+
+_BOOLEANS = ("true", "True", "false", "False")
+
+
+def _extract_features(flags: Flags) -> int:
+    from bertline.model.features import FeaturesConfig, run
+
+    config = config_from_flags(flags, FeaturesConfig)
+    given = flags.do_lower_case or ("true" if flags.init_checkpoint else "")
+    counts = run(
+        Path(flags.model or flags.init_checkpoint),
+        flags.input_file,
+        Path(flags.output_file),
+        config,
+        vocab_file=vocab_file(Path(flags.vocab_file)) if flags.vocab_file else None,
+        bert_config_file=Path(flags.bert_config_file) if flags.bert_config_file else None,
+        do_lower_case=given.lower() == "true" if given else None,
+    )
+    figures_table("vectors", counts)
+    print(f"written: {flags.output_file}")
+    return 0
+
+
+EXTRACT_FEATURES = Command(
+    "google-research/bert's extract_features.py, with its flags: text -> vectors of its tokens",
+    "bertline extract_features --input_file input.txt --output_file output.jsonl --model uncased_L-12_H-768_A-12.zip "
+    "--layers=-1,-2",
+    _flags,
+    _extract_features,
+)
