@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -23,6 +24,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
 MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
+HEAD_PLACE, EMBEDDINGS_PLACE, PLACES_A_LAYER = 0, 1, 3  # numbers of dropout's calls
 ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=True),  # tanh form, the original's since 2019-02-07
     "gelu_erf": lambda x: ops.gelu(x, approximate=False),
@@ -38,7 +40,7 @@ class Encoded:
 
     embeddings: Tensor  # [batch, length, hidden], after LayerNorm
     layers: tuple[Tensor, ...]  # each [batch, length, hidden], first layer first
-    pooled: Tensor  # [batch, hidden], tanh of a dense layer on [CLS]
+    pooled: Tensor  # [batch, hidden], tanh of a dense layer on [CLS]; None without a pooler
 
     @property
     def sequence(self) -> Tensor:
@@ -53,18 +55,26 @@ def encode(
     input_mask: Tensor,
     segment_ids: Tensor,
     dropout: Dropout | None = None,
+    recompute: int = 0,
 ) -> Encoded:
-    """Run the encoder on int32 [batch, length] inputs; with `dropout` as in training."""
-    batch, length = input_ids.shape
+    """Run the encoder on int32 [batch, length] inputs; with `dropout` as in training.
+
+    With `recompute` above 0, the gradient computes so many layers at a time again instead of keeping what they
+    computed; `layers` then holds the last of each such group alone.
+    """
+    batch, length = ops.shape(input_ids)
     score_bias = _score_bias(input_mask, weights["bert/embeddings/word_embeddings"].dtype)
     # Tokens are kept as rows of a matrix: one large multiplication is faster than a batch of small ones.
     x = _embed(weights, config, input_ids, segment_ids, dropout)  # [batch * length, hidden]
     outputs = [x]
-    for number in range(config.num_hidden_layers):
-        x = _layer(weights, config, f"bert/encoder/layer_{number}", x, score_bias, dropout)
+    for first in range(0, config.num_hidden_layers, recompute or 1):
+        group = range(first, min(first + (recompute or 1), config.num_hidden_layers))
+        of_group = _recomputed if recompute else _layers
+        x = of_group(weights, config, group, x, score_bias, dropout)
         outputs.append(x)
     embeddings, *layers = (ops.reshape(output, (batch, length, config.hidden_size)) for output in outputs)
-    pooled = ops.tanh(dense(weights, "bert/pooler/dense", layers[-1][:, 0]))
+    has_pooler = "bert/pooler/dense/kernel" in weights  # encoders of other libraries may lack it
+    pooled = ops.tanh(dense(weights, "bert/pooler/dense", layers[-1][:, 0])) if has_pooler else None
     return Encoded(embeddings, tuple(layers), pooled)
 
 
@@ -137,7 +147,7 @@ def layer_norm(weights: Weights, name: str, x: Tensor) -> Tensor:
 def _embed(
     weights: Weights, config: BertConfig, input_ids: Tensor, segment_ids: Tensor, dropout: Dropout | None
 ) -> Tensor:
-    batch, length = input_ids.shape
+    batch, length = ops.shape(input_ids)
     words = ops.take(weights["bert/embeddings/word_embeddings"], input_ids, axis=0)  # [batch, length, hidden]
     # For a table of two rows a product is faster than a lookup, and so is its gradient.
     segments = ops.matmul(
@@ -146,25 +156,54 @@ def _embed(
     )
     positions = weights["bert/embeddings/position_embeddings"][:length]  # [length, hidden]
     summed = ops.reshape(words + segments + positions, (batch * length, config.hidden_size))
-    return _drop(dropout, layer_norm(weights, "bert/embeddings/LayerNorm", summed), config.hidden_dropout_prob)
+    normal = layer_norm(weights, "bert/embeddings/LayerNorm", summed)
+    return _drop(dropout, normal, config.hidden_dropout_prob, EMBEDDINGS_PLACE)
+
+
+def _layers(
+    weights: Weights, config: BertConfig, group: range, x: Tensor, score_bias: Tensor, dropout: Dropout | None
+) -> Tensor:
+    for number in group:
+        x = _layer(weights, config, number, x, score_bias, dropout)
+    return x
+
+
+def _recomputed(
+    weights: Weights, config: BertConfig, group: range, x: Tensor, score_bias: Tensor, dropout: Dropout | None
+) -> Tensor:
+    """`_layers` whose gradient keeps nothing but x; all that has a gradient is an argument of the function."""
+    prefixes = tuple(f"bert/encoder/layer_{number}/" for number in group)
+    names = [name for name in weights if name.startswith(prefixes)]
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        return _layers(dict(zip(names, values, strict=True)), config, group, x, score_bias, dropout)
+
+    return keras.remat(run)(x, *(weights[name] for name in names))
 
 
 def _layer(
-    weights: Weights, config: BertConfig, name: str, x: Tensor, score_bias: Tensor, dropout: Dropout | None
+    weights: Weights, config: BertConfig, number: int, x: Tensor, score_bias: Tensor, dropout: Dropout | None
 ) -> Tensor:
     """One post-LN Transformer layer on [batch * length, hidden]."""
-    context = _attention(weights, config, f"{name}/attention/self", x, score_bias, dropout)
-    attended = _residual(weights, config, f"{name}/attention/output", context, x, dropout)
+    name, place = f"bert/encoder/layer_{number}", EMBEDDINGS_PLACE + 1 + PLACES_A_LAYER * number
+    context = _attention(weights, config, f"{name}/attention/self", x, score_bias, dropout, place)
+    attended = _residual(weights, config, f"{name}/attention/output", context, x, dropout, place + 1)
     activation = ACTIVATIONS[config.hidden_act]
     intermediate = activation(dense(weights, f"{name}/intermediate/dense", attended))
-    return _residual(weights, config, f"{name}/output", intermediate, attended, dropout)
+    return _residual(weights, config, f"{name}/output", intermediate, attended, dropout, place + 2)
 
 
 def _attention(
-    weights: Weights, config: BertConfig, name: str, x: Tensor, score_bias: Tensor, dropout: Dropout | None
+    weights: Weights,
+    config: BertConfig,
+    name: str,
+    x: Tensor,
+    score_bias: Tensor,
+    dropout: Dropout | None,
+    place: int,
 ) -> Tensor:
     """Scaled dot-product attention of all heads, [batch * length, hidden]."""
-    batch, _, _, length = score_bias.shape
+    batch, _, _, length = ops.shape(score_bias)
     heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     query, key, value = (
         ops.transpose(ops.reshape(dense(weights, f"{name}/{part}", x), (batch, length, heads, size)), (0, 2, 1, 3))
@@ -172,15 +211,21 @@ def _attention(
     )  # each [batch, heads, length, size]
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * (1.0 / math.sqrt(size))
     shares = ops.softmax(scores + score_bias, axis=-1)  # [batch, heads, from, to]
-    shares = _drop(dropout, shares, config.attention_probs_dropout_prob)
+    shares = _drop(dropout, shares, config.attention_probs_dropout_prob, place)
     context = ops.transpose(ops.matmul(shares, value), (0, 2, 1, 3))
     return ops.reshape(context, (batch * length, config.hidden_size))
 
 
 def _residual(
-    weights: Weights, config: BertConfig, name: str, x: Tensor, residual: Tensor, dropout: Dropout | None
+    weights: Weights,
+    config: BertConfig,
+    name: str,
+    x: Tensor,
+    residual: Tensor,
+    dropout: Dropout | None,
+    place: int,
 ) -> Tensor:
-    projected = _drop(dropout, dense(weights, f"{name}/dense", x), config.hidden_dropout_prob)
+    projected = _drop(dropout, dense(weights, f"{name}/dense", x), config.hidden_dropout_prob, place)
     return layer_norm(weights, f"{name}/LayerNorm", projected + residual)
 
 
@@ -189,8 +234,8 @@ def _score_bias(input_mask: Tensor, dtype: Any) -> Tensor:
     return (1.0 - ops.cast(input_mask, dtype))[:, None, None, :] * MASKED_SCORE
 
 
-def _drop(dropout: Dropout | None, x: Tensor, rate: float) -> Tensor:
-    return x if dropout is None else dropout(x, rate)
+def _drop(dropout: Dropout | None, x: Tensor, rate: float, place: int) -> Tensor:
+    return x if dropout is None else dropout(x, rate, place)
 
 
 def _may_round(name: str) -> bool:

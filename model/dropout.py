@@ -1,4 +1,7 @@
-"""Dropout whose masks are a function of (seed, step, place in the network), so that resuming needs no state."""
+"""Dropout whose masks are a function of (seed, step, place, example), so that resuming needs no state.
+
+An example gets the same masks however a batch is cut into parts or spread over devices, on every backend.
+"""
 
 import math
 from typing import Any
@@ -9,35 +12,46 @@ from keras import ops
 Tensor = Any
 
 GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: the bits of consecutive numbers become unlike
-DRAWS_A_STEP = 1024  # room for the draws of one step: three a layer, and a few
+PLACES_A_STEP = 1024  # room for the places of one network: three a layer, and a few
+BYTES_A_WORD = 4
 
 
 class Dropout:
-    """The dropout of one step; call as dropout(x, rate), in the same order in every step.
+    """The dropout of one step on some examples of its batch; call as dropout(x, rate, place).
 
-    Random numbers are a hash of the element's number: integer operations that XLA can fuse into the layer, and
-    no state of a generator to save.
+    Random bytes are a hash of the element's number: integer operations that XLA can fuse into the layer. A byte
+    decides, so rates are multiples of 1/256: 0.1 is 26/256.
     """
 
-    def __init__(self, seed: int, step: Tensor) -> None:
-        """`step` is an integer tensor, so that one compiled function serves all steps."""
+    def __init__(self, seed: int, step: Tensor, examples: Tensor) -> None:
+        """`step` is an integer tensor, so that one compiled function serves all steps; `examples` int32 [batch],
+        the examples' numbers in the step's batch.
+        """
         self._seed = seed
-        self._draw = ops.cast(step, "uint32") * _uint32(DRAWS_A_STEP)
+        self._step = ops.cast(step, "uint32") * _uint32(PLACES_A_STEP)
+        self._examples = ops.cast(examples, "uint32")
 
-    def __call__(self, x: Tensor, rate: float) -> Tensor:
-        """Zero a share `rate` of the elements of x, whose shape is static, and scale up the others."""
-        if rate == 0.0:
+    def __call__(self, x: Tensor, rate: float, place: int) -> Tensor:
+        """Zero a share `rate` of the elements of x and scale up the others.
+
+        The shape of x is static, its first axis a multiple of the batch; `place` is the number of the call in the
+        network.
+        """
+        threshold = round(rate * 256)
+        if threshold == 0:
             return x
-        self._draw = self._draw + _uint32(1)
-        words = _random_words(math.prod(x.shape), _mixed(ops.bitwise_xor(_mixed(_uint32(self._seed)), self._draw)))
-        keep = ops.reshape(words >= _uint32(int(rate * 2**32)), x.shape)
-        return ops.where(keep, x * ops.cast(1.0 / (1.0 - rate), x.dtype), ops.zeros_like(x))
+        key = _mixed(ops.bitwise_xor(_mixed(_uint32(self._seed)), self._step + _uint32(place)))
+        keep = ops.greater_equal(self._bytes(x.shape, key), ops.convert_to_tensor(np.uint8(threshold)))
+        return ops.where(keep, x * ops.cast(256.0 / (256.0 - threshold), x.dtype), ops.zeros_like(x))
 
-
-def _random_words(count: int, key: Tensor) -> Tensor:
-    """Uniform uint32 numbers, [count]."""
-    numbers = ops.cast(ops.arange(count, dtype="int32"), "uint32")
-    return _mixed(ops.bitwise_xor(numbers * _uint32(GOLDEN), key))
+    def _bytes(self, shape: tuple[int, ...], key: Tensor) -> Tensor:
+        """Uniform random bytes of that shape."""
+        batch = self._examples.shape[0]
+        each = math.prod(shape) // batch  # elements of an example
+        words = -(-each // BYTES_A_WORD)
+        numbers = self._examples[:, None] * _uint32(words) + ops.cast(ops.arange(words, dtype="int32"), "uint32")
+        mixed = _mixed(ops.bitwise_xor(numbers * _uint32(GOLDEN), key))  # [batch, words]
+        return ops.reshape(ops.reshape(ops.view(mixed, "uint8"), (batch, -1))[:, :each], shape)
 
 
 def _mixed(word: Tensor) -> Tensor:

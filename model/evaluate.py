@@ -88,15 +88,13 @@ def _batches(examples: Records, count: int, batch_size: int) -> Iterator[dict[st
 
 
 def _compiled(model: Checkpoint, config: EvaluateConfig) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
+    from bertline.model.backends.choice import compiled_forward
     from bertline.model.bert import in_precision
-    from bertline.model.train import compiled, variables_of
 
-    variables = variables_of(model.weights)
+    def measure(weights: "Weights", batch: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+        return _measure(in_precision(weights, config.precision), model.bert_config, batch)
 
-    def measure(batch: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
-        return _measure(in_precision(variables, config.precision), model.bert_config, batch)
-
-    return compiled(measure, jit_compile=config.jit_compile)
+    return compiled_forward(measure, model.weights, jit_compile=config.jit_compile)
 
 
 def _measure(weights: "Weights", shape: BertConfig, batch: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:

@@ -21,7 +21,7 @@ from bertline.model.validation import (
 )
 
 if TYPE_CHECKING:
-    from bertline.model.bert import Tensor
+    from bertline.model.bert import Tensor, Weights
 
 Examples = Mapping[str, np.ndarray]  # input_ids, input_mask, segment_ids int32 [N, W], label_ids int32 [N]
 
@@ -79,17 +79,15 @@ def predict(
     """Probabilities of the labels, float32 [N, labels]."""
     from keras import ops
 
+    from bertline.model.backends.choice import compiled_forward
     from bertline.model.bert import in_precision
     from bertline.model.heads import classifier_logits, encode_batch
-    from bertline.model.train import compiled, variables_of
 
-    variables = variables_of(weights)
-
-    def probabilities(batch: Mapping[str, "Tensor"]) -> "Tensor":
-        computing = in_precision(variables, config.precision)
+    def probabilities(weights: "Weights", batch: Mapping[str, "Tensor"]) -> "Tensor":
+        computing = in_precision(weights, config.precision)
         return ops.softmax(classifier_logits(computing, encode_batch(computing, shape, batch).pooled))
 
-    forward = compiled(probabilities, jit_compile=config.jit_compile)
+    forward = compiled_forward(probabilities, weights, jit_compile=config.jit_compile)
     count, size = len(examples["input_ids"]), config.eval_batch_size
     # Every batch has the same size, the last filled up with its last example, so that one graph serves all.
     places = [np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size)]
@@ -146,19 +144,19 @@ def _initial_weights(
 def _trained(
     weights: dict[str, np.ndarray], pretrained: Checkpoint, examples: Examples, steps: int, config: FinetuneConfig
 ) -> dict[str, np.ndarray]:
-    from bertline.model.heads import classifier_losses
-    from bertline.model.optimizer import Schedule
-    from bertline.model.train import Trainer, train
+    from bertline.model.heads import classifier_losses, classifier_whole
+    from bertline.model.optimizer_config import Schedule
+    from bertline.model.train import new_trainer, train
+    from bertline.model.update import Objective, Update
 
-    trainer = Trainer(
-        weights,
-        None,
-        lambda weights, batch, dropout: classifier_losses(weights, pretrained.bert_config, batch, dropout),
+    shape = pretrained.bert_config
+    update = Update(
+        Objective(classifier_whole, lambda weights, *rest: classifier_losses(weights, shape, *rest)),
         Schedule(config.learning_rate, steps, int(steps * config.warmup_proportion)),
         seed=config.seed,
         precision=config.precision,
-        jit_compile=config.jit_compile,
     )
+    trainer = new_trainer(weights, None, update, jit_compile=config.jit_compile)
 
     def batch_at(step: int) -> dict[str, np.ndarray]:
         place = batch_indices(len(examples["label_ids"]), config.train_batch_size, config.seed, step)

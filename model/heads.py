@@ -6,6 +6,7 @@ from keras import ops
 
 from bertline.model.bert import (
     ACTIVATIONS,
+    HEAD_PLACE,
     Encoded,
     Shapes,
     Tensor,
@@ -60,8 +61,8 @@ def span_logits(weights: Weights, sequence: Tensor) -> Tensor:
 
 def masked_lm_logits(weights: Weights, config: BertConfig, sequence: Tensor, positions: Tensor) -> Tensor:
     """Scores of every vocabulary entry at the masked positions, float32 [batch, predictions, vocabulary]."""
-    batch, length, hidden = sequence.shape
-    predictions = positions.shape[1]
+    batch, length, hidden = ops.shape(sequence)
+    predictions = ops.shape(positions)[1]
     # Gathered first: an output layer on all positions would cost several times the small models.
     rows = ops.reshape(positions + ops.arange(batch, dtype=positions.dtype)[:, None] * length, (-1,))
     masked = ops.take(ops.reshape(sequence, (batch * length, hidden)), rows, axis=0)
@@ -81,7 +82,7 @@ def next_sentence_logits(weights: Weights, pooled: Tensor) -> Tensor:
 def classifier_logits(weights: Weights, pooled: Tensor, dropout: Dropout | None = None) -> Tensor:
     """Scores of the labels, float32 [batch, labels]."""
     if dropout is not None:
-        pooled = dropout(pooled, CLASSIFIER_DROPOUT)
+        pooled = dropout(pooled, CLASSIFIER_DROPOUT, HEAD_PLACE)
     return ops.matmul(ops.cast(pooled, "float32"), ops.transpose(weights["output_weights"])) + weights["output_bias"]
 
 
@@ -91,30 +92,58 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def encode_batch(
-    weights: Weights, config: BertConfig, batch: Mapping[str, Tensor], dropout: Dropout | None = None
+    weights: Weights,
+    config: BertConfig,
+    batch: Mapping[str, Tensor],
+    dropout: Dropout | None = None,
+    recompute: int = 0,
 ) -> Encoded:
     """The encoder on a batch of records or classification examples."""
-    return encode(weights, config, batch["input_ids"], batch["input_mask"], batch["segment_ids"], dropout)
+    return encode(weights, config, batch["input_ids"], batch["input_mask"], batch["segment_ids"], dropout, recompute)
+
+
+def pretraining_whole(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the losses of a batch are divided by: its masked positions, and its examples."""
+    return {
+        "predictions": ops.sum(batch["masked_lm_weights"]) + NO_DIVISION_BY_ZERO,
+        "examples": float(batch["input_ids"].shape[0]),
+    }
 
 
 def pretraining_losses(
-    weights: Weights, config: BertConfig, batch: Mapping[str, Tensor], dropout: Dropout | None = None
+    weights: Weights,
+    config: BertConfig,
+    batch: Mapping[str, Tensor],
+    whole: Mapping[str, Tensor],
+    dropout: Dropout | None = None,
+    recompute: int = 0,
 ) -> dict[str, Tensor]:
-    """The total loss and its parts: mlm_loss, a mean over masked positions, and nsp_loss, one over examples."""
-    encoded = encode_batch(weights, config, batch, dropout)
+    """The total loss and its parts: mlm_loss, a mean over masked positions, and nsp_loss, one over examples.
+
+    `batch` may be a part of a batch; `whole` is `pretraining_whole` of all of it, so that parts add up.
+    """
+    encoded = encode_batch(weights, config, batch, dropout, recompute)
     logits = masked_lm_logits(weights, config, encoded.sequence, batch["masked_lm_positions"])
     surprise = negative_log_likelihood(logits, batch["masked_lm_ids"])  # [batch, predictions]
-    counted = batch["masked_lm_weights"]
-    mlm_loss = ops.sum(surprise * counted) / (ops.sum(counted) + NO_DIVISION_BY_ZERO)
+    mlm_loss = ops.sum(surprise * batch["masked_lm_weights"]) / whole["predictions"]
     is_next = next_sentence_logits(weights, encoded.pooled)
-    nsp_loss = ops.mean(negative_log_likelihood(is_next, batch["next_sentence_labels"]))
+    nsp_loss = ops.sum(negative_log_likelihood(is_next, batch["next_sentence_labels"])) / whole["examples"]
     return {"loss": mlm_loss + nsp_loss, "mlm_loss": mlm_loss, "nsp_loss": nsp_loss}
 
 
+def classifier_whole(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the loss of a batch is divided by: its examples."""
+    return {"examples": float(batch["input_ids"].shape[0])}
+
+
 def classifier_losses(
-    weights: Weights, config: BertConfig, batch: Mapping[str, Tensor], dropout: Dropout | None = None
+    weights: Weights,
+    config: BertConfig,
+    batch: Mapping[str, Tensor],
+    whole: Mapping[str, Tensor],
+    dropout: Dropout | None = None,
 ) -> dict[str, Tensor]:
-    """Mean cross entropy of the labels."""
+    """Mean cross entropy of the labels; `whole` as in pretraining."""
     encoded = encode_batch(weights, config, batch, dropout)
     logits = classifier_logits(weights, encoded.pooled, dropout)
-    return {"loss": ops.mean(negative_log_likelihood(logits, batch["label_ids"]))}
+    return {"loss": ops.sum(negative_log_likelihood(logits, batch["label_ids"])) / whole["examples"]}

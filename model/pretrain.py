@@ -7,18 +7,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertline.model.backends.use import use_backend
 from bertline.model.batches import batch_epochs, batch_indices
 from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
+from bertline.model.checkpoints.state import Checkpoint, digest_of, read_checkpoint, write_checkpoint
 from bertline.model.config import parameter_count
+from bertline.model.formats.initial_parts import listed
+from bertline.model.formats.opened import Opened
+from bertline.model.optimizer_config import Rule, Schedule
+from bertline.model.preemption import PreemptedError, Preemption
 from bertline.model.progress import say
 from bertline.model.records import Records, open_records
-from bertline.model.stage_start import differences, first_stage, next_stage, refuse_impossible, schedule_of
+from bertline.model.stage_start import (
+    differences,
+    first_stage,
+    next_stage,
+    refuse_impossible,
+    released_model,
+    schedule_of,
+)
 from bertline.model.training_log import TrainingLog, rows_of
-from bertline.model.validation import require_at_least, require_positive, require_precision, require_seed
+from bertline.model.validation import (
+    require_at_least,
+    require_backend,
+    require_positive,
+    require_precision,
+    require_seed,
+)
 
 if TYPE_CHECKING:
-    from bertline.model.train import Trainer
+    from bertline.model.backends.choice import Trainer
+    from bertline.model.bert import Weights
+    from bertline.model.dropout import Dropout
+    from bertline.model.update import Batch, Values
 
 LOG_FILE = "training_log.jsonl"
 
@@ -27,17 +48,27 @@ LOG_FILE = "training_log.jsonl"
 class PretrainConfig:
     """One stage of pretraining; the stages of one model share the schedule."""
 
-    model: str = "base"  # a size of model/config.py, or the path of a bert_config.json
+    model: str = (
+        ""  # a size of model/config.py, or the path of a bert_config.json; none: that of a model given, or base
+    )
     max_seq_length: int = 128  # of the records; Devlin et al. 2018, A.2: 90 % of the steps at 128, the rest at 512
     train_batch_size: int = 32  # run_pretraining's default; the paper has 256
-    learning_rate: float = 1e-4  # its peak; Devlin et al. 2018, A.2
+    learning_rate: float = 1e-4  # its peak; Devlin et al. 2018, A.2; 2e-5 to go on from a released model (its README)
     num_train_steps: int = 100_000  # of the whole schedule, over all stages; run_pretraining's default
     stop_at_step: int = 0  # last step of this stage, counted over all stages; 0: num_train_steps
     num_warmup_steps: int = 10_000  # Devlin et al. 2018, A.2
+    learning_rate_decay: str = "original"  # counts from step 0, as google-research/bert; linear: from the warm-up's end
+    optimizer: str = "bert_adam"  # without bias correction; adamw: Loshchilov and Hutter 2019; lamb: You et al. 2019
+    weight_decay: float = 0.01  # not of biases and layer normalisations; Devlin et al. 2018, A.2
+    gradient_accumulation_steps: int = 1  # parts of a batch, computed one after the other to need less memory
+    recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory; 0: none are
     seed: int = 12345  # of the first weights, the order of examples and dropout
     initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
     dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
+    initialize: str = ""  # heads made afresh where a released model lacks them: pooler, masked_lm, next_sentence
     precision: str = "float32"  # or mixed_bfloat16, for processors that have it
+    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
+    devices: int = 1  # that share each batch (jax)
     do_lower_case: bool = True  # how the records were tokenised; kept with the model
     # By XLA: repeatable to the bit. Without it, which suits processors with bfloat16 units, TensorFlow's sums may
     # differ in their last digit from run to run.
@@ -49,10 +80,19 @@ class PretrainConfig:
         """Refuse impossible values."""
         require_positive(self, "learning_rate")
         counts = ("max_seq_length", "train_batch_size", "num_train_steps", "log_every_steps")
-        require_at_least(self, 1, *counts, "save_checkpoints_steps")
-        require_at_least(self, 0, "stop_at_step", "num_warmup_steps")
+        require_at_least(self, 1, *counts, "save_checkpoints_steps", "gradient_accumulation_steps", "devices")
+        require_at_least(self, 0, "stop_at_step", "num_warmup_steps", "recompute_layers")
+        require_backend(self.backend)
         require_precision(self.precision)
         require_seed(self.seed)
+        listed(self.initialize)
+        _ = self.schedule, self.rule  # which refuse what they do not know
+        shares = self.gradient_accumulation_steps * self.devices
+        if self.train_batch_size % shares:
+            raise ValueError(
+                f"train_batch_size is {self.train_batch_size}, no multiple of gradient_accumulation_steps * devices, "
+                f"{shares}; take one that is"
+            )
         if self.initializer_range < 0:
             raise ValueError(f"initializer_range is {self.initializer_range}; it must be positive, or 0")
         if self.dropout != -1 and not 0 <= self.dropout < 1:
@@ -62,6 +102,17 @@ class PretrainConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it must not exceed num_train_steps, {self.num_train_steps}"
                 )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate of every step, over all stages."""
+        steps = self.num_train_steps, self.num_warmup_steps
+        return Schedule(self.learning_rate, *steps, decay=self.learning_rate_decay)
+
+    @property
+    def rule(self) -> Rule:
+        """How gradients move weights."""
+        return Rule(self.optimizer, weight_decay=self.weight_decay)
 
     @property
     def last_step(self) -> int:
@@ -77,20 +128,23 @@ def run(
     *,
     work: Path,
     checkpoint: Path | None = None,
+    initial: Opened | None = None,
     log_dir: Path | None = None,
 ) -> dict[str, int | float]:
     """Train one stage and write its checkpoint into `out`.
 
-    `vocab` is a vocab.txt, or None with `checkpoint`, the folder of the stage before, whose weights, Adam
-    slots, step and log are carried over. Snapshots go to `work`, which is left to the caller: the same call
-    after a crash goes on from the newest, and (compiled by XLA) ends with the same bytes. TensorBoard events
-    go to `log_dir`.
+    `vocab` is a vocab.txt, or None where a model brings its own: `checkpoint`, the folder of the stage before,
+    whose weights, Adam slots, step and log are carried over, or `initial`, a model of any format, whose weights
+    start a schedule of their own. Snapshots go to `work`, which is left to the caller: the same call after a crash
+    goes on from the newest, and (compiled by XLA) ends with the same bytes. TensorBoard events go to `log_dir`.
+    Raises PreemptedError when SIGTERM came, after a snapshot.
     """
-    start = first_stage(vocab, config) if checkpoint is None else next_stage(checkpoint, vocab, config)
+    use_backend(config.backend)
+    start = _start(vocab, checkpoint, initial, config)
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     refuse_impossible(start, config, records, len(examples))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")
-    stage = _Stage(config, examples, first_step=start.state["step"])
+    stage = _Stage(config, examples, first_step=start.state["step"], first_weights=digest_of(start.weights))
     resumed = newest_snapshot(work, _read_snapshot)
     if resumed is None:
         reached, log = start, TrainingLog(config.log_every_steps, _rows_before(checkpoint))
@@ -103,11 +157,22 @@ def run(
     return _counts(stage, final, log)
 
 
+def _start(vocab: Path | None, checkpoint: Path | None, initial: Opened | None, config: PretrainConfig) -> Checkpoint:
+    if checkpoint is not None and initial is not None:
+        raise ValueError("both the stage before (checkpoint) and a released model (initial) are given; give one")
+    if config.initialize and initial is None:
+        raise ValueError("initialize is for a released model (initial), and none is given; leave it away")
+    if checkpoint is not None:
+        return next_stage(checkpoint, vocab, config)
+    return first_stage(vocab, config) if initial is None else released_model(initial, vocab, config)
+
+
 @dataclass(frozen=True)
 class _Stage:
     config: PretrainConfig
     examples: Records
     first_step: int  # updates done before this stage
+    first_weights: str  # digest of the weights that it starts with
 
     def batch_at(self, step: int) -> dict[str, np.ndarray]:
         place = step - self.first_step
@@ -120,7 +185,12 @@ class _Stage:
         """What decides every weight on the way, as JSON holds it."""
         fields = dataclasses.fields(self.config)
         settings = {f.name: getattr(self.config, f.name) for f in fields if not f.metadata.get("volatile")}
-        return {**settings, "first_step": self.first_step, "examples": len(self.examples)}
+        return {
+            **settings,
+            "first_step": self.first_step,
+            "first_weights": self.first_weights,
+            "examples": len(self.examples),
+        }
 
 
 def _train(stage: _Stage, reached: Checkpoint, log: TrainingLog, work: Path, log_dir: Path | None) -> Checkpoint:
@@ -140,31 +210,41 @@ def _train(stage: _Stage, reached: Checkpoint, log: TrainingLog, work: Path, log
         row = log.add(step, metrics, last=step == config.last_step)
         if row is not None and events is not None:
             events.add(row)
-        if step % config.save_checkpoints_steps == 0 and step < config.last_step:
+        if step < config.last_step and (preemption.requested or step % config.save_checkpoints_steps == 0):
             snapshot = checkpoint_at(step)
             save_snapshot(work, step, lambda folder: _write_snapshot(folder, snapshot, log, stage))
+            if preemption.requested:
+                raise PreemptedError(
+                    f"ended at step {step} by SIGTERM, all of it saved; the same command goes on from there"
+                )
 
     start, stop = reached.state["step"], config.last_step
     label = f"pretrain {config.max_seq_length}"
-    train(trainer, stage.batch_at, after_update, start_step=start, stop_step=stop, label=label)
+    with Preemption() as preemption:
+        train(trainer, stage.batch_at, after_update, start_step=start, stop_step=stop, label=label)
     return checkpoint_at(stop)
 
 
 def _trainer(reached: Checkpoint, config: PretrainConfig) -> "Trainer":
-    from bertline.model.heads import pretraining_losses
-    from bertline.model.optimizer import Schedule
-    from bertline.model.train import Trainer
+    from bertline.model.heads import pretraining_losses, pretraining_whole
+    from bertline.model.train import new_trainer
+    from bertline.model.update import Objective, Update
 
-    shape = reached.bert_config
-    return Trainer(
-        reached.weights,
-        reached.slots,
-        lambda weights, batch, dropout: pretraining_losses(weights, shape, batch, dropout),
-        Schedule(config.learning_rate, config.num_train_steps, config.num_warmup_steps),
+    shape, recompute = reached.bert_config, config.recompute_layers
+
+    def losses(weights: "Weights", part: "Batch", whole: "Values", dropout: "Dropout") -> "Values":
+        return pretraining_losses(weights, shape, part, whole, dropout, recompute)
+
+    update = Update(
+        Objective(pretraining_whole, losses),
+        config.schedule,
+        config.rule,
         seed=config.seed,
         precision=config.precision,
-        jit_compile=config.jit_compile,
+        parts=config.gradient_accumulation_steps,
     )
+    options: dict[str, Any] = {"jit_compile": config.jit_compile, "devices": config.devices}
+    return new_trainer(reached.weights, reached.slots, update, **options)
 
 
 def _write_snapshot(folder: Path, checkpoint: Checkpoint, log: TrainingLog, stage: _Stage) -> None:

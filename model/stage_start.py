@@ -1,19 +1,24 @@
-"""Where a pretraining stage starts: at fresh weights, or at the checkpoint of the stage before."""
+"""Where a pretraining stage starts: at fresh weights, at a released model, or at the stage before."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select
+from bertline.model.checkpoints.state import OPTIMIZER_FILE, Checkpoint, read_arrays, read_checkpoint, select
 from bertline.model.config import BertConfig, bert_config
+from bertline.model.formats.initial_parts import listed, refuse_missing, with_initial_parts
+from bertline.model.formats.opened import Opened
+from bertline.model.formats.parts import MASKED_LM, NEXT_SENTENCE, POOLER
 from bertline.model.validation import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 if TYPE_CHECKING:
     from bertline.model.pretrain import PretrainConfig
 
-SCHEDULE_FIELDS = ("learning_rate", "num_train_steps", "num_warmup_steps")
+NEW_MODEL = "base"
+FREE_TO_CHANGE = ("initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob")  # in a released model
+SCHEDULE_FIELDS = ("learning_rate", "num_train_steps", "num_warmup_steps", "learning_rate_decay")
 
 
 def schedule_of(config: "PretrainConfig") -> dict[str, int | float]:
@@ -21,9 +26,12 @@ def schedule_of(config: "PretrainConfig") -> dict[str, int | float]:
     return {name: getattr(config, name) for name in SCHEDULE_FIELDS}
 
 
-def shape_of(config: "PretrainConfig", vocab_size: int) -> BertConfig:
-    """The model's configuration, with the initial range and dropout that the stage asks for."""
-    shape = bert_config(config.model, vocab_size)
+def shape_of(config: "PretrainConfig", vocab_size: int, there: BertConfig | None = None) -> BertConfig:
+    """The model's configuration, with the initial range and dropout that the stage asks for.
+
+    `there` is that of the model that goes on, which is kept where the stage names no other.
+    """
+    shape = there if there is not None and not config.model else bert_config(config.model or NEW_MODEL, vocab_size)
     changes = {"initializer_range": config.initializer_range} if config.initializer_range > 0 else {}
     if config.dropout >= 0:
         changes |= {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
@@ -47,28 +55,58 @@ def first_stage(vocab: Path | None, config: "PretrainConfig") -> Checkpoint:
     )
 
 
+def released_model(opened: Opened, vocab: Path | None, config: "PretrainConfig") -> Checkpoint:
+    """The weights of a model of any format, for a schedule of its own: Adam's slots start at zero.
+
+    A head that the model lacks is made afresh if `config.initialize` asks for it, and refused otherwise.
+    """
+    from bertline.model.heads import pretraining_shapes
+
+    path = opened.path
+    checkpoint = with_initial_parts(opened.checkpoint, listed(config.initialize), config.seed, path)
+    refuse_missing(checkpoint, (POOLER, MASKED_LM, NEXT_SENTENCE), path)
+    _refuse_other_text(path, checkpoint, vocab, config)
+    shape = shape_of(config, checkpoint.bert_config.vocab_size, checkpoint.bert_config)
+    _refuse_other_shape(path, checkpoint.bert_config, shape, FREE_TO_CHANGE)
+    weights = select(checkpoint.weights, pretraining_shapes(shape), path)
+    return dataclasses.replace(checkpoint, bert_config=shape, weights=weights, slots=None, state={"step": 0})
+
+
 def next_stage(folder: Path, vocab: Path | None, config: "PretrainConfig") -> Checkpoint:
     """The checkpoint of the stage before, checked against what this stage asks for."""
     from bertline.model.heads import pretraining_shapes
 
-    checkpoint = read_checkpoint(folder, with_slots=True)
+    checkpoint = read_checkpoint(folder)
+    if "schedule" not in checkpoint.state:
+        raise ValueError(f"{folder}: no stage of pretraining, its schedule is unknown; give it as --initial")
+    checkpoint = dataclasses.replace(checkpoint, slots=read_arrays(folder / OPTIMIZER_FILE))
     select(checkpoint.weights, pretraining_shapes(checkpoint.bert_config), folder)
-    if vocab is not None and vocab.read_bytes() != checkpoint.vocabulary:
-        raise ValueError(f"{vocab} is not the vocabulary that {folder} was trained with; leave vocab away")
-    wanted = shape_of(config, checkpoint.bert_config.vocab_size)
-    if wanted != checkpoint.bert_config:
-        raise ValueError(
-            f"{folder}: {differences(dataclasses.asdict(checkpoint.bert_config), dataclasses.asdict(wanted))}; "
-            f'set model, initializer_range and dropout to what the stage before had (here "{config.model}")'
-        )
-    if checkpoint.do_lower_case != config.do_lower_case:
-        raise ValueError(f"{folder}: do_lower_case is {checkpoint.do_lower_case} there; set it likewise")
+    _refuse_other_text(folder, checkpoint, vocab, config)
+    wanted = shape_of(config, checkpoint.bert_config.vocab_size, checkpoint.bert_config)
+    _refuse_other_shape(folder, checkpoint.bert_config, wanted)
     schedule = schedule_of(config)
     if checkpoint.state["schedule"] != schedule:
         raise ValueError(
             f"{folder}: {differences(checkpoint.state['schedule'], schedule)}; the stages of a model share one schedule"
         )
     return checkpoint
+
+
+def _refuse_other_text(path: Path, checkpoint: Checkpoint, vocab: Path | None, config: "PretrainConfig") -> None:
+    if vocab is not None and vocab.read_bytes() != checkpoint.vocabulary:
+        raise ValueError(
+            f"{vocab} is not the vocabulary of {path}; leave vocab away and make the records with that one, or "
+            "change the model's by `bertline convert --new_vocab`"
+        )
+    if checkpoint.do_lower_case != config.do_lower_case:
+        raise ValueError(f"{path}: do_lower_case is {checkpoint.do_lower_case} there; set it likewise")
+
+
+def _refuse_other_shape(path: Path, there: BertConfig, wanted: BertConfig, free: Sequence[str] = ()) -> None:
+    kept = {name: value for name, value in dataclasses.asdict(there).items() if name not in free}
+    other = differences(kept, dataclasses.asdict(wanted))
+    if other:
+        raise ValueError(f"{path}: {other}; leave model, initializer_range and dropout away, or set them likewise")
 
 
 def refuse_impossible(start: Checkpoint, config: "PretrainConfig", records: Path, num_examples: int) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 PRECISIONS = ("float32", "mixed_bfloat16")  # of the computation; weights are always kept in float32
+BACKENDS = ("tensorflow", "jax")
 MAX_SEED = 2**31 - 1  # what every generator in use accepts
 
 
@@ -30,6 +31,12 @@ def require_precision(precision: str) -> None:
     """Refuse an unknown precision."""
     if precision not in PRECISIONS:
         raise ValueError(f'precision is "{precision}"; known: {", ".join(PRECISIONS)}')
+
+
+def require_backend(backend: str) -> None:
+    """Refuse an unknown backend; none is the default's."""
+    if backend and backend not in BACKENDS:
+        raise ValueError(f'backend is "{backend}"; known: {", ".join(BACKENDS)}')
 
 
 def require_length(max_seq_length: int, max_position_embeddings: int) -> None:

@@ -8,6 +8,7 @@ state is needed to go on exactly.
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,6 +70,15 @@ def read_checkpoint(folder: Path, *, with_slots: bool = False) -> Checkpoint:
         slots=read_arrays(folder / OPTIMIZER_FILE) if with_slots else None,
         config_extras=extras,
     )
+
+
+def digest_of(arrays: Arrays) -> str:
+    """A digest of names, shapes and values; not one against forgery."""
+    digest = 0
+    for name in sorted(arrays):
+        digest = zlib.crc32(f"{name}{arrays[name].shape}".encode(), digest)
+        digest = zlib.crc32(arrays[name].tobytes(), digest)
+    return f"{digest:08x}"
 
 
 def select(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]], where: Path) -> dict[str, np.ndarray]:

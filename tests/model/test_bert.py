@@ -17,6 +17,7 @@ from bertline.model.heads import (
     next_sentence_logits,
     pretraining_losses,
     pretraining_shapes,
+    pretraining_whole,
 )
 
 
@@ -99,7 +100,7 @@ def test_encoder_and_losses_equal_plain_numpy(toy, toy_batch, lively) -> None:
     for ours, theirs in zip((encoded.embeddings, *encoded.layers), layers, strict=True):
         np.testing.assert_allclose(np.asarray(ours), theirs, atol=1e-5)
     np.testing.assert_allclose(np.asarray(encoded.pooled), pooled, atol=1e-5)
-    losses = pretraining_losses(lively, toy, batch)
+    losses = pretraining_losses(lively, toy, batch, pretraining_whole(batch))
     mlm_loss, nsp_loss = plain_losses(wide, layers[-1], pooled, batch)
     np.testing.assert_allclose(float(losses["mlm_loss"]), mlm_loss, atol=1e-5)
     np.testing.assert_allclose(float(losses["nsp_loss"]), nsp_loss, atol=1e-5)
@@ -128,8 +129,8 @@ def test_classifier_head(toy, toy_batch) -> None:
 
 def test_bfloat16_stays_near_and_its_losses_are_float32(toy, toy_batch, lively) -> None:
     batch = toy_batch(5)
-    exact = pretraining_losses(lively, toy, batch)
-    rounded = pretraining_losses(in_precision(lively, "mixed_bfloat16"), toy, batch)
+    exact = pretraining_losses(lively, toy, batch, pretraining_whole(batch))
+    rounded = pretraining_losses(in_precision(lively, "mixed_bfloat16"), toy, batch, pretraining_whole(batch))
     assert rounded["loss"].dtype == "float32"
     assert abs(float(rounded["loss"]) - float(exact["loss"])) < 0.05
 
@@ -158,7 +159,11 @@ def test_shapes_hold_the_known_number_of_parameters() -> None:
 def test_other_activations_are_used(toy, toy_batch, lively) -> None:
     batch = toy_batch(2)
     results = {
-        name: float(pretraining_losses(lively, dataclasses.replace(toy, hidden_act=name), batch)["loss"])
+        name: float(
+            pretraining_losses(lively, dataclasses.replace(toy, hidden_act=name), batch, pretraining_whole(batch))[
+                "loss"
+            ]
+        )
         for name in ("gelu", "relu", "tanh", "linear")
     }
     assert len(set(results.values())) == 4
@@ -183,7 +188,7 @@ def test_forward_equals_the_original(reference: Path) -> None:
     assert {name: array.shape for name, array in weights.items()} == pretraining_shapes(config)
     encoded = encode_batch(weights, config, batch)
     words = masked_lm_logits(weights, config, encoded.sequence, batch["masked_lm_positions"])
-    losses = pretraining_losses(weights, config, batch)
+    losses = pretraining_losses(weights, config, batch, pretraining_whole(batch))
     ours = {
         "emb": encoded.embeddings,
         "layer0": encoded.layers[0],

@@ -13,7 +13,7 @@ from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.config import read_bert_config
 from bertline.model.evaluate import EvaluateConfig, run
 from bertline.model.example_encoding import encode_examples
-from bertline.model.heads import pretraining_losses, pretraining_shapes
+from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
 from bertline.model.records import open_records
 
 
@@ -35,7 +35,7 @@ def test_scores_are_means_over_all_predictions(checkpoint: Path, toy, toy_folder
     records = open_records(toy_folder / "records_16")
     batch = records.batch(np.arange(len(records)))
     weights = initial_weights(pretraining_shapes(toy), 0.3, seed=1)
-    losses = pretraining_losses(weights, toy, batch)
+    losses = pretraining_losses(weights, toy, batch, pretraining_whole(batch))
     assert (scores["examples"], scores["predictions"]) == (24, int(batch["masked_lm_weights"].sum()))
     assert scores["masked_lm_loss"] == pytest.approx(float(losses["mlm_loss"]), rel=1e-5)
     assert scores["next_sentence_loss"] == pytest.approx(float(losses["nsp_loss"]), rel=1e-5)

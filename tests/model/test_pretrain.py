@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bertline.model.checkpoints.state import read_checkpoint, write_checkpoint
+from bertline.model.preemption import TRY_AGAIN
 from bertline.model.pretrain import PretrainConfig, run
 
 FILES = {
@@ -99,11 +100,15 @@ def test_the_next_stage_goes_on_where_the_first_ended(stages: Path) -> None:
 COMMAND = """
 import json, sys
 from pathlib import Path
+from bertline.model.preemption import TRY_AGAIN, PreemptedError
 from bertline.model.pretrain import PretrainConfig, run
 arguments = json.loads(sys.argv[1])
 paths = {name: Path(value) for name, value in arguments.items() if name != "config"}
 paths.setdefault("vocab", None)
-run(**paths, config=PretrainConfig(**arguments["config"]))
+try:
+    run(**paths, config=PretrainConfig(**arguments["config"]))
+except PreemptedError:
+    sys.exit(TRY_AGAIN)
 """
 
 
@@ -143,8 +148,29 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_bytes(
     assert_same_files(tmp_path / "resumed", stages / stage)
 
 
+@pytest.mark.slow
+def test_sigterm_saves_the_step_and_says_run_me_again(stages: Path, toy_folder: Path, tmp_path: Path) -> None:
+    arguments = {
+        "records": str(toy_folder / "records_16"),
+        "vocab": str(toy_folder / "vocab.txt"),
+        "out": str(fresh(tmp_path / "preempted")),
+        "work": str(tmp_path / "work"),
+        "config": dataclasses.asdict(config_of(toy_folder, save_checkpoints_steps=1)),
+    }
+    process = start(arguments)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "work").glob("snapshot-*")):
+        assert process.poll() is None, "ended before its first snapshot"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=120) == TRY_AGAIN
+    assert start(arguments | {"out": str(fresh(tmp_path / "resumed"))}).wait(timeout=120) == 0
+    assert_same_files(tmp_path / "resumed", stages / "first")
+
+
 def test_a_work_folder_of_another_run_is_refused(stages: Path, toy_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"work_first holds an interrupted run whose seed is 12345 there and 1 here"):
+    with pytest.raises(ValueError, match=r"work_first holds an interrupted run whose .*seed is 12345 there and 1 here"):
         run(
             toy_folder / "records_16",
             toy_folder / "vocab.txt",
@@ -221,7 +247,7 @@ def test_impossible_requests_end_before_the_first_step(stages: Path, toy_folder:
         *(tmp_path, long, None, out, dataclasses.replace(second, num_train_steps=200)),
         checkpoint=first,
     )
-    refusal("is not the vocabulary that", tmp_path, long, more, out, second, checkpoint=first)
+    refusal("is not the vocabulary of", tmp_path, long, more, out, second, checkpoint=first)
     refusal(
         "do_lower_case is True there",
         tmp_path,

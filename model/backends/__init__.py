@@ -1,0 +1,1 @@
+"""TensorFlow and JAX: what the training loop needs of them beyond Keras operations."""

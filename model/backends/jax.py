@@ -1,0 +1,72 @@
+"""Training on the JAX backend: GPUs, TPUs, and several devices that share each batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from bertline.model.bert import Tensor, Weights
+from bertline.model.update import Update, Values, updated
+
+Arrays = dict[str, np.ndarray]
+BATCH = "batch"  # the axis of the devices
+
+
+class JaxTrainer:
+    """Weights and slots, a copy on each device, and the compiled update of them."""
+
+    def __init__(
+        self, weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray], update: Update, *, devices: int = 1
+    ) -> None:
+        """Start from `weights` and `slots` on the first `devices` devices.
+
+        Raises ValueError when there are fewer.
+        """
+        mesh = Mesh(np.array(first_devices(devices)), (BATCH,))
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        self._shared = NamedSharding(mesh, PartitionSpec(BATCH))  # each device has its share of the examples
+        self._weights, self._slots = (
+            {name: jax.device_put(array, everywhere) for name, array in arrays.items()} for arrays in (weights, slots)
+        )
+
+        def update_of(weights: Weights, slots: Weights, step: Tensor, batch: Mapping[str, Tensor]) -> Any:
+            return updated(update, values_and_gradients, weights, slots, step, batch)
+
+        # The old weights' memory is given to the new ones.
+        self._update = jax.jit(update_of, donate_argnums=(0, 1), out_shardings=everywhere)
+
+    def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
+        """Do the update that follows `step` earlier ones; returns its metrics, scalars that may not be there yet."""
+        placed = {name: jax.device_put(array, self._shared) for name, array in batch.items()}
+        self._weights, self._slots, metrics = self._update(self._weights, self._slots, np.int32(step), placed)
+        return dict(metrics)
+
+    def weights(self) -> Arrays:
+        """The weights by name, float32."""
+        return {name: np.asarray(array) for name, array in self._weights.items()}
+
+    def slots(self) -> Arrays:
+        """The slots: adam_m and adam_v of every weight."""
+        return {name: np.asarray(array) for name, array in self._slots.items()}
+
+
+def values_and_gradients(function: Callable[[Weights], Values], weights: Weights) -> tuple[Values, Values]:
+    """The function's values, and the gradient of its "loss" for every weight."""
+
+    def loss_and_values(weights: Weights) -> tuple[Tensor, Values]:
+        values = function(weights)
+        return values["loss"], values
+
+    (_, values), gradients = jax.value_and_grad(loss_and_values, has_aux=True)(dict(weights))
+    return values, gradients
+
+
+def first_devices(count: int) -> list[Any]:
+    """That many devices; ValueError that says how many there are if there are fewer."""
+    found = jax.devices()
+    if count > len(found):
+        kinds = ", ".join(sorted({device.device_kind for device in found}))
+        raise ValueError(f"devices is {count}, but JAX finds {len(found)} here ({kinds}); ask for at most so many")
+    return list(found[:count])

@@ -1,0 +1,75 @@
+"""Training on the TensorFlow backend: weights in variables, the update as a graph or compiled by XLA."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bertline.model.bert import Tensor, Weights
+from bertline.model.update import Update, Values, updated
+
+Arrays = dict[str, np.ndarray]
+
+
+class TensorFlowTrainer:
+    """Weights and slots, and the compiled update of them."""
+
+    def __init__(
+        self, weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray], update: Update, *, jit_compile: bool
+    ) -> None:
+        """Start from `weights` and `slots`, by name in a fixed order: the norm's sum depends on it."""
+        self._weights, self._slots = variables_of(weights), variables_of(slots)
+        self._rule = update
+        self._update = compiled(self._traced, jit_compile=jit_compile)
+
+    def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
+        """Do the update that follows `step` earlier ones; returns its metrics, scalars."""
+        metrics: Mapping[str, Tensor] = self._update(tf.constant(step, tf.int64), dict(batch))
+        return metrics
+
+    def weights(self) -> Arrays:
+        """The weights by name, float32."""
+        return arrays_of(self._weights)
+
+    def slots(self) -> Arrays:
+        """The slots: adam_m and adam_v of every weight."""
+        return arrays_of(self._slots)
+
+    def _traced(self, step: Tensor, batch: Mapping[str, Tensor]) -> Values:
+        weights, slots = (
+            {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
+            for variables in (self._weights, self._slots)
+        )
+        *after, metrics = updated(self._rule, values_and_gradients, weights, slots, step, batch)
+        for variables, values in zip((self._weights, self._slots), after, strict=True):
+            for name, variable in variables.items():
+                variable.assign(values[name])
+        return metrics
+
+
+def values_and_gradients(function: Callable[[Weights], Values], weights: Weights) -> tuple[Values, Values]:
+    """The function's values, and the gradient of its "loss" for every weight; 0 for one without influence."""
+    names = list(weights)
+    tensors = [tf.convert_to_tensor(weights[name]) for name in names]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors)
+        values = function(dict(zip(names, tensors, strict=True)))
+    gradients = tape.gradient(values["loss"], tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # The gradient of an embedding lookup is sparse; the update needs every row.
+    return values, {name: tf.convert_to_tensor(gradient) for name, gradient in zip(names, gradients, strict=True)}
+
+
+def compiled(function: Callable[..., Any], *, jit_compile: bool) -> Callable[..., Any]:
+    """The function as a TensorFlow graph, traced once for each shape of its inputs; by XLA when asked for."""
+    return tf.function(function, jit_compile=jit_compile, autograph=False)
+
+
+def variables_of(arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Variable]:
+    """TensorFlow variables by name; compiled functions take them without copying them into their graph."""
+    return {name: tf.Variable(array) for name, array in arrays.items()}
+
+
+def arrays_of(variables: Mapping[str, tf.Variable]) -> Arrays:
+    """The variables' values."""
+    return {name: variable.numpy() for name, variable in variables.items()}

@@ -1,0 +1,36 @@
+"""A machine that is taken away: SIGTERM ends a training at its next step, with a snapshot to go on from."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
+
+
+class PreemptedError(Exception):
+    """The training was asked to end; what it had reached is on disk."""
+
+
+class Preemption:
+    """Notes that SIGTERM came; use as a context manager around work that asks `requested` now and then."""
+
+    def __init__(self) -> None:
+        """The handler is set on entering, in the main thread, where alone Python lets it be set."""
+        self.requested = False
+        self._main = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> "Preemption":
+        """Take SIGTERM over."""
+        if self._main:
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give SIGTERM back."""
+        if self._main:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
