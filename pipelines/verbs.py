@@ -107,6 +107,7 @@ def _pretrain(flags: Flags, config: Any) -> Artifact:
         Path(flags.records),
         vocab=Path(flags.vocab) if flags.vocab else None,
         checkpoint=Path(flags.checkpoint) if flags.checkpoint else None,
+        initial=Path(flags.initial) if flags.initial else None,
     )
 
 
@@ -187,8 +188,9 @@ STEP_VERBS = {
         _pretrain,
         {"records": "records, as `bertline prepare` writes them"},
         {
-            "vocab": "vocab.txt of the records; not needed with --checkpoint",
+            "vocab": "vocab.txt of the records; not needed with --checkpoint or --initial",
             "checkpoint": "the stage before, whose schedule goes on",
+            "initial": "a released model of any format, whose weights start a schedule of their own",
         },
     ),
     "evaluate": StepVerb(
