@@ -44,7 +44,7 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
         sizes = [array.size for array in checkpoint.weights.values()]
         return {"tensors": len(sizes), "parameters": sum(sizes), "slots": len(checkpoint.slots or ())}
     if options.to == "savedmodel":
-        from bertline.model.formats.savedmodel import write_savedmodel
+        from bertline.model.formats.savedmodel_export import write_savedmodel
 
         return write_savedmodel(folder, checkpoint)
     if options.to == "onnx":

@@ -52,8 +52,7 @@ def outputs_of(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray]) -> Outpu
     if POOLER in parts:
         outputs["pooled_output"] = np.asarray(encoded.pooled)
     if MASKED_LM in parts:
-        positions = np.tile(np.arange(1, PREDICTIONS + 1, dtype=np.int32), (len(batch["input_ids"]), 1))
-        logits = heads.masked_lm_logits(weights, config, encoded.sequence, positions)
+        logits = heads.masked_lm_logits(weights, config, encoded.sequence, _positions(batch))
         outputs["masked_lm_logits"] = np.asarray(logits)
     if NEXT_SENTENCE in parts and POOLER in parts:
         outputs["next_sentence_logits"] = np.asarray(heads.next_sentence_logits(weights, encoded.pooled))
@@ -84,16 +83,27 @@ def saved_model_outputs(folder: Path, batch: Mapping[str, np.ndarray]) -> Output
     import tensorflow as tf
 
     model = tf.saved_model.load(str(folder))
-    inputs = {
-        "input_word_ids": tf.constant(batch["input_ids"]),
-        "input_mask": tf.constant(batch["input_mask"]),
-        "input_type_ids": tf.constant(batch["segment_ids"]),
-    }
+    names = {"input_word_ids": "input_ids", "input_mask": "input_mask", "input_type_ids": "segment_ids"}
+    inputs = {theirs: tf.constant(batch[ours]) for theirs, ours in names.items()}
     outputs = model(inputs)
     found = {"last_hidden_state": outputs["sequence_output"].numpy()}
     if "pooled_output" in outputs:
         found["pooled_output"] = outputs["pooled_output"].numpy()
+    if "mlm" in model.signatures:
+        computed = model.signatures["mlm"](**inputs, masked_lm_positions=tf.constant(_positions(batch)))
+        found["masked_lm_logits"] = computed["mlm_logits"].numpy()
+    for signature, output in (("next_sentence", "next_sentence_logits"), ("classify", "classifier_logits")):
+        if signature in model.signatures:
+            found[output] = model.signatures[signature](**inputs)["logits"].numpy()
+    if "answer_spans" in model.signatures:
+        computed = model.signatures["answer_spans"](**inputs)
+        found["answer_span_logits"] = np.stack([computed[f"{end}_logits"].numpy() for end in ("start", "end")], axis=-1)
     return found
+
+
+def _positions(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The positions whose words are predicted, int32 [N, PREDICTIONS]."""
+    return np.tile(np.arange(1, PREDICTIONS + 1, dtype=np.int32), (len(batch["input_ids"]), 1))
 
 
 def tokenizer_differences(folder: Path, checkpoint: Checkpoint) -> int:

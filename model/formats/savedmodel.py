@@ -18,11 +18,10 @@ from bertline.model.formats.files import read_bytes, read_object, refuse_pointer
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.parts import parts_of, unused
 from bertline.model.formats.savedmodel_activation import activation_of
-from bertline.model.formats.savedmodel_export import EXTRA_FOLDER, STATE_FILE, write_savedmodel
+from bertline.model.formats.savedmodel_export import EXTRA_FOLDER, STATE_FILE
 from bertline.model.formats.tfmodels_names import inferred_config, our_array, our_name
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
-__all__ = ["read_savedmodel", "write_savedmodel"]
 
 GRAPH_FILE = "saved_model.pb"
 PREFIX = Path("variables") / "variables"
@@ -41,10 +40,13 @@ def read_savedmodel(path: Path) -> Opened:
     for a model that is no BERT encoder.
     """
     found = _variables(path)
-    content = read_bytes(path / "assets" / VOCABULARY_FILE)
-    vocabulary = parse_vocabulary(content, str(path / "assets" / VOCABULARY_FILE))
     if (path / EXTRA_FOLDER / BERT_CONFIG_FILE).is_file():
-        return _own(path, found, content, vocabulary)
+        return _own(path, found)
+    return _foreign(path, found)
+
+
+def _foreign(path: Path, found: "_Found") -> Opened:
+    """One of another library: names are translated, the configuration is inferred."""
     weights, others = _renamed(path, found.arrays)
     hidden_act, activation_remark = activation_of(path / GRAPH_FILE)
     try:
@@ -52,22 +54,21 @@ def read_savedmodel(path: Path) -> Opened:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     weights = {name: np.ascontiguousarray(our_array(name, array)) for name, array in weights.items()}
-    _refuse_other_vocabulary(path, vocabulary, config)
     strange = unused(weights, config)
     weights = {name: array for name, array in weights.items() if name not in strange}
-    others = tuple(sorted([*others, *strange]))
-    remarks.insert(0, f"its configuration is what its shapes say; {activation_remark}")
+    content, vocabulary = _vocabulary(path, config)
     do_lower_case, how = (found.lower, None) if found.lower is not None else case_of(vocabulary, path, path)
+    remarks = [f"its configuration is what its shapes say; {activation_remark}", *remarks, *([how] if how else [])]
     checkpoint = Checkpoint(config, weights, content, bool(do_lower_case), {"step": 0})
-    remarks += [how] if how else []
-    return Opened(path, "savedmodel", checkpoint, tuple(parts_of(weights, config, path)), others, tuple(remarks))
+    parts = tuple(parts_of(weights, config, path))
+    return Opened(path, "savedmodel", checkpoint, parts, tuple(sorted([*others, *strange])), tuple(remarks))
 
 
-def _own(path: Path, found: "_Found", content: bytes, vocabulary: Vocabulary) -> Opened:
+def _own(path: Path, found: "_Found") -> Opened:
     """One that `write_savedmodel` wrote: names, configuration and state are there."""
     extra = path / EXTRA_FOLDER
     config, extras = read_config_and_extras(extra / BERT_CONFIG_FILE)
-    _refuse_other_vocabulary(path, vocabulary, config)
+    content, _ = _vocabulary(path, config)
     weights = {name: array for name, array in found.arrays.items() if name != CASE}
     strange = unused(weights, config)
     weights = {name: array for name, array in weights.items() if name not in strange}
@@ -77,15 +78,20 @@ def _own(path: Path, found: "_Found", content: bytes, vocabulary: Vocabulary) ->
     return Opened(path, "savedmodel", checkpoint, tuple(parts_of(weights, config, path)), tuple(strange))
 
 
-def _refuse_other_vocabulary(path: Path, vocabulary: Vocabulary, config: BertConfig) -> None:
+def _vocabulary(path: Path, config: BertConfig) -> tuple[bytes, Vocabulary]:
+    """The vocab.txt among the assets; ValueError for one that has not an entry for each row of the embeddings."""
+    file = path / "assets" / VOCABULARY_FILE
+    content = read_bytes(file)
+    vocabulary = parse_vocabulary(content, str(file))
     if len(vocabulary) != config.vocab_size:
         raise ValueError(
             f"{path}: assets/{VOCABULARY_FILE} has {len(vocabulary):,} entries, the model {config.vocab_size:,} "
             "embeddings; take the folder as it was released"
         )
+    return content, vocabulary
 
 
-def _renamed(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[Arrays, tuple[str, ...]]:
+def _renamed(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[Arrays, list[str]]:
     """The arrays by our names, and the names of those that have none; ValueError for no encoder."""
     weights: Arrays = {}
     others = []
@@ -100,7 +106,7 @@ def _renamed(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[Arrays, tupl
     if WORDS not in weights:
         shown = ", ".join(sorted(arrays)[:SHOWN]) or "none"
         raise ValueError(f"{path}: no BERT encoder; its variables are {shown} ..., word embeddings are not among them")
-    return weights, tuple(sorted(name for name in others if name != CASE))
+    return weights, others
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,8 @@ def _variables(path: Path) -> _Found:
         keys, lower_key = _keys(reader)
         lower = bool(reader.get_tensor(lower_key)) if lower_key else None
         arrays = {name: np.asarray(reader.get_tensor(key)) for name, key in sorted(keys.items())}
-    return _Found({name: array for name, array in arrays.items() if array.dtype.kind == "f"}, lower)
+    floats = {name: array.astype(np.float32, copy=False) for name, array in arrays.items() if array.dtype.kind == "f"}
+    return _Found(floats, lower)
 
 
 def _keys(reader: Any) -> tuple[dict[str, str], str]:
@@ -135,12 +142,13 @@ def _keys(reader: Any) -> tuple[dict[str, str], str]:
     if not reader.has_tensor(OBJECT_GRAPH):
         return {name: name for name in reader.get_variable_to_shape_map()}, ""
     nodes: Any = trackable_object_graph_pb2.TrackableObjectGraph.FromString(reader.get_tensor(OBJECT_GRAPH)).nodes
-    keys = {
-        attribute.full_name: attribute.checkpoint_key
-        for node in nodes
-        for attribute in node.attributes
-        if attribute.full_name
-    }
+    keys: dict[str, str] = {}
+    for attribute in (attribute for node in nodes for attribute in node.attributes):
+        name, key = attribute.full_name, attribute.checkpoint_key
+        if name and keys.get(name, key) != key:
+            name = f"{name} ({key})"  # another variable of the same name: reported as unused
+        if name:
+            keys[name] = key
     lower = next((child.node_id for child in nodes[0].children if child.local_name == CASE), None)
     return keys, nodes[lower].attributes[0].checkpoint_key if lower is not None and nodes[lower].attributes else ""
 

@@ -35,8 +35,10 @@ def write_savedmodel(folder: Path, checkpoint: Checkpoint) -> dict[str, int | fl
     next_sentence and mlm for the heads that there are. preprocessing/ holds a second SavedModel, which turns
     sentences into these inputs.
 
-    The weights are those of the checkpoint, bit for bit. Adam's slots have no place in this format: they are left
-    out, and counted. Raises ValueError for another Keras backend than TensorFlow.
+    Keras 3 takes it as `keras.layers.TFSMLayer(folder, call_endpoint="__call__")`. The weights are those of the
+    checkpoint, bit for bit; the same TensorFlow and Keras write the same bytes for the same model. Adam's slots have
+    no place in this format: they are left out, and counted. Raises ValueError for another Keras backend than
+    TensorFlow.
     """
     from bertline.model.formats.preprocessing import write_preprocessing
 

@@ -1,7 +1,6 @@
 """The SavedModel that is written has TF Hub's interface, computes what our model does, and stands on its own."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,7 +55,7 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "bertline"
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model_of(toy: BertConfig, toy_folder: Path) -> Callable[..., Checkpoint]:
     def make(*parts: str, **fields: Any) -> Checkpoint:
         shapes = {name: shape for part in parts for name, shape in part_shapes(toy, 3)[part].items()}
@@ -78,6 +77,14 @@ def written(folder: Path, checkpoint: Checkpoint) -> Any:
     return tf.saved_model.load(str(folder))
 
 
+@pytest.fixture(scope="module")
+def pretrained(model_of: Callable[..., Checkpoint], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    counts = write_savedmodel(folder, model_of(*PRETRAINED))
+    assert counts == {"variables": 46, "parameters": 21802}
+    return folder
+
+
 def hub_inputs(batch: dict[str, np.ndarray]) -> dict[str, Any]:
     names = {"input_word_ids": "input_ids", "input_mask": "input_mask", "input_type_ids": "segment_ids"}
     return {theirs: tf.constant(batch[ours]) for theirs, ours in names.items()}
@@ -87,15 +94,13 @@ def assert_near(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=0, atol=BOUND)
 
 
-def test_runs_in_a_process_without_this_package(model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
-    checkpoint = model_of(*PRETRAINED)
-    folder, out = tmp_path / "model", tmp_path / "out.npz"
-    folder.mkdir()
-    counts = write_savedmodel(folder, checkpoint)
-    assert counts == {"variables": 46, "parameters": sum(array.size for array in checkpoint.weights.values())}
+def test_runs_in_a_process_without_this_package(
+    pretrained: Path, model_of: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    checkpoint, out = model_of(*PRETRAINED), tmp_path / "out.npz"
     sentences = ["word1 WORD22, word3", "word7"]
     subprocess.run(
-        [sys.executable, "-I", "-c", ALONE, str(folder), "|".join(sentences), str(out)], check=True, cwd=tmp_path
+        [sys.executable, "-I", "-c", ALONE, str(pretrained), "|".join(sentences), str(out)], check=True, cwd=tmp_path
     )
     found = np.load(out)
     tokenizer = WordPieceTokenizer(parse_vocabulary(checkpoint.vocabulary, "vocab.txt"))
@@ -141,10 +146,8 @@ def test_batches_and_lengths_are_free_in_every_signature(
         assert_near(mlm, heads.masked_lm_logits(weights, config, encoded.sequence, positions))
 
 
-def test_can_be_fine_tuned(
-    model_of: Callable[..., Checkpoint], toy_batch: Callable[..., dict[str, np.ndarray]], tmp_path: Path
-) -> None:
-    model = written(tmp_path / "model", model_of(*PRETRAINED))
+def test_can_be_fine_tuned(pretrained: Path, toy_batch: Callable[..., dict[str, np.ndarray]]) -> None:
+    model = tf.saved_model.load(str(pretrained))
     encoder = 5 + 2 * 16 + 2  # embeddings, layers, pooler; no head of pretraining
     assert len(model.trainable_variables) == len(model.variables) == encoder
     assert len(model.mlm.trainable_variables) == encoder + 5
@@ -163,6 +166,12 @@ def test_can_be_fine_tuned(
     for variable, gradient in zip(model.trainable_variables, gradients):
         variable.assign_sub(0.05 * tf.convert_to_tensor(gradient))
     assert float(loss(False)) < before
+
+
+def test_is_a_layer_for_keras(pretrained: Path, toy_batch: Callable[..., dict[str, np.ndarray]]) -> None:
+    layer, inputs = keras.layers.TFSMLayer(str(pretrained), call_endpoint="__call__"), hub_inputs(toy_batch(2))
+    expected = tf.saved_model.load(str(pretrained))(inputs)["pooled_output"]
+    np.testing.assert_array_equal(layer(inputs)["pooled_output"], expected)
 
 
 def test_without_a_pooler_the_default_is_the_sequence(
@@ -204,12 +213,9 @@ def test_everything_comes_back(activation: str, model_of: Callable[..., Checkpoi
     assert read.state == {"step": 0, "labels": ["no", "maybe", "yes"]}
 
 
-def test_same_model_same_bytes(model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
-    checkpoint = model_of(*PRETRAINED)
-    first, second = tmp_path / "first", tmp_path / "second"
-    for folder in (first, second):
-        folder.mkdir()
-        write_savedmodel(folder, checkpoint)
+def test_same_model_same_bytes(pretrained: Path, model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    first, second = pretrained, tmp_path
+    write_savedmodel(second, model_of(*PRETRAINED))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert {str(file) for file in files} == {
         "assets.extra/bert_config.json",
@@ -227,14 +233,11 @@ def test_same_model_same_bytes(model_of: Callable[..., Checkpoint], tmp_path: Pa
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
 
 
-def test_no_path_and_no_keras_object_is_in_the_files(model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
-    written(tmp_path / "model", model_of("encoder"))
-    graph = (tmp_path / "model" / "saved_model.pb").read_bytes()
+def test_no_path_and_no_keras_object_is_in_the_files(pretrained: Path) -> None:
+    graph = (pretrained / "saved_model.pb").read_bytes()
     assert b"_tf_keras" not in graph
-    assert str(tmp_path).encode() not in graph
+    assert str(pretrained).encode() not in graph
     assert str(Path(heads.__file__).parent).encode() not in graph
-    config = json.loads((tmp_path / "model" / "assets.extra" / "bert_config.json").read_text())
-    assert config["hidden_size"] == 32
 
 
 def test_other_backends_are_refused(
