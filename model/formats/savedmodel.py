@@ -22,7 +22,6 @@ from bertline.model.formats.savedmodel_export import EXTRA_FOLDER, STATE_FILE
 from bertline.model.formats.tfmodels_names import inferred_config, our_array, our_name
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
-
 GRAPH_FILE = "saved_model.pb"
 PREFIX = Path("variables") / "variables"
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
