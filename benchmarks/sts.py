@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a model of any format that bertline reads")
     parser.add_argument("--tsv", type=Path, required=True, help="stsbenchmark's sts-test.csv, or GLUE's STS-B dev.tsv")
-    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="where the model names none of its own")
+    parser.add_argument("--pooling", choices=POOLINGS, default="", help="default: the model's own, or mean")
     parser.add_argument("--max_seq_length", type=int, default=0, help="word pieces; 0: as the model says")
     given = parser.parse_args(arguments)
     scores, first, second = read_pairs(given.tsv)
