@@ -43,15 +43,15 @@ def writing(path: Path, file_format: str, layers: Sequence[int], hidden: int) ->
     """
     work = path.with_name(f".{path.name}.draft")
     shutil.rmtree(work, ignore_errors=True)  # of a killed run
-    work.mkdir()
     try:
+        work.mkdir()
         with ExitStack() as stack:
             writer = WRITERS[file_format](work / path.name, layers, hidden, stack)
             yield writer
             writer.finish()
         (work / path.name).replace(path)
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 class JsonLines:
@@ -121,8 +121,8 @@ class Parquet:
     """A row for each vector; a row group for each window of lines."""
 
     def __init__(self, path: Path, layers: Sequence[int], hidden: int, stack: ExitStack) -> None:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        import pyarrow as pa
+        from pyarrow import parquet
 
         self._layers = [f"layer_{layer}" for layer in layers]
         self._hidden = hidden
@@ -137,7 +137,7 @@ class Parquet:
         self, first_line: int, counts: NDArray[np.int64], labels: list[str], vectors: NDArray[np.float32]
     ) -> None:
         """Write a row group."""
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
 
         begins = np.repeat(np.cumsum(counts) - counts, counts)
         columns = [

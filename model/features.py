@@ -102,9 +102,9 @@ def run(
     with ExitStack() as stack:
         lines, total = stack.enter_context(_lines(input_file))
         progress = stack.enter_context(Progress("extract_features", total, "lines"))
-        writer = stack.enter_context(writing(output_file, config.format, config.layer_numbers(), hidden))
         of_layers = LayerVectors(opened, layers, batch_size=config.batch_size, precision=config.precision)
         del opened  # the weights are in the compiled model now; here they would be in memory twice
+        writer = stack.enter_context(writing(output_file, config.format, config.layer_numbers(), hidden))
         found = windows(lines, tokenizer, config.max_seq_length, config.align, most_tokens)
         counts = _write_all(found, of_layers, writer, config, progress)
         if not counts["lines"]:

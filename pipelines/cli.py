@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return verb.run(parser.parse_args(with_underscores(rest)))
     except KeyboardInterrupt:
-        print("bertline: interrupted; the same command goes on from here", file=sys.stderr)
+        print("bertline: interrupted; give the same command again", file=sys.stderr)
         return INTERRUPTED
     except PreemptedError as error:
         print(f"bertline {name}: {error}", file=sys.stderr)

@@ -75,21 +75,19 @@ def assert_alike(one: tuple[dict[str, Any], np.ndarray], other: tuple[dict[str, 
     assert set(one[0]) == set(other[0])
 
 
-@pytest.mark.parametrize("parts", [2, 8])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_batch_in_parts_equals_the_batch_dropout_included(batches: Path, parts: int, jit_compile: bool) -> None:
+def test_a_batch_in_parts_equals_the_batch_dropout_included(batches: Path, jit_compile: bool) -> None:
     whole = trained(batches, f"whole_{jit_compile}", steps=1, jit_compile=jit_compile)
-    cut = trained(batches, f"parts_{parts}_{jit_compile}", steps=1, parts=parts, jit_compile=jit_compile)
+    cut = trained(batches, f"parts_{jit_compile}", steps=1, parts=4, jit_compile=jit_compile)
     assert_alike(cut, whole, 1e-6)
     for name, array in whole[0].items():
         np.testing.assert_allclose(cut[0][name], array, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_layers_computed_again_have_the_same_gradient(batches: Path, layers: int, backend: str) -> None:
-    kept = trained(batches, f"{backend}_5", backend, steps=5)
-    again = trained(batches, f"again_{layers}_{backend}", backend, steps=5, recompute_layers=layers)
+def test_layers_computed_again_have_the_same_gradient(batches: Path, backend: str) -> None:
+    kept = trained(batches, f"{backend}_bert_adam", backend)
+    again = trained(batches, f"again_{backend}", backend, recompute_layers=2)  # of three: the last group has one
     np.testing.assert_allclose(again[1], kept[1], atol=1e-5)
 
 

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,19 +111,20 @@ def test_flags_that_nobody_knows_are_refused(
 
 @pytest.mark.slow
 def test_an_interrupt_leaves_the_earlier_output_and_no_draft(files: dict[str, str]) -> None:
-    """It comes when a window is written and the next one is awaited."""
+    """It comes when some of the output is in the draft, and more input is awaited."""
     out = Path(files["OUT"])
     out.write_text("an earlier run's")
     argv = [f"--model={files['MODEL']}", "--input_file=-", f"--output_file={out}", "--layers=-1", "--max_seq_length=16"]
     command = [sys.executable, "-m", "bertline.pipelines.cli", "extract_features", *argv]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdin is not None
-    process.stdin.write("the man\n" * 10_000)
+    process.stdin.write("the man\n" * 60_000)
     process.stdin.flush()
     assert process.stderr is not None
     draft = out.with_name(f".{out.name}.draft")
-    while not list(draft.glob("*")):
+    while not any(file.stat().st_size for file in draft.glob("*")):
         assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert out.read_text() == "an earlier run's"
