@@ -1,6 +1,6 @@
 """A model of any format -> another format, proved by running both on the same text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bertline.model.formats.proof import (
 )
 from bertline.model.formats.reading import read_model
 from bertline.model.formats.vocabulary_change import with_vocabulary
+from bertline.model.progress import say
 from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
 
 OWN_FORMAT = "bertline"
@@ -42,6 +43,10 @@ class ConvertConfig:
         """Refuse unknown formats and impossible bounds."""
         if self.to not in FORMATS:
             raise ValueError(f'to is "{self.to}"; known: {", ".join(FORMATS)}')
+        if (self.pooling or self.normalize) and self.to != "sentence-transformers":
+            raise ValueError(
+                f"pooling and normalize are of sentence-transformers alone, not of {self.to}; leave them away"
+            )
         if self.with_slots and self.to not in KEEP_SLOTS:
             raise ValueError(f"with_slots is set, but {self.to} cannot hold Adam's slots; leave it away")
         if self.do_lower_case not in ("", "true", "false"):
@@ -73,11 +78,12 @@ def run(
     opened = read_model(source, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=case)
     tell(opened)
     checkpoint, changed = _changed(opened, config, new_vocab)
-    _write(out, checkpoint, config)
+    left_out = _write(out, checkpoint, config)
     found = _proved(out, checkpoint, config)
     parameters = sum(array.size for array in checkpoint.weights.values())
+    pieces = {f"pieces.{name}": count for name, count in changed.items()}
     named = {f"difference.{each.side}.{each.what}": each.largest for each in found}
-    return {"parameters": parameters, **{f"pieces.{name}": count for name, count in changed.items()}, **named}
+    return {"parameters": parameters, **left_out, **pieces, **named}
 
 
 def _changed(opened: Opened, config: ConvertConfig, new_vocab: Path | None) -> tuple[Checkpoint, dict[str, int]]:
@@ -90,12 +96,21 @@ def _changed(opened: Opened, config: ConvertConfig, new_vocab: Path | None) -> t
     return with_vocabulary(checkpoint, new_vocab.read_bytes(), old, load_vocabulary(new_vocab))
 
 
-def _write(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> None:
+def _write(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> dict[str, int | float]:
+    """Write the model, and say what of it is not there; returns the counts of that."""
     kept = checkpoint if config.with_slots else replace(checkpoint, slots=None)
+    if config.to == "tf1" and checkpoint.bert_config.hidden_act == "gelu_erf":
+        say(
+            "google-research/bert has the tanh form of GELU alone and computes that; bertline reads back the exact form"
+        )
+    counts: Mapping[str, int | float] = {}
     if config.to == OWN_FORMAT:
         write_checkpoint(folder, kept)
     else:
-        write_export(folder, kept, ExportConfig(to=config.to, pooling=config.pooling, normalize=config.normalize))
+        options = ExportConfig(to=config.to, pooling=config.pooling, normalize=config.normalize)
+        counts = write_export(folder, kept, options)
+    slots = {"slots_left_out": len(checkpoint.slots)} if checkpoint.slots and not config.with_slots else {}
+    return {name: count for name, count in counts.items() if name.endswith("left_out")} | slots
 
 
 def _proved(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> list[Difference]:

@@ -10,6 +10,9 @@ from bertline.tokenizer.wordpiece import parse_vocabulary
 PUBLISHED_VOCABULARY = 30_522  # entries, of the released English uncased models
 NAMES = {"2/128": "tiny", "4/256": "mini", "4/512": "small", "8/512": "medium", "12/768": "base", "24/1024": "large"}
 
+# What the state of a model of sentence vectors says -> what it is called here.
+SENTENCES = {"pooling": "pooling", "normalize": "vectors of length 1", "max_seq_length": "longest text, word pieces"}
+
 
 def facts(opened: Opened) -> dict[str, Any]:
     """Name -> value, the most important first."""
@@ -28,6 +31,7 @@ def facts(opened: Opened) -> dict[str, Any]:
         "Adam slots": "yes" if checkpoint.slots is not None else "no",
         "step": checkpoint.state.get("step", 0),
         "longest input": f"{config.max_position_embeddings} word pieces",
+        **{name: checkpoint.state[key] for key, name in SENTENCES.items() if key in checkpoint.state},
         "vocabulary": f"{len(vocabulary):,} entries, {int(vocabulary.continuations.sum()):,} of them ## pieces",
         "case": "uncased: lower-cased, accents stripped" if checkpoint.do_lower_case else "cased",
         **({"further settings": _settings(checkpoint.config_extras)} if checkpoint.config_extras else {}),

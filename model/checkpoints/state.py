@@ -24,6 +24,7 @@ BERT_CONFIG_FILE = "bert_config.json"
 VOCABULARY_FILE = "vocab.txt"
 TOKENIZER_FILE = "tokenizer_config.json"
 STATE_FILE = "training_state.json"
+READABLE_AND_WRITABLE = 0o666
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -106,6 +107,7 @@ def write_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = N
     except SafetensorError as error:
         size = sum(array.nbytes for array in contiguous.values())
         raise OSError(f"{path}: could not write {size:,} bytes ({error}); is the disk full?") from error
+    path.chmod(path.parent.stat().st_mode & READABLE_AND_WRITABLE)  # the library lets its owner alone read it
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -42,20 +42,15 @@ def read_model(
     FileNotFoundError when nothing is there, ValueError for what is no model, not whole, or does not fit together.
     """
     opened = _reader(path)(path, vocab_file, bert_config_file)
+    beside = (path if path.is_dir() else path.parent) / VOCABULARY_FILE
+    if vocab_file is not None and beside.is_file() and beside.read_bytes() != opened.checkpoint.vocabulary:
+        remark = f"{vocab_file} takes the place of {beside.name} beside the weights, which differs"
+        opened = replace(opened, remarks=(*opened.remarks, remark))
     if do_lower_case is None or do_lower_case == opened.checkpoint.do_lower_case:
         return opened
     remark = other_case_remark(parse_vocabulary(opened.checkpoint.vocabulary, str(path)), do_lower_case)
     checkpoint = replace(opened.checkpoint, do_lower_case=do_lower_case)
     return replace(opened, checkpoint=checkpoint, remarks=(*opened.remarks, remark))
-
-
-def is_model(path: Path) -> bool:
-    """Whether `read_model` knows a reader for what lies at `path`."""
-    try:
-        _reader(path)
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
 
 
 def model_files(path: Path) -> list[Path]:

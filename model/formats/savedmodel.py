@@ -65,6 +65,7 @@ def _foreign(path: Path, found: "_Found") -> Opened:
 
 def _own(path: Path, found: "_Found") -> Opened:
     """One that `write_savedmodel` wrote: names, configuration and state are there."""
+    activation_of(path / GRAPH_FILE)  # refuses a graph that was cut
     extra = path / EXTRA_FOLDER
     config, extras = read_config_and_extras(extra / BERT_CONFIG_FILE)
     content, _ = _vocabulary(path, config)

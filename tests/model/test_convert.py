@@ -178,3 +178,40 @@ def test_a_folder_without_a_model_is_refused_by_what_was_looked_for(content: str
         read_model(tmp_path / "notes.txt")
     with pytest.raises(FileNotFoundError, match="no such model; give"):
         read_model(tmp_path / "missing")
+
+
+def test_what_is_left_out_is_counted(toy: BertConfig, model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    made = saved(tmp_path / "made", model_of(toy, "pretraining", with_slots=True))
+    (tmp_path / "out").mkdir()
+    counts = run(made, tmp_path / "out", ConvertConfig(to="huggingface"))
+    assert counts["slots_left_out"] == 2 * len(pretraining_shapes(toy))
+
+
+def test_the_exact_gelu_is_remarked_on_and_comes_back(
+    toy: BertConfig, model_of: Callable[..., Checkpoint], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = saved(tmp_path / "made", model_of(dataclasses.replace(toy, hidden_act="gelu_erf"), "pretraining"))
+    there = converted(made, tmp_path / "tf1", "tf1")
+    assert "has the tanh form of GELU alone" in capsys.readouterr().err
+    assert read_model(there).checkpoint.bert_config.hidden_act == "gelu_erf"
+
+
+def test_weights_can_be_read_by_others(toy: BertConfig, model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    made = saved(tmp_path / "made", model_of(toy, "pretraining"))
+    made.chmod(0o755)
+    out = tmp_path / "out"
+    out.mkdir(mode=0o755)
+    run(made, out, ConvertConfig(to="huggingface"))
+    assert (out / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_another_vocabulary_than_the_one_beside_the_weights_is_remarked_on(
+    toy: BertConfig, model_of: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    made = saved(tmp_path / "made", model_of(toy, "pretraining"))
+    other = tmp_path / "other.txt"
+    other.write_bytes((made / "vocab.txt").read_bytes().replace(b"word7\n", b"word77\n"))
+    assert any("takes the place of vocab.txt" in remark for remark in read_model(made, vocab_file=other).remarks)
+    with pytest.raises(ValueError, match="pooling and normalize are of sentence-transformers alone"):
+        ConvertConfig(to="tf1", pooling="cls")

@@ -158,3 +158,10 @@ def test_a_vocabulary_of_another_size_is_refused(model: Checkpoint, tmp_path: Pa
     (folder / "assets" / "vocab.txt").write_bytes(model.vocabulary + b"more\n")
     with pytest.raises(ValueError, match=r"vocab\.txt has 41 entries, the model 40 embeddings"):
         read_model(folder)
+
+
+def test_a_graph_that_was_cut_is_refused(own: Path) -> None:
+    graph = own / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"saved_model\.pb: not a whole SavedModel"):
+        read_model(own)
