@@ -116,6 +116,17 @@ def start(arguments: dict[str, Any]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", COMMAND, json.dumps(arguments)], stderr=subprocess.DEVNULL)
 
 
+def signalled_after_a_snapshot(arguments: dict[str, Any], number: signal.Signals) -> "subprocess.Popen[bytes]":
+    process = start(arguments)
+    deadline = time.monotonic() + 120
+    while not list(Path(arguments["work"]).glob("snapshot-*")):
+        assert process.poll() is None, "ended before its first snapshot"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, number)
+    return process
+
+
 def assert_same_files(one: Path, other: Path) -> None:
     for name in FILES:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
@@ -134,13 +145,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_bytes(
         "config": dataclasses.asdict(config_of(toy_folder, **changes)),
         **({"vocab": str(toy_folder / "vocab.txt")} if stage == "first" else {"checkpoint": str(stages / "first")}),
     }
-    process = start(arguments)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "work").glob("snapshot-*")):
-        assert process.poll() is None, "ended before its first snapshot"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
+    process = signalled_after_a_snapshot(arguments, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     again = start(arguments | {"out": str(fresh(tmp_path / "resumed"))})
@@ -157,13 +162,7 @@ def test_sigterm_saves_the_step_and_says_run_me_again(stages: Path, toy_folder: 
         "work": str(tmp_path / "work"),
         "config": dataclasses.asdict(config_of(toy_folder, save_checkpoints_steps=1)),
     }
-    process = start(arguments)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "work").glob("snapshot-*")):
-        assert process.poll() is None, "ended before its first snapshot"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGTERM)
+    process = signalled_after_a_snapshot(arguments, signal.SIGTERM)
     assert process.wait(timeout=120) == TRY_AGAIN
     assert start(arguments | {"out": str(fresh(tmp_path / "resumed"))}).wait(timeout=120) == 0
     assert_same_files(tmp_path / "resumed", stages / "first")

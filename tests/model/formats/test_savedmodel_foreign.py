@@ -1,7 +1,6 @@
 """What a SavedModel of another library does not say plainly: its activation, its heads, what is no part of a BERT."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,6 @@ from bertline.model.formats.savedmodel import read_savedmodel
 
 tf = pytest.importorskip("tensorflow")
 
-GARDEN = {
-    r"^bert/embeddings/word_embeddings$": "word_embeddings/embeddings",
-    r"^bert/embeddings/position_embeddings$": "position_embedding/embeddings",
-    r"^bert/embeddings/token_type_embeddings$": "type_embeddings/embeddings",
-    r"^bert/embeddings/LayerNorm/": "embeddings/layer_norm/",
-    r"^bert/encoder/layer_": "transformer/layer_",
-    r"/attention/self/": "/self_attention/",
-    r"/attention/output/dense/": "/self_attention/attention_output/",
-    r"/attention/output/LayerNorm/": "/self_attention_layer_norm/",
-    r"/intermediate/dense/": "/intermediate/",
-    r"/output/dense/": "/output/",
-    r"/output/LayerNorm/": "/output_layer_norm/",
-    r"^bert/pooler/dense/": "pooler_transform/",
-}
-
 
 @pytest.fixture
 def checkpoint(toy, toy_folder: Path) -> Checkpoint:
@@ -41,26 +25,20 @@ def checkpoint(toy, toy_folder: Path) -> Checkpoint:
     return Checkpoint(config, weights, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 0})
 
 
-def garden_name(name: str) -> str:
-    for pattern, theirs in GARDEN.items():
-        name = re.sub(pattern, theirs, name)
-    return name
-
-
-def save(folder: Path, checkpoint: Checkpoint, *, activation: Any = None, more: dict[str, Any] | None = None) -> Path:
+@pytest.fixture
+def save(garden_name: Callable[[str], str], save_garden: Callable[..., Path]) -> Callable[..., Path]:
     """A SavedModel with Model Garden's names, kernels of attention without an axis of heads, and a function."""
-    root: Any = tf.Module()
-    variables = {garden_name(name): array for name, array in checkpoint.weights.items()} | (more or {})
-    root.all = [tf.Variable(array, name=name) for name, array in variables.items()]
-    if activation is not None:
-        root.compute = tf.function(activation, [tf.TensorSpec([None], tf.float32)])
-    vocabulary = folder.with_suffix(".assets") / "vocab.txt"
-    vocabulary.parent.mkdir()
-    vocabulary.write_bytes(checkpoint.vocabulary)
-    root.vocab_file = tf.saved_model.Asset(str(vocabulary))
-    root.do_lower_case = tf.Variable(True, trainable=False)
-    tf.saved_model.save(root, str(folder))
-    return folder
+
+    def save(
+        folder: Path, checkpoint: Checkpoint, *, activation: Any = None, more: dict[str, Any] | None = None
+    ) -> Path:
+        arrays = {garden_name(name): array for name, array in checkpoint.weights.items()} | (more or {})
+        attributes: dict[str, Any] = {"do_lower_case": tf.Variable(True, trainable=False)}
+        if activation is not None:
+            attributes["compute"] = tf.function(activation, [tf.TensorSpec([None], tf.float32)])
+        return save_garden(folder, checkpoint.vocabulary, arrays, **attributes)
+
+    return save
 
 
 @pytest.mark.parametrize(
@@ -73,7 +51,12 @@ def save(folder: Path, checkpoint: Checkpoint, *, activation: Any = None, more: 
     ],
 )
 def test_the_activation_is_what_the_graph_computes(
-    activation: Callable[[Any], Any] | None, ours: str, remark: str, checkpoint: Checkpoint, tmp_path: Path
+    save: Callable[..., Path],
+    activation: Callable[[Any], Any] | None,
+    ours: str,
+    remark: str,
+    checkpoint: Checkpoint,
+    tmp_path: Path,
 ) -> None:
     opened = read_savedmodel(save(tmp_path / "model", checkpoint, activation=activation))
     assert opened.checkpoint.bert_config == dataclasses.replace(checkpoint.bert_config, hidden_act=ours)
@@ -82,7 +65,9 @@ def test_the_activation_is_what_the_graph_computes(
     assert all(np.array_equal(opened.checkpoint.weights[name], array) for name, array in checkpoint.weights.items())
 
 
-def test_optimizers_and_other_heads_are_left_out_and_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_optimizers_and_other_heads_are_left_out_and_named(
+    save: Callable[..., Path], checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     words = checkpoint.weights["bert/embeddings/word_embeddings"]
     more = {"Adam/m/word_embeddings/embeddings": words * 2, "dense/kernel": words[:3], "half": words.astype(np.float16)}
     opened = read_savedmodel(save(tmp_path / "model", checkpoint, more=more))
@@ -90,20 +75,20 @@ def test_optimizers_and_other_heads_are_left_out_and_named(checkpoint: Checkpoin
     assert set(opened.checkpoint.weights) == set(checkpoint.weights)
 
 
-def test_a_second_encoder_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_second_encoder_is_refused(save: Callable[..., Path], checkpoint: Checkpoint, tmp_path: Path) -> None:
     more = {"second/word_embeddings/embeddings": checkpoint.weights["bert/embeddings/word_embeddings"] * 2}
     with pytest.raises(ValueError, match=r"holds bert/embeddings/word_embeddings twice, with other values"):
         read_savedmodel(save(tmp_path / "model", checkpoint, more=more))
 
 
-def test_layers_of_another_kind_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_layers_of_another_kind_are_refused(save: Callable[..., Path], checkpoint: Checkpoint, tmp_path: Path) -> None:
     kept = {name: array for name, array in checkpoint.weights.items() if "/encoder/" not in name}
     shared = dataclasses.replace(checkpoint, weights=kept)  # as ALBERT, whose layers are one
     with pytest.raises(ValueError, match=r"model: has no bert/encoder/layer_0/attention/self/query/kernel; only"):
         read_savedmodel(save(tmp_path / "model", shared))
 
 
-def test_a_cut_graph_is_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_cut_graph_is_named(save: Callable[..., Path], checkpoint: Checkpoint, tmp_path: Path) -> None:
     graph = save(tmp_path / "model", checkpoint) / "saved_model.pb"
     graph.write_bytes(graph.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"saved_model\.pb: not a whole SavedModel"):

@@ -1,6 +1,5 @@
 """SavedModels are read without being run: our own, and encoders in the names of TensorFlow Model Garden."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,31 +24,8 @@ def model(toy: BertConfig, toy_folder: Path) -> Checkpoint:
     return Checkpoint(toy, weights, vocabulary, False, {"step": 5}, config_extras={"pooler_type": "first_token"})
 
 
-def garden_name(name: str) -> str:
-    """Model Garden's name of one of our variables, as its layers and networks call them."""
-    replaced = {
-        r"^bert/embeddings/word_embeddings$": "word_embeddings/embeddings",
-        r"^bert/embeddings/position_embeddings$": "position_embedding/embeddings",
-        r"^bert/embeddings/token_type_embeddings$": "type_embeddings/embeddings",
-        r"^bert/embeddings/LayerNorm/": "embeddings/layer_norm/",
-        r"^bert/encoder/layer_": "transformer/layer_",
-        r"/attention/self/": "/self_attention/",
-        r"/attention/output/dense/": "/self_attention/attention_output/",
-        r"/attention/output/LayerNorm/": "/self_attention_layer_norm/",
-        r"/intermediate/dense/": "/intermediate/",
-        r"/output/dense/": "/output/",
-        r"/output/LayerNorm/": "/output_layer_norm/",
-        r"^bert/pooler/dense/": "pooler_transform/",
-        r"^cls/predictions/output_bias$": "cls/predictions/output_bias/bias",
-    }
-    for pattern, with_that in replaced.items():
-        name = re.sub(pattern, with_that, name)
-    return name
-
-
-def old_garden_name(name: str) -> str:
-    """The older modules' names."""
-    name = garden_name(name)
+def as_older(name: str) -> str:
+    """The older modules' name of a variable, from the newer one's."""
     for new, old in {
         "position_embedding/embeddings": "embedding_postprocessor/position_embeddings",
         "type_embeddings/embeddings": "embedding_postprocessor/type_embeddings",
@@ -68,28 +44,29 @@ def garden_array(name: str, array: np.ndarray, config: BertConfig) -> np.ndarray
     return array.reshape(heads, size, -1) if name.endswith("attention/output/dense/kernel") else array
 
 
-def garden_model(folder: Path, model: Checkpoint, name_of: Callable[[str], str], *, lower: bool | None) -> Path:
-    """A SavedModel of the encoder and the masked-LM head, as TF Hub's are made."""
-    root: Any = tf.Module()
-    kept = {name: array for name, array in model.weights.items() if "seq_relationship" not in name}
-    root.all = [
-        tf.Variable(garden_array(name, array, model.bert_config), name=name_of(name)) for name, array in kept.items()
-    ]
-    if lower is not None:
-        root.do_lower_case = tf.Variable(lower, trainable=False, name="do_lower_case")
-    vocabulary = folder.with_suffix(".vocabulary") / "vocab.txt"
-    vocabulary.parent.mkdir()
-    vocabulary.write_bytes(model.vocabulary)
-    root.vocab_file = tf.saved_model.Asset(str(vocabulary))
-    tf.saved_model.save(root, str(folder))
-    return folder
+@pytest.fixture
+def garden_model(
+    model: Checkpoint, garden_name: Callable[[str], str], save_garden: Callable[..., Path], tmp_path: Path
+) -> Callable[..., Path]:
+    """Makes a SavedModel of the encoder and the masked-LM head, as TF Hub's are made."""
+
+    def make(*, is_older: bool = False, lower: bool | None = None) -> Path:
+        kept = {name: array for name, array in model.weights.items() if "seq_relationship" not in name}
+        arrays = {
+            as_older(garden_name(name)) if is_older else garden_name(name): garden_array(name, array, model.bert_config)
+            for name, array in kept.items()
+        }
+        case = {"do_lower_case": tf.Variable(lower, trainable=False, name="do_lower_case")} if lower is not None else {}
+        return save_garden(tmp_path / "hub", model.vocabulary, arrays, **case)
+
+    return make
 
 
-@pytest.mark.parametrize("name_of", [garden_name, old_garden_name])
+@pytest.mark.parametrize("is_older", [False, True])
 def test_model_garden_s_encoders_compute_what_ours_does(
-    name_of: Callable[[str], str], model: Checkpoint, toy_batch: Callable[..., Any], tmp_path: Path
+    is_older: bool, garden_model: Callable[..., Path], model: Checkpoint, toy_batch: Callable[..., Any]
 ) -> None:
-    opened = read_model(garden_model(tmp_path / "hub", model, name_of, lower=False))
+    opened = read_model(garden_model(is_older=is_older, lower=False))
     assert opened.format == "savedmodel"
     assert opened.parts == ("encoder", "pooler", "masked-LM head")
     assert opened.unused == ()
@@ -103,8 +80,8 @@ def test_model_garden_s_encoders_compute_what_ours_does(
     assert any("tanh form of GELU" in remark for remark in opened.remarks)
 
 
-def test_the_case_is_seen_in_the_vocabulary_where_no_variable_says_it(model: Checkpoint, tmp_path: Path) -> None:
-    opened = read_model(garden_model(tmp_path / "hub", model, garden_name, lower=None))
+def test_the_case_is_seen_in_the_vocabulary_where_no_variable_says_it(garden_model: Callable[..., Path]) -> None:
+    opened = read_model(garden_model())
     assert opened.checkpoint.do_lower_case
     assert len(opened.remarks) == 2
 
@@ -153,8 +130,8 @@ def test_another_kind_of_model_is_refused_by_what_it_holds(model: Checkpoint, tm
         read_model(tmp_path / "other")
 
 
-def test_a_vocabulary_of_another_size_is_refused(model: Checkpoint, tmp_path: Path) -> None:
-    folder = garden_model(tmp_path / "hub", model, garden_name, lower=True)
+def test_a_vocabulary_of_another_size_is_refused(garden_model: Callable[..., Path], model: Checkpoint) -> None:
+    folder = garden_model(lower=True)
     (folder / "assets" / "vocab.txt").write_bytes(model.vocabulary + b"more\n")
     with pytest.raises(ValueError, match=r"vocab\.txt has 41 entries, the model 40 embeddings"):
         read_model(folder)
