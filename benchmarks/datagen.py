@@ -6,18 +6,17 @@ Whole processes are timed, ours and the original's in turn on the same text; rat
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
-from glob import glob
 from pathlib import Path
 from typing import Any
 
+from claims import common_parser, measure, texts_of
 from measuring import ENVIRONMENT, Command, apart, measured, rounds_of
-from report import Result, Section, compared, faster, machine, memory_of, print_markdown, print_tables
+from report import Result, compared, faster, memory_of
 from speeds import reading_speeds, record_counts, tokenizer_speeds
 from texts import emptied, write_sentences, write_texts
 
@@ -195,45 +194,23 @@ CLAIMS = {claim.__name__: claim for claim in (one_core, two_cores, memory, readi
 def main() -> None:
     """Measure what is asked for; print tables and write the measurements."""
     flags = parser().parse_args()
-    texts = sorted(glob(flags.text, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    if not texts:
-        sys.exit(f"{flags.text}: no such file")
-    settings = {"megabytes": flags.megabytes, "two_cores_megabytes": flags.two_cores_megabytes, "rounds": flags.rounds}
-    settings |= machine()
-    sections = {}
+    texts = texts_of(flags)
     with tempfile.TemporaryDirectory() as folder:
         # A cache of compiled code of its own: the first run of ours is a first run, whatever ran before.
         os.environ.update(ENVIRONMENT | {"XDG_CACHE_HOME": folder})
         paths = Path(flags.original), Path(flags.original_python), Path(flags.vocab)
         benchmark = Benchmark(*paths, texts, flags.megabytes, flags.two_cores_megabytes, flags.rounds, Path(folder))
-        for name in ["first_run", *(flags.only or CLAIMS)]:
-            claim = CLAIMS.get(name, first_run)
-            print(f"{name}: {claim.__doc__}", file=sys.stderr)
-            sections[name] = Section(str(claim.__doc__), claim(benchmark))
-            if flags.out:  # after each claim, so that a failure leaves those before it
-                content = settings | {name: asdict(section) for name, section in sections.items()}
-                Path(flags.out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if flags.markdown:
-        print_markdown(sections, settings)
-    else:
-        print_tables(sections)
+        claims = {"first_run": first_run, **{name: CLAIMS[name] for name in flags.only or CLAIMS}}
+        measure(claims, benchmark, flags, "megabytes", "two_cores_megabytes")
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--original", required=True, help="a checkout of google-research/bert")
-    made.add_argument("--original_python", required=True, help="a Python with TensorFlow 1.15")
-    made.add_argument("--vocab", required=True, help="an uncased vocab.txt")
-    made.add_argument("--text", required=True, help="glob of text files, .txt or .txt.gz")
+    made = common_parser(__doc__, CLAIMS)
     made.add_argument("--megabytes", type=float, default=20, help="of sentences, 10^6 bytes each (default 20)")
     made.add_argument(
         "--two_cores_megabytes", type=float, default=32, help="for two_cores: several shards (default 32)"
     )
-    made.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn (default 3)")
-    made.add_argument("--only", nargs="+", choices=CLAIMS, metavar="NAME", help=f"of {', '.join(CLAIMS)}")
-    made.add_argument("--out", metavar="FILE", help="JSON file for all measurements")
-    made.add_argument("--markdown", action="store_true", help="print Markdown")
     return made
 
 

@@ -16,13 +16,13 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
-from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from claims import common_parser, measure, texts_of
 from measuring import ENVIRONMENT, Command, Round, apart, measured, median, ratio, rounds_of
-from report import Result, Section, machine, memory_of, print_markdown, print_tables
+from report import Result, memory_of
 from texts import write_sentences
 
 TARGET = ">= 5"
@@ -223,42 +223,21 @@ CLAIMS = {claim.__name__: claim for claim in (mini, base)}
 def main() -> None:
     """Measure what is asked for; print tables and write the measurements."""
     flags = parser().parse_args()
-    texts = sorted(glob(flags.text, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    if not texts:
-        sys.exit(f"{flags.text}: no such file")
+    texts = texts_of(flags)
     lines = {"mini": flags.lines, "base": flags.base_lines}
-    settings = {"lines": flags.lines, "base_lines": flags.base_lines, "rounds": flags.rounds} | machine()
-    sections = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(ENVIRONMENT)
         paths = Path(flags.original), Path(flags.original_python), Path(flags.vocab)
         benchmark = Benchmark(*paths, texts, lines, flags.rounds, Path(folder))
-        for name in flags.only or CLAIMS:
-            title = str(CLAIMS[name].__doc__)
-            print(f"{name}: {title}", file=sys.stderr)
-            sections[name] = Section(title, CLAIMS[name](benchmark))
-            if flags.out:  # after each claim, so that a failure leaves those before it
-                content = settings | {name: asdict(section) for name, section in sections.items()}
-                Path(flags.out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if flags.markdown:
-        print_markdown(sections, settings)
-    else:
-        print_tables(sections)
+        claims = {name: CLAIMS[name] for name in flags.only or CLAIMS}
+        measure(claims, benchmark, flags, "lines", "base_lines")
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--original", required=True, help="a checkout of google-research/bert")
-    made.add_argument("--original_python", required=True, help="a Python with TensorFlow 1.15")
-    made.add_argument("--vocab", required=True, help="an uncased vocab.txt")
-    made.add_argument("--text", required=True, help="glob of text files, .txt or .txt.gz")
+    made = common_parser(__doc__, CLAIMS)
     made.add_argument("--lines", type=int, default=2000, help="sentences for BERT-Mini (default 2000)")
     made.add_argument("--base_lines", type=int, default=1000, help="sentences for BERT-Base (default 1000)")
-    made.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn (default 3)")
-    made.add_argument("--only", nargs="+", choices=CLAIMS, metavar="NAME", help=f"of {', '.join(CLAIMS)}")
-    made.add_argument("--out", metavar="FILE", help="JSON file for all measurements")
-    made.add_argument("--markdown", action="store_true", help="print Markdown")
     return made
 
 
