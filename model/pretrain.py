@@ -48,9 +48,7 @@ LOG_FILE = "training_log.jsonl"
 class PretrainConfig:
     """One stage of pretraining; the stages of one model share the schedule."""
 
-    model: str = (
-        ""  # a size of model/config.py, or the path of a bert_config.json; none: that of a model given, or base
-    )
+    model: str = ""  # a size of model/config.py, or the path of a bert_config.json; none: the given model's, or base
     max_seq_length: int = 128  # of the records; Devlin et al. 2018, A.2: 90 % of the steps at 128, the rest at 512
     train_batch_size: int = 32  # run_pretraining's default; the paper has 256
     learning_rate: float = 1e-4  # its peak; Devlin et al. 2018, A.2; 2e-5 to go on from a released model (its README)

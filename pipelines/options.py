@@ -55,15 +55,15 @@ def read_config_file(path: Path) -> Mapping[str, Any]:
 
 
 def field_comments(cls: type[Any]) -> dict[str, str]:
-    """Field name -> the comment on its line in the source: the text of its flag's help."""
+    """Field name -> the comment on its lines in the source: the text of its flag's help."""
     lines = inspect.getsource(cls).splitlines()
     body = ast.parse(inspect.cleandoc("\n".join(lines))).body[0]
     assert isinstance(body, ast.ClassDef)
     comments = {}
     for node in body.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            line = lines[(node.end_lineno or node.lineno) - 1]
-            comments[node.target.id] = line.partition("  # ")[2].strip()
+            of_field = lines[node.lineno - 1 : node.end_lineno]  # several where the formatter broke a long one
+            comments[node.target.id] = "".join(line.partition("  # ")[2].strip() for line in of_field)
     return comments
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bertline.model.config import BertConfig, bert_config, from_mapping, parameter_count, read_bert_config
-from bertline.pipelines.options import add_config_flags, config_from_flags, with_underscores
+from bertline.model.masking import MaskConfig
+from bertline.pipelines.options import add_config_flags, config_from_flags, field_comments, with_underscores
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,7 @@ def test_a_configuration_of_another_vocabulary_is_refused(tmp_path: Path) -> Non
         bert_config(str(file), 100)
     with pytest.raises(ValueError, match='model "bsae" is neither a known size nor a file'):
         bert_config("bsae", 100)
+
+
+def test_a_field_of_several_lines_keeps_its_comment() -> None:
+    assert field_comments(MaskConfig)["span_geometric_p"].startswith("chances of n words")
