@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertline.model.export import ExportConfig
     from bertline.model.finetune import FinetuneConfig
     from bertline.model.formats.opened import Opened
-    from bertline.model.pretrain import PretrainConfig
+    from bertline.model.pretrain_config import PretrainConfig
 
 
 def ingest(out: Path | Store, config: "IngestConfig", sources: "Sources") -> Artifact:

@@ -88,7 +88,7 @@ def pretrain(
     """Records -> the checkpoint at the end of one stage; `initial` is the stage before."""
     from bertline.components import handover, published
     from bertline.model.config import from_mapping
-    from bertline.model.pretrain import PretrainConfig
+    from bertline.model.pretrain_config import PretrainConfig
 
     settings, source = from_mapping(PretrainConfig, config), handover.taken(records)
     words = handover.taken(vocab) if vocab else None

@@ -95,7 +95,7 @@ def _prepare(flags: Flags, config: Any) -> Artifact:
 
 
 def _pretrain_config() -> type[Any]:
-    from bertline.model.pretrain import PretrainConfig
+    from bertline.model.pretrain_config import PretrainConfig
 
     return PretrainConfig
 

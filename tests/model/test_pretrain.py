@@ -15,7 +15,8 @@ import pytest
 
 from bertline.model.checkpoints.state import read_checkpoint, write_checkpoint
 from bertline.model.preemption import TRY_AGAIN
-from bertline.model.pretrain import PretrainConfig, run
+from bertline.model.pretrain import run
+from bertline.model.pretrain_config import PretrainConfig
 
 FILES = {
     "bert_config.json",
@@ -101,7 +102,8 @@ COMMAND = """
 import json, sys
 from pathlib import Path
 from bertline.model.preemption import TRY_AGAIN, PreemptedError
-from bertline.model.pretrain import PretrainConfig, run
+from bertline.model.pretrain import run
+from bertline.model.pretrain_config import PretrainConfig
 arguments = json.loads(sys.argv[1])
 paths = {name: Path(value) for name, value in arguments.items() if name != "config"}
 paths.setdefault("vocab", None)

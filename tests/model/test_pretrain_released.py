@@ -14,7 +14,8 @@ from bertline.model.config import BertConfig
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.reading import read_model
 from bertline.model.heads import pretraining_shapes
-from bertline.model.pretrain import PretrainConfig, run
+from bertline.model.pretrain import run
+from bertline.model.pretrain_config import PretrainConfig
 
 SETTINGS: dict[str, Any] = {
     "max_seq_length": 16,

@@ -1,6 +1,6 @@
 import pytest
 
-from bertline.model.pretrain import PretrainConfig
+from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.stage_start import shape_of
 
 

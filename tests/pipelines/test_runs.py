@@ -8,7 +8,7 @@ from bertline.model.config import from_mapping
 from bertline.model.evaluate import EvaluateConfig
 from bertline.model.export import ExportConfig
 from bertline.model.finetune import FinetuneConfig
-from bertline.model.pretrain import PretrainConfig
+from bertline.model.pretrain_config import PretrainConfig
 from bertline.pipelines.runs import RUNS, batch_512, pipeline_arguments
 
 CONFIGS = {

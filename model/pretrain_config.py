@@ -1,0 +1,87 @@
+"""The settings of one stage of pretraining."""
+
+from dataclasses import dataclass, field
+
+from bertline.model.formats.initial_parts import listed
+from bertline.model.optimizer_config import Rule, Schedule
+from bertline.model.validation import (
+    require_at_least,
+    require_backend,
+    require_positive,
+    require_precision,
+    require_seed,
+)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One stage of pretraining; the stages of one model share the schedule."""
+
+    model: str = ""  # a size of model/config.py, or the path of a bert_config.json; none: the given model's, or base
+    max_seq_length: int = 128  # of the records; Devlin et al. 2018, A.2: 90 % of the steps at 128, the rest at 512
+    train_batch_size: int = 32  # run_pretraining's default; the paper has 256
+    learning_rate: float = 1e-4  # its peak; Devlin et al. 2018, A.2; 2e-5 to go on from a released model (its README)
+    num_train_steps: int = 100_000  # of the whole schedule, over all stages; run_pretraining's default
+    stop_at_step: int = 0  # last step of this stage, counted over all stages; 0: num_train_steps
+    num_warmup_steps: int = 10_000  # Devlin et al. 2018, A.2
+    learning_rate_decay: str = "original"  # counts from step 0, as google-research/bert; linear: from the warm-up's end
+    optimizer: str = "bert_adam"  # without bias correction; adamw: Loshchilov and Hutter 2019; lamb: You et al. 2019
+    weight_decay: float = 0.01  # not of biases and layer normalisations; Devlin et al. 2018, A.2
+    gradient_accumulation_steps: int = 1  # parts of a batch, computed one after the other to need less memory
+    recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory; 0: none are
+    seed: int = 12345  # of the first weights, the order of examples and dropout
+    initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
+    dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
+    initialize: str = ""  # heads made afresh where a released model lacks them: pooler, masked_lm, next_sentence
+    precision: str = "float32"  # or mixed_bfloat16, for processors that have it
+    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
+    devices: int = 1  # that share each batch (jax)
+    do_lower_case: bool = True  # how the records were tokenised; kept with the model
+    # By XLA: repeatable to the bit. Without it, which suits processors with bfloat16 units, TensorFlow's sums may
+    # differ in their last digit from run to run.
+    jit_compile: bool = True
+    log_every_steps: int = 100  # steps a row of training_log.jsonl
+    save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # run_pretraining's default
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        require_positive(self, "learning_rate")
+        counts = ("max_seq_length", "train_batch_size", "num_train_steps", "log_every_steps")
+        require_at_least(self, 1, *counts, "save_checkpoints_steps", "gradient_accumulation_steps", "devices")
+        require_at_least(self, 0, "stop_at_step", "num_warmup_steps", "recompute_layers")
+        require_backend(self.backend)
+        require_precision(self.precision)
+        require_seed(self.seed)
+        listed(self.initialize)
+        _ = self.schedule, self.rule  # which refuse what they do not know
+        shares = self.gradient_accumulation_steps * self.devices
+        if self.train_batch_size % shares:
+            raise ValueError(
+                f"train_batch_size is {self.train_batch_size}, no multiple of gradient_accumulation_steps * devices, "
+                f"{shares}; take one that is"
+            )
+        if self.initializer_range < 0:
+            raise ValueError(f"initializer_range is {self.initializer_range}; it must be positive, or 0")
+        if self.dropout != -1 and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1, or -1")
+        for name in ("stop_at_step", "num_warmup_steps"):
+            if getattr(self, name) > self.num_train_steps:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must not exceed num_train_steps, {self.num_train_steps}"
+                )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate of every step, over all stages."""
+        steps = self.num_train_steps, self.num_warmup_steps
+        return Schedule(self.learning_rate, *steps, decay=self.learning_rate_decay)
+
+    @property
+    def rule(self) -> Rule:
+        """How gradients move weights."""
+        return Rule(self.optimizer, weight_decay=self.weight_decay)
+
+    @property
+    def last_step(self) -> int:
+        """The step this stage ends at, counted over all stages."""
+        return self.stop_at_step or self.num_train_steps
