@@ -20,7 +20,7 @@ class TensorFlowTrainer:
     ) -> None:
         """Start from `weights` and `slots`, by name in a fixed order: the norm's sum depends on it."""
         self._weights, self._slots = variables_of(weights), variables_of(slots)
-        self._rule = update
+        self._rule, self._jit_compile = update, jit_compile
         self._update = compiled(self._traced, jit_compile=jit_compile)
 
     def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
@@ -35,6 +35,13 @@ class TensorFlowTrainer:
     def slots(self) -> Arrays:
         """The slots: adam_m and adam_v of every weight."""
         return arrays_of(self._slots)
+
+    def forward(
+        self, function: Callable[[Weights, Mapping[str, Tensor]], Any]
+    ) -> Callable[[Mapping[str, np.ndarray]], Any]:
+        """`function(weights, batch)` compiled once; every call computes with the weights of that moment."""
+        of_batch = compiled(lambda batch: function(self._weights, batch), jit_compile=self._jit_compile)
+        return lambda batch: of_batch(dict(batch))
 
     def _traced(self, step: Tensor, batch: Mapping[str, Tensor]) -> Values:
         weights, slots = (
