@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bertline.model.bert import Tensor, Weights
-from bertline.model.update import Update, Values, updated
+from bertline.model.update import Update, Values, losses_and_gradients, moved
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,11 +44,17 @@ class TensorFlowTrainer:
         return lambda batch: of_batch(dict(batch))
 
     def _traced(self, step: Tensor, batch: Mapping[str, Tensor]) -> Values:
+        weights = {name: tf.convert_to_tensor(variable) for name, variable in self._weights.items()}
+        losses, gradients = losses_and_gradients(self._rule, values_and_gradients, weights, step, batch)
+        # By XLA also within a graph: one pass over the variables, in place, instead of one for each operation.
+        return {**losses, **compiled(self._move, jit_compile=True)(gradients, step)}
+
+    def _move(self, gradients: Values, step: Tensor) -> Values:
         weights, slots = (
             {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
             for variables in (self._weights, self._slots)
         )
-        *after, metrics = updated(self._rule, values_and_gradients, weights, slots, step, batch)
+        *after, metrics = moved(self._rule, weights, slots, gradients, step)
         for variables, values in zip((self._weights, self._slots), after, strict=True):
             for name, variable in variables.items():
                 variable.assign(values[name])
