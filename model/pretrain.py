@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertline.model.backends.use import use_backend
-from bertline.model.batches import batch_epochs, batch_indices
+from bertline.model.batches import training_batch
 from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
 from bertline.model.checkpoints.state import Checkpoint, digest_of, read_checkpoint, write_checkpoint
 from bertline.model.config import parameter_count
@@ -59,7 +59,8 @@ def run(
     start = _start(vocab, checkpoint, initial, config)
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     refuse_impossible(start, config, records, len(examples))
-    say(f"{records}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")
+    lengths = ", ".join(map(str, examples.bin_widths))
+    say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
     stage = _Stage(config, examples, first_step=start.state["step"], first_weights=digest_of(start.weights))
     resumed = newest_snapshot(work, _read_snapshot)
     if resumed is None:
@@ -91,11 +92,8 @@ class _Stage:
     first_weights: str  # digest of the weights that it starts with
 
     def batch_at(self, step: int) -> dict[str, np.ndarray]:
-        place = step - self.first_step
-        batch_size, seed = self.config.train_batch_size, self.config.seed
-        count = len(self.examples)
-        epochs = batch_epochs(count, batch_size, place)  # unmasked records get other masks in each
-        return self.examples.batch(batch_indices(count, batch_size, seed, place), epochs)
+        config = self.config
+        return training_batch(self.examples, config.train_batch_size, config.seed, step - self.first_step)
 
     def identity(self) -> dict[str, Any]:
         """What decides every weight on the way, as JSON holds it."""
@@ -106,6 +104,7 @@ class _Stage:
             "first_step": self.first_step,
             "first_weights": self.first_weights,
             "examples": len(self.examples),
+            "length_bins": dict(zip(map(str, self.examples.bin_widths), self.examples.bin_sizes)),
         }
 
 
