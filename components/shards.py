@@ -117,15 +117,20 @@ def _write(rows: Rows, predictions: Predictions | None, files: Sequence[BinaryIO
     if len(files) == 1:
         files[0].write(encode_rows(rows, predictions, writer.config.schema, len(writer.vocabulary)))
         return
-    bins = np.searchsorted(writer.config.bins, rows.lengths)
-    for number, width in enumerate(writer.config.bins):
+    bins = writer.config.bins_of(rows.lengths, 0 if predictions is None else predictions.counts)
+    for number, (width, most) in enumerate(zip(writer.config.bins, writer.config.bin_predictions)):
         mine = np.flatnonzero(bins == number)
         narrow = rows.take(mine)
         narrow = narrow._replace(
             token_ids=np.ascontiguousarray(narrow.token_ids[:, :width]),
             unit_starts=np.ascontiguousarray(narrow.unit_starts[:, :width]),
         )
-        theirs = None if predictions is None else Predictions._make(column[mine] for column in predictions)
+        theirs = None
+        if predictions is not None:
+            positions, originals = (
+                np.ascontiguousarray(column[mine, :most]) for column in (predictions.positions, predictions.originals)
+            )
+            theirs = Predictions(positions, originals, predictions.counts[mine])
         files[number].write(encode_rows(narrow, theirs, writer.config.schema, len(writer.vocabulary)))
 
 
