@@ -124,10 +124,7 @@ def input_rate(benchmark: Benchmark) -> list[Result]:
 
 
 def length_bins(benchmark: Benchmark) -> list[Result]:
-    """An epoch at 512 in length bins of 128, 256, 384, 512, batches of 16; other: the same examples without bins.
-
-    Of each width some steps are timed, in turn; an epoch's time is the sum over its batches.
-    """
+    """An epoch at 512 in bins of 128, 256, 384, 512 by 16, from the step's time at each; other: without bins."""
     common = {"max_seq_length": 512, "max_predictions_per_seq": 77, "schema": "compact"}
     folders = {
         "bins": benchmark.records("bins_512", **common, length_bins=LENGTH_BINS),

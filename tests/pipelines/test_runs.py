@@ -50,3 +50,10 @@ def test_both_stages_are_of_one_schedule() -> None:
 def test_held_out_records_share_masks_settings_but_not_documents_with_training() -> None:
     arguments = pipeline_arguments(RUNS["tiny"])
     assert arguments["heldout_128"] == arguments["prepare_128"] | {"part": "heldout", "dupe_factor": 1}
+
+
+def test_length_bins_are_of_the_training_records_at_512_alone() -> None:
+    arguments = pipeline_arguments(dataclasses.replace(RUNS["tiny"], length_bins="128,256"))
+    names = ("prepare_128", "prepare_512", "heldout_128", "heldout_512")
+    assert [arguments[name]["length_bins"] for name in names] == ["", "128,256", "", ""]
+    assert not pipeline_arguments(RUNS["tiny"])["prepare_512"]["length_bins"]
