@@ -19,7 +19,7 @@ from bertline.components.sentence_reader import CarriedDocument, DocumentPlace, 
 from bertline.components.statistics import Totals, added, document_totals, first_instances, row_totals, totals_as_json
 from bertline.components.worker_files import draft_for, exists, open_bytes, publish_draft
 from bertline.model.masking import MaskRules, mask
-from bertline.model.records import encode_rows, part_name
+from bertline.model.records import bin_folder, encode_rows, part_name
 from bertline.model.rows import Predictions, Rows, Spans, assemble
 from bertline.tokenizer.wordpiece import Vocabulary
 
@@ -48,7 +48,7 @@ class ShardWriter(NamedTuple):
 def part_files(number: int, shards: int, config: PrepareConfig) -> list[str]:
     """Names of the files of shard `number`; rows of each length bin have a folder of their own."""
     name = part_name(number, shards)
-    return [f"length_{width}/{name}" for width in config.bins] if len(config.bins) > 1 else [name]
+    return [f"{bin_folder(width)}/{name}" for width in config.bins] if len(config.bins) > 1 else [name]
 
 
 def totals_path(folder: str, number: int) -> str:

@@ -26,12 +26,18 @@ from bertline.tokenizer.wordpiece import Vocabulary
 
 SCHEMAS = ("canonical", "compact")  # of masked rows; unmasked ones are compact
 MASKING_FILE = "masking.json"  # beside unmasked records: how to mask them
+BIN_FOLDER = "length_"
 SAMPLED_RECORDS = 32  # of every file, checked when a set is opened
 
 
 def part_name(number: int, total: int) -> str:
     """File name of a part, from 0: part-00000-of-00004.tfrecord."""
     return f"part-{number:05}-of-{total:05}.tfrecord"
+
+
+def bin_folder(width: int) -> str:
+    """Name of the subfolder of a length bin's parts: length_128."""
+    return f"{BIN_FOLDER}{width}"
 
 
 def encode_rows(rows: Rows, predictions: Predictions | None, schema: str, vocab_size: int) -> bytes:
@@ -90,7 +96,8 @@ class Records:
         widths = sorted({part.width for part in parts})
         self._bins = [RecordBin([part for part in parts if part.width == width]) for width in widths]
         self._first = np.cumsum([0, *map(len, self._bins)])  # [bins + 1]
-        self.max_seq_length = self._bins[-1].width
+        # The widest bin may be empty.
+        self.max_seq_length = max(self._bins[-1].width, *map(_width_of_folder, paths))
         if max_seq_length not in (None, self.max_seq_length):
             raise ValueError(
                 f"{parts[0].path}: max_seq_length is {self.max_seq_length}, this stage needs {max_seq_length}; "
@@ -120,7 +127,7 @@ class Records:
 
     @property
     def bin_widths(self) -> tuple[int, ...]:
-        """The length bins, ascending; max_seq_length is the last."""
+        """The length bins that hold records, ascending."""
         return tuple(each.width for each in self._bins)
 
     def shape_of(self, indices: NDArray[np.integer]) -> BatchShape:
@@ -183,3 +190,9 @@ class Records:
 def _zeros(count: int, shape: BatchShape) -> dict[str, NDArray[Any]]:
     widths = {**shape._asdict(), "one": 1}
     return {name: np.zeros((count, widths[width]), dtype) for name, (dtype, width) in FEATURES.items()}
+
+
+def _width_of_folder(path: Path) -> int:
+    """The width of the bin whose folder a file lies in, or 0."""
+    width = path.parent.name.removeprefix(BIN_FOLDER)
+    return int(width) if path.parent.name.startswith(BIN_FOLDER) and width.isdecimal() else 0

@@ -151,7 +151,7 @@ def in_bins(folder, schema="compact", **bins):
 def test_length_bins_are_read_at_their_width_or_filled_up(tmp_path, schema):
     short, middle, long = masked_rows(5, 16, 2), masked_rows(6, 24, 3, seed=2), masked_rows(7, 32, 5, seed=1)
     # As names are sorted, the widest comes first; the bins are numbered by width.
-    folder = in_bins(tmp_path, schema, length_100=long, length_16=short, length_24=middle)
+    folder = in_bins(tmp_path, schema, a_long=long, length_16=short, length_24=middle)
     records = open_records(folder, max_seq_length=32, vocab_size=len(VOCABULARY))
     assert (records.bin_widths, records.bin_sizes, len(records)) == ((16, 24, 32), (5, 6, 7), 18)
     assert (records.max_seq_length, records.max_predictions_per_seq) == (32, 5)
@@ -173,6 +173,16 @@ def test_length_bins_are_read_at_their_width_or_filled_up(tmp_path, schema):
     batch = records.batch(mixed, shape=records.shape_of(mixed))
     assert (batch["input_ids"][0] == middle[0].token_ids[3]).all()
     assert (batch["input_ids"][1, :16] == short[0].token_ids[0]).all() and not batch["input_ids"][1, 16:].any()
+
+
+def test_the_widest_bin_may_be_empty(tmp_path):
+    folder = in_bins(tmp_path, length_16=masked_rows(5, 16, 2), length_32=masked_rows(0, 32, 5))
+    records = open_records(folder, max_seq_length=32)
+    assert (records.max_seq_length, records.bin_widths) == (32, (16,))
+    assert records.batch(np.arange(5))["input_ids"].shape == (5, 32)
+    assert training_batch(records, 4, 1, 0)["input_ids"].shape == (4, 16)
+    with pytest.raises(ValueError, match="max_seq_length is 32, this stage needs 16"):
+        open_records(folder, max_seq_length=16)
 
 
 def test_training_batches_are_as_wide_as_their_bin_on_every_host(tmp_path):
