@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from bertline.model.batches import training_batch
+from bertline.model.bert import initial_weights
+from bertline.model.config import BertConfig
 from bertline.model.example_encoding import encode_examples
+from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
 from bertline.model.masking import MaskConfig, mask, mask_rules
 from bertline.model.records import encode_rows, open_records, part_name, write_masking
 from bertline.model.rows import Spans, assemble, features
@@ -196,6 +199,17 @@ def test_training_batches_are_as_wide_as_their_bin_on_every_host(tmp_path):
         for name, array in batch.items():
             assert np.array_equal(np.concatenate([share[name] for share in shares]), array)
     assert widths.count(16) == 10
+
+
+def test_a_batch_at_its_bins_width_has_the_losses_of_the_filled_up_one(tmp_path):
+    records = open_records(in_bins(tmp_path, length_16=masked_rows(9, 16, 2), length_32=masked_rows(9, 32, 5)))
+    shape = BertConfig(len(VOCABULARY), 32, 2, 2, intermediate_size=64, max_position_embeddings=32)
+    weights = initial_weights(pretraining_shapes(shape), 0.3, seed=1)
+    narrow, filled = records.batch(np.arange(9), shape=records.shape_of(np.arange(9))), records.batch(np.arange(9))
+    assert (narrow["input_ids"].shape, filled["input_ids"].shape) == ((9, 16), (9, 32))
+    losses = [pretraining_losses(weights, shape, batch, pretraining_whole(batch)) for batch in (narrow, filled)]
+    for name, value in losses[0].items():
+        assert float(value) == pytest.approx(float(losses[1][name]), rel=1e-6)
 
 
 def test_rows_of_a_bin_are_masked_within_its_predictions(tmp_path):
