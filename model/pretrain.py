@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertline.model.backends.use import use_backend
-from bertline.model.batches import batch_epochs, batch_indices
+from bertline.model.batches import training_batch
 from bertline.model.checkpoints.best import write_best
 from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
 from bertline.model.checkpoints.state import Checkpoint, digest_of, read_checkpoint, write_checkpoint
@@ -68,7 +68,8 @@ def run(
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     refuse_impossible(start, config, records, len(examples))
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
-    say(f"{records}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")
+    lengths = ", ".join(map(str, examples.bin_widths))
+    say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
     stage = _Stage(config, examples, held_out, start.state["step"], first_weights=digest_of(start.weights))
     resumed = newest_snapshot(work, _read_snapshot)
     if resumed is None:
@@ -102,11 +103,8 @@ class _Stage:
     first_weights: str  # digest of the weights that it starts with
 
     def batch_at(self, step: int) -> dict[str, np.ndarray]:
-        place = step - self.first_step
-        batch_size, seed = self.config.train_batch_size, self.config.seed
-        count = len(self.examples)
-        epochs = batch_epochs(count, batch_size, place)  # unmasked records get other masks in each
-        return self.examples.batch(batch_indices(count, batch_size, seed, place), epochs)
+        config = self.config
+        return training_batch(self.examples, config.train_batch_size, config.seed, step - self.first_step)
 
     def identity(self) -> dict[str, Any]:
         """What decides every weight on the way, as JSON holds it."""
@@ -118,6 +116,7 @@ class _Stage:
             "first_weights": self.first_weights,
             "examples": len(self.examples),
             "heldout_examples": len(self.heldout or ()),
+            "length_bins": dict(zip(map(str, self.examples.bin_widths), self.examples.bin_sizes)),
         }
 
 

@@ -71,3 +71,10 @@ def test_evaluations_are_as_many_and_as_large_as_a_run_says() -> None:
     assert from_mapping(PretrainConfig, pipeline_arguments(other)["pretrain_512"]).eval_every_steps == 3
     with pytest.raises(ValueError, match="eval_every is -1; it must be at least 0"):
         dataclasses.replace(short, eval_every=-1)
+
+
+def test_length_bins_are_of_the_training_records_at_512_alone() -> None:
+    arguments = pipeline_arguments(dataclasses.replace(RUNS["tiny"], length_bins="128,256"))
+    names = ("prepare_128", "prepare_512", "heldout_128", "heldout_512")
+    assert [arguments[name]["length_bins"] for name in names] == ["", "128,256", "", ""]
+    assert not pipeline_arguments(RUNS["tiny"])["prepare_512"]["length_bins"]
