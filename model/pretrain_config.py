@@ -33,6 +33,7 @@ class PretrainConfig:
     initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
     dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
     initialize: str = ""  # heads made afresh where a released model lacks them: pooler, masked_lm, next_sentence
+    pre_layer_norm: bool = False  # layers normalise what they read; steadier at high rates: Xiong et al. 2020
     precision: str = "float32"  # or mixed_bfloat16, for processors that have it
     backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
     devices: int = 1  # that share each batch (jax)

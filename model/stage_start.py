@@ -35,6 +35,8 @@ def shape_of(config: "PretrainConfig", vocab_size: int, there: BertConfig | None
     changes = {"initializer_range": config.initializer_range} if config.initializer_range > 0 else {}
     if config.dropout >= 0:
         changes |= {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
+    if config.pre_layer_norm:
+        changes |= {"pre_layer_norm": True}
     return dataclasses.replace(shape, **changes)  # type: ignore[arg-type]
 
 

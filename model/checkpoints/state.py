@@ -10,7 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_arrays(folder / MODEL_FILE, checkpoint.weights)
     if checkpoint.slots is not None:
         write_arrays(folder / OPTIMIZER_FILE, checkpoint.slots)
-    _write_json(folder / BERT_CONFIG_FILE, {**checkpoint.config_extras, **asdict(checkpoint.bert_config)})
+    _write_json(folder / BERT_CONFIG_FILE, {**checkpoint.config_extras, **checkpoint.bert_config.to_mapping()})
     (folder / VOCABULARY_FILE).write_bytes(checkpoint.vocabulary)
     _write_json(folder / TOKENIZER_FILE, {"do_lower_case": checkpoint.do_lower_case})
     _write_json(folder / STATE_FILE, checkpoint.state)

@@ -101,7 +101,7 @@ def read_config(path: Path) -> ReadConfig:
 def written_config(checkpoint: Checkpoint, parts: Sequence[str], pad_id: int) -> dict[str, Any]:
     """The content of config.json for a model of these parts."""
     extras = {key: value for key, value in checkpoint.config_extras.items() if key not in NOT_KEPT}
-    config = extras | dataclasses.asdict(checkpoint.bert_config)
+    config = extras | checkpoint.bert_config.to_mapping()
     config |= {
         "architectures": [_architecture(checkpoint, parts)],
         "model_type": "bert",
