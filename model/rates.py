@@ -1,10 +1,12 @@
 """How fast a training goes, from the durations of its steps alone."""
 
+import time
 from collections import deque
+from collections.abc import Hashable
 
 from bertline.model.flops import StepWork
 
-WINDOW = 50  # steps that a rate is a mean of
+WINDOW = 50  # calls of one or more steps that a rate is a mean of
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -15,19 +17,18 @@ class Rates:
         """`peak_flops` is what the devices together do at most, per second."""
         self._work, self._peak = work, peak_flops
         self._seconds: deque[float] = deque(maxlen=WINDOW)
-        self._compiled = False
+        self._steps: deque[int] = deque(maxlen=WINDOW)
 
-    def add(self, seconds: float) -> None:
-        """Note the duration of a step; the first one of a run is left out, it compiles."""
-        if self._compiled:
-            self._seconds.append(seconds)
-        self._compiled = True
+    def add(self, seconds: float, steps: int = 1) -> None:
+        """Note how long so many steps took."""
+        self._seconds.append(seconds)
+        self._steps.append(steps)
 
     def row(self) -> dict[str, float]:
-        """The rates by TensorBoard's names; none before the second step."""
+        """The rates by TensorBoard's names; none before the first step."""
         if not self._seconds:
             return {}
-        steps_a_second = len(self._seconds) / max(sum(self._seconds), 1e-9)
+        steps_a_second = sum(self._steps) / max(sum(self._seconds), 1e-9)
         flops = self._work.flops * steps_a_second
         return {
             "rate/sequences_per_second": self._work.sequences * steps_a_second,
@@ -44,6 +45,32 @@ class Rates:
         flops = f"{with_prefix(row['rate/model_flops_per_second'])} ({row['rate/share_of_peak']:.0%} of peak)"
         sequences, tokens = row["rate/sequences_per_second"], row["rate/tokens_per_second"]
         return {"sequences/s": f"{sequences:,.1f}", "tokens/s": f"{tokens:,.0f}", "FLOP/s": flops}
+
+
+class Stopwatch:
+    """Times calls from one report to the next, but for those in which something was compiled."""
+
+    def __init__(self, rates: Rates | None) -> None:
+        """`rates` gets the times."""
+        self._rates, self._compiled, self._compiling = rates, set[Hashable](), False
+        self.restart()
+
+    def restart(self) -> None:
+        """Leave out what has passed since the last report."""
+        self._since = time.perf_counter()
+
+    def dispatched(self, shapes: Hashable) -> None:
+        """Note that a call begins; one of new shapes is compiled first."""
+        self._compiling |= shapes not in self._compiled
+        self._compiled.add(shapes)
+
+    def reported(self, steps: int) -> None:
+        """Note that a call of so many steps has ended."""
+        before = self._since
+        self.restart()
+        if self._rates is not None and not self._compiling:
+            self._rates.add(self._since - before, steps)
+        self._compiling = False
 
 
 def with_prefix(value: float) -> str:
