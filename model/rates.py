@@ -2,9 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
+
+import numpy as np
 
 from bertline.model.flops import StepWork
+
+Batch = Mapping[str, np.ndarray]
 
 WINDOW = 50  # calls of one or more steps that a rate is a mean of
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -13,26 +17,24 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 class Rates:
     """Sequences, tokens and operations a second over the last steps; evaluations and snapshots are not among them."""
 
-    def __init__(self, work: StepWork, peak_flops: float) -> None:
-        """`peak_flops` is what the devices together do at most, per second."""
-        self._work, self._peak = work, peak_flops
-        self._seconds: deque[float] = deque(maxlen=WINDOW)
-        self._steps: deque[int] = deque(maxlen=WINDOW)
+    def __init__(self, work_of: Callable[[Batch], StepWork], peak_flops: float) -> None:
+        """`work_of` says what a step on a batch is; `peak_flops` what the devices together do at most, per second."""
+        self._work_of, self._peak = work_of, peak_flops
+        self._calls: deque[tuple[float, int, StepWork]] = deque(maxlen=WINDOW)
 
-    def add(self, seconds: float, steps: int = 1) -> None:
-        """Note how long so many steps took."""
-        self._seconds.append(seconds)
-        self._steps.append(steps)
+    def add(self, seconds: float, batch: Batch, steps: int = 1) -> None:
+        """Note how long so many steps on such batches took."""
+        self._calls.append((seconds, steps, self._work_of(batch)))
 
     def row(self) -> dict[str, float]:
         """The rates by TensorBoard's names; none before the first step."""
-        if not self._seconds:
+        if not self._calls:
             return {}
-        steps_a_second = sum(self._steps) / max(sum(self._seconds), 1e-9)
-        flops = self._work.flops * steps_a_second
+        seconds = max(sum(taken for taken, _, _ in self._calls), 1e-9)
+        flops = sum(steps * work.flops for _, steps, work in self._calls) / seconds
         return {
-            "rate/sequences_per_second": self._work.sequences * steps_a_second,
-            "rate/tokens_per_second": self._work.tokens * steps_a_second,
+            "rate/sequences_per_second": sum(steps * work.sequences for _, steps, work in self._calls) / seconds,
+            "rate/tokens_per_second": sum(steps * work.tokens for _, steps, work in self._calls) / seconds,
             "rate/model_flops_per_second": flops,
             "rate/share_of_peak": flops / self._peak,
         }
@@ -64,12 +66,12 @@ class Stopwatch:
         self._compiling |= shapes not in self._compiled
         self._compiled.add(shapes)
 
-    def reported(self, steps: int) -> None:
-        """Note that a call of so many steps has ended."""
+    def reported(self, batch: Batch, steps: int) -> None:
+        """Note that a call of so many steps on such batches has ended."""
         before = self._since
         self.restart()
         if self._rates is not None and not self._compiling:
-            self._rates.add(self._since - before, steps)
+            self._rates.add(self._since - before, batch, steps)
         self._compiling = False
 
 

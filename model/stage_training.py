@@ -10,7 +10,7 @@ import numpy as np
 from bertline.model.batches import batch_indices, training_batch
 from bertline.model.checkpoints.snapshots import Snapshots
 from bertline.model.checkpoints.state import Checkpoint
-from bertline.model.flops import measured_peak, pretraining_work
+from bertline.model.flops import StepWork, measured_peak, pretraining_work
 from bertline.model.heldout import HeldoutEvaluation
 from bertline.model.preemption import PreemptedError, Preemption
 from bertline.model.pretrain_config import PretrainConfig
@@ -22,10 +22,10 @@ from bertline.model.stage_start import schedule_of
 from bertline.model.training_log import TrainingLog
 
 if TYPE_CHECKING:
-    from bertline.model.backends.choice import Trainer
+    from bertline.model.backends.choice import Batch, Trainer
     from bertline.model.bert import Weights
     from bertline.model.dropout import Dropout
-    from bertline.model.update import Batch, Values
+    from bertline.model.update import Values
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,12 @@ def _trainer(reached: Checkpoint, config: PretrainConfig) -> "Trainer":
 
 def _rates(stage: Stage, reached: Checkpoint) -> Rates:
     """The meter of the stage's speed, against the measured peak of its devices."""
-    config, examples = stage.config, stage.examples
-    shape = config.train_batch_size, examples.max_seq_length, examples.max_predictions_per_seq
+    config = stage.config
     peak = measured_peak(config.precision)
     say(f"peak: {with_prefix(peak)} FLOP/s, measured of matrix multiplications in {config.precision} on this device")
-    return Rates(pretraining_work(reached.bert_config, *shape), config.devices * peak)
+
+    def work_of(batch: "Batch") -> StepWork:
+        length, predictions = batch["input_ids"].shape[-1], batch["masked_lm_positions"].shape[-1]
+        return pretraining_work(reached.bert_config, config.train_batch_size, length, predictions)
+
+    return Rates(work_of, config.devices * peak)

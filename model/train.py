@@ -79,7 +79,7 @@ def train(
             while len(computing) > waiting:
                 call, metrics = computing.popleft()
                 rows = call.rows(metrics)
-                watch.reported(len(rows))
+                watch.reported(call.batches, len(rows))
                 for step, row in zip(call.steps, rows, strict=True):
                     after_update(step + 1, row)
                 facts = {"loss": rows[-1]["loss"], "learning_rate": rows[-1]["learning_rate"]}
