@@ -36,11 +36,16 @@ def run(checkpoint: Path, records: Path, out: Path, config: EvaluateConfig) -> d
     model = read_checkpoint(checkpoint)
     select(model.weights, pretraining_shapes(model.bert_config), checkpoint)
     examples = open_records(records, vocab_size=model.bert_config.vocab_size)
-    require_length(examples.max_seq_length, model.bert_config.max_position_embeddings)
-    scores = scores_of(_totals(model, examples, config), model.state["step"])
+    scores = model_scores(model, examples, config)
     (out / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (out / "eval_results.txt").write_text(eval_results(scores), encoding="utf-8")
     return scores
+
+
+def model_scores(model: Checkpoint, examples: Records, config: EvaluateConfig) -> Scores:
+    """The scores of a model with both heads, each record once; ValueError for records longer than its positions."""
+    require_length(examples.max_seq_length, model.bert_config.max_position_embeddings)
+    return scores_of(_totals(model, examples, config), model.state["step"])
 
 
 def eval_results(scores: Scores) -> str:

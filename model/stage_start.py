@@ -111,7 +111,7 @@ def _refuse_other_shape(path: Path, there: BertConfig, wanted: BertConfig, free:
         raise ValueError(f"{path}: {other}; leave model, initializer_range and dropout away, or set them likewise")
 
 
-def refuse_impossible(start: Checkpoint, config: "PretrainConfig", records: Path, num_examples: int) -> None:
+def refuse_impossible(start: Checkpoint, config: "PretrainConfig", records: Path | str, num_examples: int) -> None:
     """Refuse what could not end well, before the first step (ValueError)."""
     require_length(config.max_seq_length, start.bert_config.max_position_embeddings)
     if start.state["step"] >= config.last_step:

@@ -1,6 +1,7 @@
 """The updates of one stage of pretraining, with all that happens between them: log, scores, snapshots."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,19 +63,32 @@ class Stage:
         }
 
 
-def train_stage(stage: Stage, reached: Checkpoint, log: TrainingLog, work: Path, log_dir: Path | None) -> Checkpoint:
+Writer = Callable[[Checkpoint, TrainingLog, Mapping[str, Any]], Callable[[Path], None]]
+
+
+def train_stage(
+    stage: Stage,
+    reached: Checkpoint,
+    log: TrainingLog,
+    work: Path,
+    log_dir: Path | None,
+    *,
+    snapshots: Snapshots | None = None,
+    writer: Writer = snapshot_writer,
+) -> Checkpoint:
     """Do the updates that are left after `reached`; returns the checkpoint at the end.
 
     `log` gets their rows, `log_dir` events for TensorBoard, `work` snapshots, but for one at the end. Raises
     PreemptedError when SIGTERM came, after a snapshot, OSError when one could not be written, and ValueError at a
-    loss that is no number: what led to it is kept in `work`.
+    loss that is no number: what led to it is kept in `work`. `snapshots` and `writer` put snapshots elsewhere, and
+    in another form.
     """
     from bertline.model.train import DivergedError, train
 
     config = stage.config
     keep = config.keep_checkpoints, config.keep_checkpoints_every_steps
-    with Preemption() as preemption, Snapshots(work, *keep) as snapshots:
-        training = _Training(stage, reached, log, work, log_dir, preemption, snapshots)
+    with Preemption() as preemption, snapshots or Snapshots(work, *keep) as saved:
+        training = _Training(stage, reached, log, work, log_dir, preemption, saved, writer)
         training.evaluate(reached.state["step"])  # where SIGTERM came before it was done
         try:
             train(
@@ -107,12 +121,13 @@ class _Training:
         log_dir: Path | None,
         preemption: Preemption,
         snapshots: Snapshots,
+        writer: Writer,
     ) -> None:
         from bertline.model.tensorboard import ScalarEvents
 
         self.trainer, self.rates = _trainer(reached, stage.config), _rates(stage, reached)
         self._stage, self._config, self._reached, self._log = stage, stage.config, reached, log
-        self._preemption, self._snapshots = preemption, snapshots
+        self._preemption, self._snapshots, self._writer = preemption, snapshots, writer
         self._events = None if log_dir is None else ScalarEvents(log_dir)
         self._evaluation: HeldoutEvaluation | None = None
         if stage.heldout is not None:
@@ -136,7 +151,7 @@ class _Training:
         if not self._saves_at(step):
             return
         self._snapshots.wait()  # before there is another copy of weights and slots
-        write = snapshot_writer(self.checkpoint_at(step), self._log, self._stage.identity())
+        write = self._writer(self.checkpoint_at(step), self._log, self._stage.identity())
         self._snapshots.save(step, write)
         if self._preemption.requested:
             self._snapshots.wait()

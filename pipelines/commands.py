@@ -11,6 +11,7 @@ from bertline.pipelines.command import Command
 from bertline.pipelines.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.options import add_config_flags, config_from_flags, read_config_file
+from bertline.pipelines.run_pretraining_verb import RUN_PRETRAINING
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -137,6 +138,7 @@ COMMANDS = {
         _pretraining_data_flags,
         _pretraining_data,
     ),
+    "run_pretraining": RUN_PRETRAINING,
     "extract_features": EXTRACT_FEATURES,
     "convert": CONVERT,
     "inspect": INSPECT,

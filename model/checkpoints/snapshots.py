@@ -19,8 +19,18 @@ PREFIX, PARTIAL = "snapshot-", "partial-"
 class Snapshots:
     """Writes snapshots, one at a time; use as a context manager, whose end waits for the one being written."""
 
-    def __init__(self, work: Path, keep: int = 2, keep_every_steps: int = 0) -> None:
-        """The newest `keep` stay, and the first at or after every multiple of `keep_every_steps` (0: no others)."""
+    def __init__(
+        self,
+        work: Path,
+        keep: int = 2,
+        keep_every_steps: int = 0,
+        save: Callable[[int, Callable[[Path], None]], None] | None = None,
+    ) -> None:
+        """The newest `keep` stay, and the first at or after every multiple of `keep_every_steps` (0: no others).
+
+        With `save`, that function is called with the step and what fills a folder, and all this is its affair.
+        """
+        self._put = save or self._save
         self._work, self._keep, self._keep_every_steps = work, keep, keep_every_steps
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._writing: Future[None] | None = None
@@ -32,7 +42,7 @@ class Snapshots:
         the one before could not be written.
         """
         self.wait()
-        self._writing = self._writer.submit(self._save, step, write)
+        self._writing = self._writer.submit(self._put, step, write)
 
     def check(self) -> None:
         """Raise the OSError of a snapshot that could not be written; waits for nothing."""
