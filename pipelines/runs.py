@@ -108,10 +108,12 @@ RUNS: dict[str, Run] = {
         dropout=0.0,
     ),
 }
-# What a run and its stages call alike.
+# What a run and its steps call alike.
+COMPUTATION_FIELDS = ("precision", "jit_compile", "backend")
 STAGE_FIELDS = (
-    *("learning_rate", "learning_rate_decay", "optimizer", "initializer_range", "dropout", "precision", "jit_compile"),
-    *("backend", "devices", "gradient_accumulation_steps", "recompute_layers", "do_lower_case", "seed"),
+    *COMPUTATION_FIELDS,
+    *("learning_rate", "learning_rate_decay", "optimizer", "initializer_range", "dropout"),
+    *("devices", "gradient_accumulation_steps", "recompute_layers", "do_lower_case", "seed"),
 )
 TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
 
@@ -140,12 +142,16 @@ def pipeline_arguments(run: Run) -> dict[str, Any]:
         | stages
         | {"stop_at_step": run.steps_128, "initialize": run.initialize},
         "pretrain_512": _stage(run, 512, batch_512(run)) | stages,
-        "evaluate": {"eval_batch_size": 16, "max_examples": run.evaluate_examples, "precision": run.precision},
+        "evaluate": {
+            "eval_batch_size": 16,
+            "max_examples": run.evaluate_examples,
+            **{name: getattr(run, name) for name in COMPUTATION_FIELDS},
+        },
         "finetune": {
             "num_train_epochs": run.finetune_epochs,
             "max_seq_length": run.finetune_length,
             "learning_rate": run.finetune_learning_rate,
-            "precision": run.precision,
+            **{name: getattr(run, name) for name in COMPUTATION_FIELDS},
             "seed": run.seed,
         },
     }
