@@ -58,6 +58,9 @@ class BertConfig:
         return json.dumps(self.to_mapping(), indent=2, sort_keys=True) + "\n"
 
 
+RELEASED_KEYS = tuple(field.name for field in dataclasses.fields(BertConfig) if field.name != "pre_layer_norm")
+
+
 def _small(layers: int, hidden: int) -> dict[str, int]:
     """Turc et al. 2019: heads are hidden / 64, the feed-forward layer is 4 x hidden."""
     return {
