@@ -21,7 +21,7 @@ from bertline.model.stage_start import (
     refuse_impossible,
     released_model,
 )
-from bertline.model.stage_training import Stage, train_stage
+from bertline.model.stage_training import Stage, Training
 from bertline.model.training_log import TrainingLog, rows_of, training_rows
 
 
@@ -48,6 +48,26 @@ def run(
     Raises PreemptedError when SIGTERM came, after a snapshot.
     """
     use_backend(config.backend)
+    stage, reached, log = _begun(records, vocab, config, work, checkpoint, initial, heldout)
+    training = Training(stage, reached, log, work, log_dir)
+    del reached, initial  # the training has copies of its own: these would be the model's size three times over
+    final = training.run()
+    write_checkpoint(out, final)
+    write_log(out, log.to_lines())
+    best = write_best(out, work, log.rows, stage.first_step) if stage.heldout is not None else {}
+    return _counts(stage, final, log) | best
+
+
+def _begun(
+    records: Path,
+    vocab: Path | None,
+    config: PretrainConfig,
+    work: Path,
+    checkpoint: Path | None,
+    initial: Opened | None,
+    heldout: Path | None,
+) -> tuple[Stage, Checkpoint, TrainingLog]:
+    """The stage, and what was reached of it, with its log; whatever cannot be trained is refused here."""
     start = _start(vocab, checkpoint, initial, config)
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     refuse_impossible(start, config, records, len(examples))
@@ -57,15 +77,10 @@ def run(
     stage = Stage(config, examples, held_out, start.state["step"], first_weights=digest_of(start.weights))
     resumed = newest_snapshot(work, read_snapshot)
     if resumed is None:
-        reached, log = start, TrainingLog(config.log_every_steps, _rows_before(checkpoint))
-    else:
-        reached, log = resumed
-        _refuse_other_run(work, reached.state["stage"], stage.identity())
-    final = train_stage(stage, reached, log, work, log_dir)
-    write_checkpoint(out, final)
-    write_log(out, log.to_lines())
-    best = write_best(out, work, log.rows, stage.first_step) if held_out is not None else {}
-    return _counts(stage, final, log) | best
+        return stage, start, TrainingLog(config.log_every_steps, _rows_before(checkpoint))
+    reached, log = resumed
+    _refuse_other_run(work, reached.state["stage"], stage.identity())
+    return stage, reached, log
 
 
 def _start(vocab: Path | None, checkpoint: Path | None, initial: Opened | None, config: PretrainConfig) -> Checkpoint:

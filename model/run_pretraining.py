@@ -31,7 +31,7 @@ from bertline.model.run_pretraining_start import Start, start_of
 from bertline.model.scoring import Scores
 from bertline.model.stage_snapshots import LOG_FILE
 from bertline.model.stage_start import differences, refuse_impossible
-from bertline.model.stage_training import Stage, train_stage
+from bertline.model.stage_training import Stage, Training
 from bertline.model.training_log import TrainingLog, rows_of, training_rows
 from bertline.model.validation import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
@@ -120,7 +120,7 @@ def _trained(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
     try:
         snapshots = Snapshots(output_dir, save=put)
         folders = output_dir, output_dir  # of a step that diverged, and of TensorBoard's events
-        final = train_stage(stage, start.checkpoint, log, *folders, snapshots=snapshots, writer=writer)
+        final = Training(stage, start.checkpoint, log, *folders, snapshots=snapshots, writer=writer).run()
         put(final.state["step"], _writer(training, final, log))
     finally:
         with contextlib.suppress(OSError):

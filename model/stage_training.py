@@ -13,6 +13,7 @@ from bertline.model.checkpoints.snapshots import Snapshots
 from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.flops import StepWork, measured_peak, pretraining_work
 from bertline.model.heldout import HeldoutEvaluation
+from bertline.model.memory import give_back_freed_memory
 from bertline.model.preemption import PreemptedError, Preemption
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.progress import say
@@ -66,51 +67,8 @@ class Stage:
 Writer = Callable[[Checkpoint, TrainingLog, Mapping[str, Any]], Callable[[Path], None]]
 
 
-def train_stage(
-    stage: Stage,
-    reached: Checkpoint,
-    log: TrainingLog,
-    work: Path,
-    log_dir: Path | None,
-    *,
-    snapshots: Snapshots | None = None,
-    writer: Writer = snapshot_writer,
-) -> Checkpoint:
-    """Do the updates that are left after `reached`; returns the checkpoint at the end.
-
-    `log` gets their rows, `log_dir` events for TensorBoard, `work` snapshots, but for one at the end. Raises
-    PreemptedError when SIGTERM came, after a snapshot, OSError when one could not be written, and ValueError at a
-    loss that is no number: what led to it is kept in `work`. `snapshots` and `writer` put snapshots elsewhere, and
-    in another form.
-    """
-    from bertline.model.train import DivergedError, train
-
-    config = stage.config
-    keep = config.keep_checkpoints, config.keep_checkpoints_every_steps
-    with Preemption() as preemption, snapshots or Snapshots(work, *keep) as saved:
-        training = _Training(stage, reached, log, work, log_dir, preemption, saved, writer)
-        training.evaluate(reached.state["step"])  # where SIGTERM came before it was done
-        try:
-            train(
-                training.trainer,
-                stage.batch_at,
-                training.after_update,
-                start_step=reached.state["step"],
-                stop_step=config.last_step,
-                label=f"pretrain {config.max_seq_length}",
-                steps_per_call=config.steps_per_call,
-                rests_at=training.rests_at,
-                at_rest=training.at_rest,
-                rates=training.rates,
-            )
-        except DivergedError as error:
-            folder = save_failed_step(work, error, stage.records_at(error.step))
-            raise ValueError(f"{error}; the batch and the figures of the step are in {folder}") from error
-    return training.checkpoint_at(config.last_step)
-
-
-class _Training:
-    """What the loop calls between updates."""
+class Training:
+    """The updates of a stage that are left after what was `reached`."""
 
     def __init__(
         self,
@@ -119,26 +77,64 @@ class _Training:
         log: TrainingLog,
         work: Path,
         log_dir: Path | None,
-        preemption: Preemption,
-        snapshots: Snapshots,
-        writer: Writer,
+        *,
+        snapshots: Snapshots | None = None,
+        writer: Writer = snapshot_writer,
     ) -> None:
+        """Put copies of the weights and slots of `reached` on the devices; the caller may forget its own.
+
+        `log` gets the updates' rows, `log_dir` events for TensorBoard, `work` snapshots, but for one at the end.
+        `snapshots` and `writer` put snapshots elsewhere, and in another form.
+        """
         from bertline.model.tensorboard import ScalarEvents
 
-        self.trainer, self.rates = _trainer(reached, stage.config), _rates(stage, reached)
-        self._stage, self._config, self._reached, self._log = stage, stage.config, reached, log
-        self._preemption, self._snapshots, self._writer = preemption, snapshots, writer
+        config = stage.config
+        self._trainer, self._rates = _trainer(reached, config), _rates(stage, reached)
+        self._stage, self._config, self._log, self._work = stage, config, log, work
+        self._reached = dataclasses.replace(reached, weights={}, slots=None)
+        self._preemption, self._writer = Preemption(), writer
+        self._snapshots = snapshots or Snapshots(work, config.keep_checkpoints, config.keep_checkpoints_every_steps)
         self._events = None if log_dir is None else ScalarEvents(log_dir)
         self._evaluation: HeldoutEvaluation | None = None
         if stage.heldout is not None:
-            of_stage = stage.heldout, stage.config, reached, stage.first_step
-            self._evaluation = HeldoutEvaluation(*of_stage, self.trainer, log, work, self._events)
+            of_stage = stage.heldout, config, self._reached, stage.first_step
+            self._evaluation = HeldoutEvaluation(*of_stage, self._trainer, log, work, self._events)
+
+    def run(self) -> Checkpoint:
+        """Do the updates; returns the checkpoint at the end.
+
+        Raises PreemptedError when SIGTERM came, after a snapshot, OSError when one could not be written, and
+        ValueError at a loss that is no number: what led to it is kept in the work folder.
+        """
+        from bertline.model.train import DivergedError, train
+
+        give_back_freed_memory()
+        start = self._reached.state["step"]
+        with self._preemption, self._snapshots:
+            self.evaluate(start)  # where SIGTERM came before it was done
+            try:
+                train(
+                    self._trainer,
+                    self._stage.batch_at,
+                    self.after_update,
+                    start_step=start,
+                    stop_step=self._config.last_step,
+                    label=f"pretrain {self._config.max_seq_length}",
+                    steps_per_call=self._config.steps_per_call,
+                    rests_at=self.rests_at,
+                    at_rest=self.at_rest,
+                    rates=self._rates,
+                )
+            except DivergedError as error:
+                folder = save_failed_step(self._work, error, self._stage.records_at(error.step))
+                raise ValueError(f"{error}; the batch and the figures of the step are in {folder}") from error
+        return self.checkpoint_at(self._config.last_step)
 
     def after_update(self, step: int, metrics: dict[str, float]) -> None:
         """Log the metrics of an update."""
         row = self._log.add(step, metrics, last=step == self._config.last_step)
         if row is not None and self._events is not None:
-            self._events.add(row | self.rates.row())
+            self._events.add(row | self._rates.row())
 
     def rests_at(self, step: int) -> bool:
         """Whether the weights of the step are needed; OSError where the last snapshot could not be written."""
@@ -167,7 +163,7 @@ class _Training:
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The model as it is now, after `step` updates."""
         state = {"step": step, "schedule": schedule_of(self._config)}
-        weights, slots = self.trainer.weights(), self.trainer.slots()
+        weights, slots = self._trainer.weights(), self._trainer.slots()
         return dataclasses.replace(self._reached, weights=weights, slots=slots, state=state)
 
     def _saves_at(self, step: int) -> bool:
