@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 480, 300  # pixels
-LEFT, RIGHT, TOP, BOTTOM = 64, 130, 34, 46  # around the plot; the names of the lines stand at the right
+WIDTH, HEIGHT = 520, 300  # pixels
+LEFT, RIGHT, TOP, BOTTOM = 64, 150, 34, 46  # around the plot; the names of the lines stand at the right
 COLOURS = ("#0b6e99", "#d9480f", "#5c940d", "#862e9c", "#495057")
 Point = tuple[float, float]
 

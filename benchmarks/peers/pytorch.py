@@ -16,9 +16,9 @@ IGNORED = -100  # a label that cross_entropy leaves out
 
 
 def main(job: dict[str, Any]) -> None:
-    """Take turns with the job's shape, `compile`d or not, in bfloat16 autocast or float32."""
+    """Take turns with the job's shape, `compile`d or not, with transformers' `attention`, in the job's precision."""
     torch.manual_seed(1)
-    config = transformers.BertConfig(**job["config"], attn_implementation=job.get("attention", "sdpa"))
+    config = transformers.BertConfig(**job["config"], attn_implementation=job["attention"])
     model = transformers.BertForPreTraining(config).train()
     # The original's weight decay, on all but biases and layer normalisations.
     decayed = [weight for name, weight in model.named_parameters() if "LayerNorm" not in name and "bias" not in name]
