@@ -1,4 +1,4 @@
-"""The shapes of training.py's steps: sizes of models, lengths and batches, and the arithmetic that a step needs."""
+"""The shapes of training.py's steps: sizes of models, lengths and batches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ class Shape:
         return {"config": config, "vocab_size": VOCAB_SIZE, **batch, **more}
 
     def flops(self) -> int:
-        """Floating-point operations of a step's products of matrices, forward and (twice as many) backward."""
-        width, rows = self.width, self.batch * self.length
-        a_row = 12 * width * width + 2 * self.length * width  # the kernels of a layer, and attention
-        heads = self.batch * self.predictions * (width * width + width * VOCAB_SIZE) + self.batch * width * width
-        return 3 * 2 * (rows * self.layers * a_row + heads)
+        """Floating-point operations of a step's products of matrices."""
+        from bertline.model.config import BertConfig
+        from bertline.model.flops import pretraining_work
+
+        return pretraining_work(BertConfig(**self.job()["config"]), self.batch, self.length, self.predictions).flops
 
 
 def shape_of(size: str, length: int, batch: int) -> Shape:

@@ -122,15 +122,16 @@ def work_folder(out: Path) -> Path:
 
 
 def read_manifest(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """The manifest of the artifact at `path`.
+    """The manifest of the artifact at `path`, or of a folder inside one (the best weights of a checkpoint).
 
-    Raises FileNotFoundError for a missing folder and ValueError for one without a manifest (an
-    interrupted or foreign folder) or of another kind than `kind` (a prefix: "records").
+    The latter has the files and the digest of that folder, and as `part_of` the artifact's. Raises
+    FileNotFoundError for a missing folder and ValueError for one without a manifest (an interrupted or foreign
+    folder) or of another kind than `kind` (a prefix: "records").
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such artifact; is the path right, and has its step been run?")
     if not (path / MANIFEST).is_file():
-        raise ValueError(f"{path}: not an artifact (no {MANIFEST}); it is not whole, or bertline did not write it")
+        return _manifest_of_part(path, kind)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         found = manifest["kind"]
@@ -139,6 +140,19 @@ def read_manifest(path: Path, kind: str | None = None) -> dict[str, Any]:
     if kind is not None and not str(found).startswith(kind):
         raise ValueError(f"{path}: holds {found}, but {kind} are wanted here")
     return dict(manifest)
+
+
+def _manifest_of_part(path: Path, kind: str | None) -> dict[str, Any]:
+    if (path.parent / MANIFEST).is_file():
+        whole, inside = read_manifest(path.parent, kind), f"{path.name}/"
+        files = [
+            each | {"path": each["path"].removeprefix(inside)}
+            for each in whole["files"]
+            if each["path"].startswith(inside)
+        ]
+        if files:
+            return whole | {"files": files, "digest": _digest(files), "part_of": whole["digest"]}
+    raise ValueError(f"{path}: not an artifact (no {MANIFEST}); it is not whole, or bertline did not write it")
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -157,7 +171,7 @@ def describe(path: Path) -> dict[str, str]:
     """Kind and digest of an input: an artifact's from its manifest, a plain file's from its bytes."""
     if path.is_dir():
         manifest = read_manifest(path)
-        return {"kind": manifest["kind"], "digest": manifest["digest"]}
+        return {key: manifest[key] for key in ("kind", "digest", "part_of") if key in manifest}
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give the path of an existing input")
     return {"kind": "file", "digest": f"sha256:{sha256_of(path)}"}
@@ -226,12 +240,11 @@ def _manifest(folder: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     ]
-    content = hashlib.sha256(json.dumps([(each["path"], each["sha256"]) for each in files]).encode())
     return {
         "schema": SCHEMA,
         "kind": recipe.kind,
         "step": recipe.step,
-        "digest": f"sha256:{content.hexdigest()}",
+        "digest": _digest(files),
         "fingerprint": recipe.fingerprint(),
         "code": code_fingerprint(tuple(recipe.code)),
         "inputs": recipe.described_inputs(),
@@ -239,6 +252,11 @@ def _manifest(folder: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
         "counts": dict(sorted(counts.items())),
         "files": files,
     }
+
+
+def _digest(files: Sequence[Mapping[str, Any]]) -> str:
+    content = hashlib.sha256(json.dumps([(each["path"], each["sha256"]) for each in files]).encode())
+    return f"sha256:{content.hexdigest()}"
 
 
 def _run_facts(recipe: Recipe, started: float) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def read_nodes(root: Path, paths: list[Path] | None = None) -> dict[str, Node]:
         manifest["path"] = str(path)
         if (path / RUN).is_file():
             manifest["run"] = json.loads((path / RUN).read_text(encoding="utf-8"))
-        inputs = tuple(dict.fromkeys(each["digest"] for each in manifest["inputs"]))
+        inputs = tuple(dict.fromkeys(each.get("part_of", each["digest"]) for each in manifest["inputs"]))
         nodes[manifest["digest"]] = Node(manifest["digest"], manifest["kind"], manifest, inputs)
         for each in manifest["inputs"]:
             if each["kind"] == "file":

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertline.components.instances import PAIRS, PackingRules, packing_rules
-from bertline.model.masking import REPLACE_PER, MaskConfig
+from bertline.model.masking import REPLACE_PER, MaskConfig, budgets
 from bertline.model.records import SCHEMAS
 
 PARTS = ("train", "heldout", "all")
@@ -86,6 +89,16 @@ class PrepareConfig:
         if widths[-1] > self.max_seq_length:
             raise ValueError(f'length_bins is "{self.length_bins}"; none may exceed {self.max_seq_length}')
         return widths
+
+    def bins_of(self, lengths: NDArray[np.integer], predictions: "NDArray[np.integer] | int" = 0) -> NDArray[np.intp]:
+        """The narrowest bin that holds each row's tokens and predictions, [N]."""
+        return np.maximum(np.searchsorted(self.bins, lengths), np.searchsorted(self.bin_predictions, predictions))
+
+    @property
+    def bin_predictions(self) -> list[int]:
+        """max_predictions_per_seq of each bin: as many as a row of its length is to have; of the last, all."""
+        most = budgets(self.mask_config(), self.max_seq_length)
+        return [*most[self.bins[:-1]].tolist(), self.max_predictions_per_seq]
 
     def mask_config(self) -> MaskConfig:
         """How rows are masked."""

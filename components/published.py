@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components.artifacts import MANIFEST, Artifact, Counts, Recipe, Store, publish, read_manifest
+from bertline.components.artifacts import MANIFEST, Artifact, Counts, Recipe, Store, describe, publish, read_manifest
 
 if TYPE_CHECKING:
     from bertline.components.ingest.sources import IngestConfig, Sources
@@ -86,8 +86,12 @@ def pretrain(
     vocab: Path | None = None,
     checkpoint: Path | None = None,
     initial: Path | None = None,
+    heldout: Path | None = None,
 ) -> Artifact:
-    """Records -> a checkpoint at the end of this stage; TensorBoard's event files lie in `<out>.tensorboard`."""
+    """Records -> a checkpoint at the end of this stage; TensorBoard's event files lie in `<out>.tensorboard`.
+
+    On the records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`.
+    """
     from bertline.model.backends.use import use_backend
     from bertline.model.formats.reading import read_model
     from bertline.model.pretrain import run
@@ -97,6 +101,7 @@ def pretrain(
         "vocabulary": [vocab] if vocab else [],
         "checkpoint": [_is(checkpoint, "checkpoint")] if checkpoint else [],
         "initial": _model_inputs(initial) if initial else [],
+        "heldout": [_other_than(records, _is(heldout, "records"))] if heldout else [],
     }
     recipe = Recipe(
         kind=f"checkpoint_{config.max_seq_length}",
@@ -117,6 +122,7 @@ def pretrain(
             work=work,
             checkpoint=checkpoint,
             initial=read_model(initial) if initial else None,
+            heldout=heldout,
             log_dir=work.with_suffix(".tensorboard"),
         )
 
@@ -204,6 +210,13 @@ def _is(path: Path, kind: str) -> Path:
     """`path`, once it is seen to be a whole artifact of that kind."""
     read_manifest(path, kind)
     return path
+
+
+def _other_than(records: Path, heldout: Path) -> Path:
+    """`heldout`, once it is seen to be another artifact than the records of training."""
+    if describe(records)["digest"] == describe(heldout)["digest"]:
+        raise ValueError(f'{heldout}: trained on, not held out; run "bertline prepare --part heldout"')
+    return heldout
 
 
 def vocab_file(vocab: Path) -> Path:

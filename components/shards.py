@@ -19,7 +19,7 @@ from bertline.components.sentence_reader import CarriedDocument, DocumentPlace, 
 from bertline.components.statistics import Totals, added, document_totals, first_instances, row_totals, totals_as_json
 from bertline.components.worker_files import draft_for, exists, open_bytes, publish_draft
 from bertline.model.masking import MaskRules, mask
-from bertline.model.records import encode_rows, part_name
+from bertline.model.records import bin_folder, encode_rows, part_name
 from bertline.model.rows import Predictions, Rows, Spans, assemble
 from bertline.tokenizer.wordpiece import Vocabulary
 
@@ -48,7 +48,7 @@ class ShardWriter(NamedTuple):
 def part_files(number: int, shards: int, config: PrepareConfig) -> list[str]:
     """Names of the files of shard `number`; rows of each length bin have a folder of their own."""
     name = part_name(number, shards)
-    return [f"length_{width}/{name}" for width in config.bins] if len(config.bins) > 1 else [name]
+    return [f"{bin_folder(width)}/{name}" for width in config.bins] if len(config.bins) > 1 else [name]
 
 
 def totals_path(folder: str, number: int) -> str:
@@ -117,15 +117,20 @@ def _write(rows: Rows, predictions: Predictions | None, files: Sequence[BinaryIO
     if len(files) == 1:
         files[0].write(encode_rows(rows, predictions, writer.config.schema, len(writer.vocabulary)))
         return
-    bins = np.searchsorted(writer.config.bins, rows.lengths)
-    for number, width in enumerate(writer.config.bins):
+    bins = writer.config.bins_of(rows.lengths, 0 if predictions is None else predictions.counts)
+    for number, (width, most) in enumerate(zip(writer.config.bins, writer.config.bin_predictions)):
         mine = np.flatnonzero(bins == number)
         narrow = rows.take(mine)
         narrow = narrow._replace(
             token_ids=np.ascontiguousarray(narrow.token_ids[:, :width]),
             unit_starts=np.ascontiguousarray(narrow.unit_starts[:, :width]),
         )
-        theirs = None if predictions is None else Predictions._make(column[mine] for column in predictions)
+        theirs = None
+        if predictions is not None:
+            positions, originals = (
+                np.ascontiguousarray(column[mine, :most]) for column in (predictions.positions, predictions.originals)
+            )
+            theirs = Predictions(positions, originals, predictions.counts[mine])
         files[number].write(encode_rows(narrow, theirs, writer.config.schema, len(writer.vocabulary)))
 
 

@@ -42,7 +42,7 @@ def row_totals(
     rows: Rows, predictions: Predictions | None, outcomes: NDArray[np.int64] | None, config: PrepareConfig
 ) -> Totals:
     """What is counted of a block of rows."""
-    widths = np.array(config.bins)[np.searchsorted(config.bins, rows.lengths)]
+    widths = np.array(config.bins)[config.bins_of(rows.lengths, 0 if predictions is None else predictions.counts)]
     totals: Totals = {
         "instances": len(rows.labels),
         "random_next": int(rows.labels.sum()),

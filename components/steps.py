@@ -84,8 +84,9 @@ def pretrain(
     checkpoint: Output[Model],
     vocab: Input[Artifact] = None,
     initial: Input[Model] = None,
+    heldout: Input[Dataset] = None,
 ) -> None:
-    """Records -> the checkpoint at the end of one stage; `initial` is the stage before."""
+    """Records -> the checkpoint at the end of one stage, scored on held-out ones; `initial` is the stage before."""
     from bertline.components import handover, published
     from bertline.model.config import from_mapping
     from bertline.model.pretrain_config import PretrainConfig
@@ -93,7 +94,11 @@ def pretrain(
     settings, source = from_mapping(PretrainConfig, config), handover.taken(records)
     words = handover.taken(vocab) if vocab else None
     before = handover.taken(initial) if initial else None
-    handover.perform(name, store, run, checkpoint, lambda out: published.pretrain(out, settings, source, words, before))
+    scored = handover.taken(heldout) if heldout else None
+    handover.perform(
+        *(name, store, run, checkpoint),
+        lambda out: published.pretrain(out, settings, source, words, before, heldout=scored),
+    )
 
 
 @step

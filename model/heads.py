@@ -20,6 +20,7 @@ from bertline.model.bert import (
 )
 from bertline.model.config import BertConfig
 from bertline.model.dropout import Dropout
+from bertline.model.output_layer import summed_surprise
 
 NO_DIVISION_BY_ZERO = 1e-5  # the original's, for a batch without a masked position
 CLASSIFIER_DROPOUT = 0.1  # hard-coded in run_classifier, whatever the configuration says
@@ -61,16 +62,20 @@ def span_logits(weights: Weights, sequence: Tensor) -> Tensor:
 
 def masked_lm_logits(weights: Weights, config: BertConfig, sequence: Tensor, positions: Tensor) -> Tensor:
     """Scores of every vocabulary entry at the masked positions, float32 [batch, predictions, vocabulary]."""
-    batch, length, hidden = ops.shape(sequence)
-    predictions = ops.shape(positions)[1]
+    hidden = masked_hidden(weights, config, sequence, positions)
+    logits = ops.matmul(hidden, ops.transpose(weights["bert/embeddings/word_embeddings"]))
+    return ops.cast(logits, "float32") + weights["cls/predictions/output_bias"]
+
+
+def masked_hidden(weights: Weights, config: BertConfig, sequence: Tensor, positions: Tensor) -> Tensor:
+    """What the output layer multiplies, [batch, predictions, hidden]: transformed states of the masked positions."""
+    batch, length, size = ops.shape(sequence)
     # Gathered first: an output layer on all positions would cost several times the small models.
     rows = ops.reshape(positions + ops.arange(batch, dtype=positions.dtype)[:, None] * length, (-1,))
-    masked = ops.take(ops.reshape(sequence, (batch * length, hidden)), rows, axis=0)
+    masked = ops.take(ops.reshape(sequence, (batch * length, size)), rows, axis=0)
     transformed = ACTIVATIONS[config.hidden_act](dense(weights, "cls/predictions/transform/dense", masked))
-    transformed = layer_norm(weights, "cls/predictions/transform/LayerNorm", transformed)
-    logits = ops.matmul(transformed, ops.transpose(weights["bert/embeddings/word_embeddings"]))
-    logits = ops.cast(logits, "float32") + weights["cls/predictions/output_bias"]
-    return ops.reshape(logits, (batch, predictions, config.vocab_size))
+    normal = layer_norm(weights, "cls/predictions/transform/LayerNorm", transformed)
+    return ops.reshape(normal, (batch, -1, size))
 
 
 def next_sentence_logits(weights: Weights, pooled: Tensor) -> Tensor:
@@ -123,9 +128,10 @@ def pretraining_losses(
     `batch` may be a part of a batch; `whole` is `pretraining_whole` of all of it, so that parts add up.
     """
     encoded = encode_batch(weights, config, batch, dropout, recompute)
-    logits = masked_lm_logits(weights, config, encoded.sequence, batch["masked_lm_positions"])
-    surprise = negative_log_likelihood(logits, batch["masked_lm_ids"])  # [batch, predictions]
-    mlm_loss = ops.sum(surprise * batch["masked_lm_weights"]) / whole["predictions"]
+    hidden = masked_hidden(weights, config, encoded.sequence, batch["masked_lm_positions"])
+    output_layer = weights["bert/embeddings/word_embeddings"], weights["cls/predictions/output_bias"]
+    surprise = summed_surprise(hidden, *output_layer, batch["masked_lm_ids"], batch["masked_lm_weights"])
+    mlm_loss = surprise / whole["predictions"]
     is_next = next_sentence_logits(weights, encoded.pooled)
     nsp_loss = ops.sum(negative_log_likelihood(is_next, batch["next_sentence_labels"])) / whole["examples"]
     return {"loss": mlm_loss + nsp_loss, "mlm_loss": mlm_loss, "nsp_loss": nsp_loss}

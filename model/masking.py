@@ -58,17 +58,29 @@ def mask_rules(config: MaskConfig, vocabulary: Vocabulary, max_seq_length: int) 
     allowed = [number for number, token in enumerate(vocabulary.tokens) if config.google or not is_reserved(token)]
     if not allowed:
         raise ValueError("the vocabulary holds special tokens only; give one with word pieces")
-    # Python's and NumPy's rounding of halves to even, which the original uses.
-    shares = np.rint(np.arange(max_seq_length + 1) * config.masked_lm_prob).astype(np.int64)
     return MaskRules(
         vocabulary.mask_id,
         np.array(allowed, np.int32),
-        np.minimum(config.max_predictions_per_seq, np.maximum(1, shares)),
+        budgets(config, max_seq_length),
         config.max_predictions_per_seq,
         _span_odds(config),
         REPLACE_PER.index(config.replace_per),
         not config.google,
     )
+
+
+def budgets(config: MaskConfig, max_seq_length: int) -> NDArray[np.int64]:
+    """Tokens to predict in a sequence of so many tokens, [max_seq_length + 1]; a long word may lead beyond them."""
+    # Python's and NumPy's rounding of halves to even, which the original uses.
+    shares = np.rint(np.arange(max_seq_length + 1) * config.masked_lm_prob).astype(np.int64)
+    return np.minimum(config.max_predictions_per_seq, np.maximum(1, shares))
+
+
+def rules_within(rules: MaskRules, width: int) -> MaskRules:
+    """The rules for the rows of a length bin: those of a narrower one hold no more than the budget of its width."""
+    if width == len(rules.budgets) - 1:
+        return rules
+    return rules._replace(max_predictions=int(rules.budgets[width]))
 
 
 def is_reserved(token: str) -> bool:

@@ -41,6 +41,9 @@ class PretrainConfig:
     # differ in their last digit from run to run.
     jit_compile: bool = True
     log_every_steps: int = 100  # steps a row of training_log.jsonl
+    eval_every_steps: int = 0  # steps between scores on held-out records; 0: at the end of the stage only
+    eval_batch_size: int = 32  # held-out examples at a time
+    max_eval_examples: int = 0  # the first so many held-out records; 0: all
     save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # run_pretraining's default
 
     def __post_init__(self) -> None:
@@ -48,7 +51,9 @@ class PretrainConfig:
         require_positive(self, "learning_rate")
         counts = ("max_seq_length", "train_batch_size", "num_train_steps", "log_every_steps")
         require_at_least(self, 1, *counts, "save_checkpoints_steps", "gradient_accumulation_steps", "devices")
+        require_at_least(self, 1, "eval_batch_size")
         require_at_least(self, 0, "stop_at_step", "num_warmup_steps", "recompute_layers")
+        require_at_least(self, 0, "eval_every_steps", "max_eval_examples")
         require_backend(self.backend)
         require_precision(self.precision)
         require_seed(self.seed)

@@ -18,8 +18,9 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(text: str) -> None:
-    """A line for the user, on the standard error stream."""
-    print(f"{os.environ.get(MARK_VARIABLE, '')}{text}", file=sys.stderr, flush=True)
+    """A line for the user, on the standard error stream; bars drawn there move down."""
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"{os.environ.get(MARK_VARIABLE, '')}{text}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -29,7 +30,7 @@ class Progress:
         """`done` units were finished by an earlier, interrupted run and do not count for the rate."""
         self.label, self.total, self.unit = label, total, unit
         self.done, self._first = done, done
-        self._facts: dict[str, float] = {}
+        self._facts: dict[str, float | str] = {}
         self._started = self._last_line = time.monotonic()
         self._terminal = _open_terminal()
         self._bar: tqdm | None = None  # type: ignore[type-arg]
@@ -38,8 +39,11 @@ class Progress:
                 desc=label, total=total, unit=unit, initial=done, file=self._terminal, smoothing=0.05, leave=True
             )
 
-    def advance(self, amount: int = 1, **facts: float) -> None:
-        """Note that `amount` more units are done; `facts` (loss=..., kept=...) are shown beside the rate."""
+    def advance(self, amount: int = 1, **facts: float | str) -> None:
+        """Note that `amount` more units are done; `facts` (loss=..., kept=...) are shown beside the rate.
+
+        A text is shown as it is, a number with four digits.
+        """
         self.done += amount
         self._facts.update(facts)
         if self._bar is not None:
@@ -64,7 +68,7 @@ class Progress:
             self._terminal.close()
 
     def _shown_facts(self) -> dict[str, str]:
-        return {key: f"{value:.4g}" for key, value in self._facts.items()}
+        return {key: value if isinstance(value, str) else f"{value:.4g}" for key, value in self._facts.items()}
 
     def _print_line(self) -> None:
         self._last_line = time.monotonic()

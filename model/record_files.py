@@ -1,14 +1,19 @@
 """TFRecord files: mapped into memory, with the place of every record, checksums verified when one is read."""
 
 import mmap
+import resource
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertline.model.example_encoding import FRAME_HEAD, FRAME_TAIL, masked_crcs
+
+SAMPLED_HEADS = 64  # of records that seem to be of one size
+OTHER_OPEN_FILES = 512  # of a process, beside records: libraries, connections
 
 
 class RecordFile:
@@ -19,7 +24,8 @@ class RecordFile:
         with path.open("rb") as file:
             size = path.stat().st_size
             self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        self._starts = self._record_starts(size)
+        equal = self._equal_starts(size)
+        self._starts = self._record_starts(size) if equal is None else equal
         self._ends = np.append(self._starts[1:], size)[: len(self._starts)]
 
     def __len__(self) -> int:
@@ -30,42 +36,46 @@ class RecordFile:
         for start, end in zip(self._starts.tolist(), self._ends.tolist()):
             yield self._content[start:end]
 
-    def messages(self, positions: NDArray[np.integer]) -> list[bytes]:
-        """The records without their frames. Raises ValueError when a checksum does not match."""
-        starts, ends = (places.tolist() for places in self._bounds(positions))
-        found = [self._content[start + FRAME_HEAD : end - FRAME_TAIL] for start, end in zip(starts, ends)]
-        self._verify(found, positions)
-        return found
+    def frames(self, positions: NDArray[np.integer]) -> list[bytes]:
+        """Records with their frames, which nobody has verified."""
+        starts, ends = self._starts[positions].tolist(), self._ends[positions].tolist()
+        return [self._content[start:end] for start, end in zip(starts, ends)]
 
-    def frames(self, positions: NDArray[np.integer], frame_bytes: int) -> NDArray[np.uint8]:
-        """Records of one size with their frames, uint8 [N, frame_bytes]; errors are those of `messages`."""
-        starts, ends = self._bounds(positions)
-        other = np.flatnonzero(ends - starts != frame_bytes)
+    def equal_frames(self, positions: NDArray[np.integer], frame_bytes: int) -> NDArray[np.uint8]:
+        """The same for records of one size, uint8 [N, frame_bytes]; ValueError for one of another."""
+        if self._rows.shape[1] == frame_bytes:
+            return self._rows[positions]
+        sizes = self._ends[positions] - self._starts[positions]
+        other = np.flatnonzero(sizes != frame_bytes)
         if len(other):
             raise ValueError(
                 f"{self.path}: record {positions[other[0]]} differs in layout from the first; make it again"
             )
-        content = np.frombuffer(self._content, np.uint8)
-        frames = content[starts[:, None] + np.arange(frame_bytes)]
-        messages = frames[:, FRAME_HEAD:-FRAME_TAIL].tobytes()
-        size = frame_bytes - FRAME_HEAD - FRAME_TAIL
-        self._verify([messages[first : first + size] for first in range(0, len(messages), size)], positions)
-        return frames
+        return np.frombuffer(b"".join(self.frames(positions)), np.uint8).reshape(-1, frame_bytes)
 
-    def _bounds(self, positions: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the frames of these records begin and end, in bytes."""
-        return self._starts[positions], self._ends[positions]
+    def damage(self, position: int) -> ValueError:
+        """What is to be raised for a record that is not as its checksum says."""
+        start = self._starts[position]
+        return ValueError(f"{self.path}: record {position} at byte {start} is damaged (checksum); make the file again")
 
-    def _verify(self, messages: list[bytes], positions: NDArray[np.integer]) -> None:
-        starts, ends = self._bounds(positions)
+    @cached_property
+    def _rows(self) -> NDArray[np.uint8]:
+        """All frames [records, size] where they have one size, and else [0, 0]."""
         content = np.frombuffer(self._content, np.uint8)
-        stored = content[ends[:, None] + np.arange(-FRAME_TAIL, 0)].view("<u4")[:, 0]
-        damaged = np.flatnonzero(masked_crcs(messages) != stored)
-        if len(damaged):
-            raise ValueError(
-                f"{self.path}: record {positions[damaged[0]]} at byte {starts[damaged[0]]} is damaged (checksum); "
-                "make the file again"
-            )
+        sizes = self._ends - self._starts
+        return content.reshape(len(self), -1) if len(sizes) and (sizes == sizes[0]).all() else content[:0].reshape(0, 0)
+
+    def _equal_starts(self, size: int) -> NDArray[np.int64] | None:
+        """The starts of records of one size, by a few of them: to look at each would read the whole file."""
+        if size < FRAME_HEAD:
+            return None
+        frame_bytes = FRAME_HEAD + int.from_bytes(self._content[:8], "little") + FRAME_TAIL
+        if size % frame_bytes:
+            return None
+        starts = np.arange(0, size, frame_bytes)
+        sample = starts[np.linspace(0, len(starts) - 1, SAMPLED_HEADS).astype(np.int64)].tolist()
+        same = all(self._content[start : start + FRAME_HEAD] == self._content[:FRAME_HEAD] for start in sample)
+        return starts if same and masked_crcs([self._content[:8]]).tobytes() == self._content[8:FRAME_HEAD] else None
 
     def _record_starts(self, size: int) -> NDArray[np.int64]:
         starts: list[int] = []
@@ -86,3 +96,26 @@ class RecordFile:
                 " make or copy the file again"
             )
         return np.array(starts, np.int64)
+
+
+def damaged(frames: Sequence[bytes]) -> NDArray[np.intp]:
+    """Which of these frames hold a record that is not as its checksum says."""
+    stored = np.frombuffer(b"".join(frame[-FRAME_TAIL:] for frame in frames), "<u4")
+    return np.flatnonzero(masked_crcs(frame[FRAME_HEAD:-FRAME_TAIL] for frame in frames) != stored)
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process have so many record files, each of which stays open; 1024 is a usual limit.
+
+    Raises ValueError when the machine does not allow it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or count + OTHER_OPEN_FILES <= soft:
+        return
+    limit = count + OTHER_OPEN_FILES if hard == resource.RLIM_INFINITY else min(count + OTHER_OPEN_FILES, hard)
+    if count >= limit:
+        raise ValueError(
+            f"there are {count} files of records, but a process may open {hard} (ulimit -Hn); allow it more, or "
+            "prepare fewer files with --num_shards"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

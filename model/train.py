@@ -1,6 +1,7 @@
 """The one training loop: batches read ahead, and a stop when the loss is no number."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import numpy as np
 from bertline.model.backends.choice import Trainer, trainer_of
 from bertline.model.optimizer import ADAM_M, ADAM_V
 from bertline.model.progress import Progress
+from bertline.model.rates import Rates
 from bertline.model.update import Update
 
 
@@ -36,22 +38,29 @@ def train(
     start_step: int,
     stop_step: int,
     label: str,
+    rates: Rates | None = None,
 ) -> None:
     """Run the updates from `start_step` up to `stop_step`.
 
     `batch_at(step)` gives the batch of a step and runs in a thread, one step ahead; `after_update` gets the
-    number of updates done and their latest metrics. Raises ValueError at a loss that is no number.
+    number of updates done and their latest metrics; `rates` counts no time that it takes. Raises ValueError at a
+    loss that is no number.
     """
     with Progress(label, stop_step, "steps", done=start_step) as progress, ThreadPoolExecutor(1) as reader:
         coming = reader.submit(batch_at, start_step)
+        began = time.perf_counter()
         for step in range(start_step, stop_step):
             batch = coming.result()
             if step + 1 < stop_step:
                 coming = reader.submit(batch_at, step + 1)
             metrics = {name: float(value) for name, value in trainer.update(step, batch).items()}
             _refuse_non_finite(step, metrics)
+            if rates is not None:
+                rates.add(time.perf_counter() - began)
             after_update(step + 1, metrics)
-            progress.advance(1, loss=metrics["loss"], learning_rate=metrics["learning_rate"])
+            began = time.perf_counter()
+            shown = rates.facts() if rates is not None else {}
+            progress.advance(1, loss=metrics["loss"], learning_rate=metrics["learning_rate"], **shown)
 
 
 def _refuse_non_finite(step: int, metrics: Mapping[str, float]) -> None:

@@ -1,9 +1,11 @@
-"""The curve of a training: one row of means for every so many steps."""
+"""The curve of a training: one row of means for every so many steps, and one for every evaluation."""
 
 import json
 from collections.abc import Mapping, Sequence
 
 Row = dict[str, float]
+
+HELDOUT = "heldout_"  # begins the names of the values in an evaluation's row
 
 
 class TrainingLog:
@@ -32,14 +34,34 @@ class TrainingLog:
         self.pending.clear()
         return row
 
+    def add_evaluation(self, step: int, scores: Mapping[str, float]) -> Row:
+        """Note the scores of a step's weights on held-out records; the row of them, whose names begin with HELDOUT."""
+        row: Row = {"step": step} | {HELDOUT + name: _rounded(value) for name, value in scores.items()}
+        self.rows.append(row)
+        return row
+
     def to_lines(self) -> str:
         """The finished rows as JSON lines."""
         return "".join(json.dumps(row) + "\n" for row in self.rows)
 
 
 def rows_of(lines: str) -> list[Row]:
-    """The rows of JSON lines."""
+    """The rows of JSON lines, of both kinds."""
     return [json.loads(line) for line in lines.splitlines()]
+
+
+def training_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows of means over steps of training."""
+    return [row for row in rows if not _is_evaluation(row)]
+
+
+def evaluations(rows: Sequence[Row]) -> list[Row]:
+    """The rows of scores on held-out records."""
+    return [row for row in rows if _is_evaluation(row)]
+
+
+def _is_evaluation(row: Row) -> bool:
+    return any(name.startswith(HELDOUT) for name in row)
 
 
 def _rounded(value: float) -> float:

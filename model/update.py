@@ -51,16 +51,25 @@ def updated(
 
     The metrics are the losses, learning_rate and grad_norm. The batch's examples are a multiple of `update.parts`.
     """
-    losses, gradients = _summed(update, values_and_gradients, in_precision(weights, update.precision), step, batch)
+    losses, gradients = losses_and_gradients(update, values_and_gradients, weights, step, batch)
+    new_weights, new_slots, metrics = moved(update, weights, slots, gradients, step)
+    return new_weights, new_slots, {**losses, **metrics}
+
+
+def moved(
+    update: Update, weights: Weights, slots: Weights, gradients: Values, step: Tensor
+) -> tuple[Values, Values, Values]:
+    """Weights and slots that the float32 gradients have moved, the learning_rate and the grad_norm."""
     rate = learning_rate(update.schedule, step + 1)
     new_weights, new_slots, norm = apply_gradients(update.rule, weights, slots, gradients, rate, step + 1)
-    return new_weights, new_slots, {**losses, "learning_rate": rate, "grad_norm": norm}
+    return new_weights, new_slots, {"learning_rate": rate, "grad_norm": norm}
 
 
-def _summed(
+def losses_and_gradients(
     update: Update, values_and_gradients: ValuesAndGradients, weights: Weights, step: Tensor, batch: Batch
 ) -> tuple[Values, Values]:
     """The losses and float32 gradients of a batch, part by part."""
+    weights = in_precision(weights, update.precision)
     whole = update.objective.whole(batch)
     count = next(iter(batch.values())).shape[0]
     numbers = ops.arange(count, dtype="int32")

@@ -59,12 +59,17 @@ def pretraining_pipeline(platform: Platform) -> Any:
 
         records_128 = records("prepare_128", prepare_128)
         records_512 = records("prepare_512", prepare_512)
-        held_out = {
-            "evaluate_128": records("heldout_128", heldout_128),
-            "evaluate_512": records("heldout_512", heldout_512),
-        }
+        unseen_128 = records("heldout_128", heldout_128)
+        unseen_512 = records("heldout_512", heldout_512)
         stage_128 = training(
-            steps.pretrain(**place, name="pretrain_128", records=records_128, vocab=vocab, config=pretrain_128),
+            steps.pretrain(
+                **place,
+                name="pretrain_128",
+                records=records_128,
+                vocab=vocab,
+                heldout=unseen_128,
+                config=pretrain_128,
+            ),
             "pretrain_128",
         )
         stage_512 = training(
@@ -73,14 +78,15 @@ def pretraining_pipeline(platform: Platform) -> Any:
                 name="pretrain_512",
                 records=records_512,
                 initial=stage_128.outputs["checkpoint"],
+                heldout=unseen_512,
                 config=pretrain_512,
             ),
             "pretrain_512",
         )
         checkpoint = stage_512.outputs["checkpoint"]
         finished = [
-            training(steps.evaluate(**place, name=name, checkpoint=checkpoint, records=heldout, config=evaluate), name)
-            for name, heldout in held_out.items()
+            training(steps.evaluate(**place, name=name, checkpoint=checkpoint, records=unseen, config=evaluate), name)
+            for name, unseen in (("evaluate_128", unseen_128), ("evaluate_512", unseen_512))
         ]
         finished.append(data(steps.export(**place, checkpoint=checkpoint, config=export), "export"))
         with dsl.ParallelFor(tasks, parallelism=1, name="tasks") as settings:

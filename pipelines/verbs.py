@@ -108,6 +108,7 @@ def _pretrain(flags: Flags, config: Any) -> Artifact:
         vocab=Path(flags.vocab) if flags.vocab else None,
         checkpoint=Path(flags.checkpoint) if flags.checkpoint else None,
         initial=Path(flags.initial) if flags.initial else None,
+        heldout=Path(flags.heldout) if flags.heldout else None,
     )
 
 
@@ -143,6 +144,7 @@ def _export(flags: Flags, config: Any) -> Artifact:
 
 
 SENTENCES = "sentences, as `bertline split` writes them"
+CHECKPOINT = "a checkpoint, or the best weights inside one (checkpoint_128/best)"
 
 STEP_VERBS = {
     "ingest": StepVerb(
@@ -191,6 +193,8 @@ STEP_VERBS = {
             "vocab": "vocab.txt of the records; not needed with --checkpoint or --initial",
             "checkpoint": "the stage before, whose schedule goes on",
             "initial": "a released model of any format, whose weights start a schedule of their own",
+            "heldout": "records never trained on (`bertline prepare --part heldout`), scored at the end and every "
+            "eval_every_steps; the weights with the lowest masked-LM loss are kept, in <out>/best if not the last",
         },
     ),
     "evaluate": StepVerb(
@@ -198,7 +202,7 @@ STEP_VERBS = {
         "bertline evaluate --checkpoint checkpoint_512 --records heldout_128 --out scores",
         _evaluate_config,
         _evaluate,
-        {"checkpoint": "a checkpoint", "records": "records never trained on (`bertline prepare --part heldout`)"},
+        {"checkpoint": CHECKPOINT, "records": "records never trained on (`bertline prepare --part heldout`)"},
     ),
     "finetune": StepVerb(
         "a checkpoint -> a classifier of sentences or pairs, scored on the task's development set",
@@ -207,7 +211,7 @@ STEP_VERBS = {
         _finetune_config,
         _finetune,
         {
-            "checkpoint": "a pretrained checkpoint",
+            "checkpoint": f"{CHECKPOINT}, pretrained",
             "task": "mrpc (sentence pairs) or sst2 (single sentences)",
             "train": "the task's training set, .tsv in its GLUE columns",
             "dev": "the task's development set",
@@ -218,6 +222,6 @@ STEP_VERBS = {
         "bertline export --checkpoint checkpoint_512 --out exported",
         _export_config,
         _export,
-        {"checkpoint": "a checkpoint"},
+        {"checkpoint": CHECKPOINT},
     ),
 }

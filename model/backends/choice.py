@@ -23,6 +23,12 @@ class Trainer(Protocol):
     def slots(self) -> dict[str, np.ndarray]:
         """The slots: adam_m and adam_v of every weight."""
 
+    def forward(self, function: Callable[[Weights, Mapping[str, Tensor]], Any]) -> Callable[[Batch], Any]:
+        """`function(weights, batch)` compiled once; every call computes with the weights of that moment.
+
+        A batch's examples are a multiple of the devices.
+        """
+
 
 def trainer_of(weights: Batch, slots: Batch, update: Update, *, jit_compile: bool, devices: int) -> Trainer:
     """The trainer of the backend in use; ValueError for more devices than it has."""

@@ -51,6 +51,17 @@ class JaxTrainer:
         """The slots: adam_m and adam_v of every weight."""
         return {name: np.asarray(array) for name, array in self._slots.items()}
 
+    def forward(
+        self, function: Callable[[Weights, Mapping[str, Tensor]], Any]
+    ) -> Callable[[Mapping[str, np.ndarray]], Any]:
+        """`function(weights, batch)` compiled once; every call computes with the weights of that moment."""
+        of_both = jax.jit(function)
+
+        def of_batch(batch: Mapping[str, np.ndarray]) -> Any:
+            return of_both(self._weights, {name: jax.device_put(array, self._shared) for name, array in batch.items()})
+
+        return of_batch
+
 
 def values_and_gradients(function: Callable[[Weights], Values], weights: Weights) -> tuple[Values, Values]:
     """The function's values, and the gradient of its "loss" for every weight."""

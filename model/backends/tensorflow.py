@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bertline.model.bert import Tensor, Weights
-from bertline.model.update import Update, Values, updated
+from bertline.model.update import Update, Values, losses_and_gradients, moved
 
 Arrays = dict[str, np.ndarray]
 
@@ -20,7 +20,7 @@ class TensorFlowTrainer:
     ) -> None:
         """Start from `weights` and `slots`, by name in a fixed order: the norm's sum depends on it."""
         self._weights, self._slots = variables_of(weights), variables_of(slots)
-        self._rule = update
+        self._rule, self._jit_compile = update, jit_compile
         self._update = compiled(self._traced, jit_compile=jit_compile)
 
     def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
@@ -36,12 +36,25 @@ class TensorFlowTrainer:
         """The slots: adam_m and adam_v of every weight."""
         return arrays_of(self._slots)
 
+    def forward(
+        self, function: Callable[[Weights, Mapping[str, Tensor]], Any]
+    ) -> Callable[[Mapping[str, np.ndarray]], Any]:
+        """`function(weights, batch)` compiled once; every call computes with the weights of that moment."""
+        of_batch = compiled(lambda batch: function(self._weights, batch), jit_compile=self._jit_compile)
+        return lambda batch: of_batch(dict(batch))
+
     def _traced(self, step: Tensor, batch: Mapping[str, Tensor]) -> Values:
+        weights = {name: tf.convert_to_tensor(variable) for name, variable in self._weights.items()}
+        losses, gradients = losses_and_gradients(self._rule, values_and_gradients, weights, step, batch)
+        # By XLA also within a graph: one pass over the variables, in place, instead of one for each operation.
+        return {**losses, **compiled(self._move, jit_compile=True)(gradients, step)}
+
+    def _move(self, gradients: Values, step: Tensor) -> Values:
         weights, slots = (
             {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
             for variables in (self._weights, self._slots)
         )
-        *after, metrics = updated(self._rule, values_and_gradients, weights, slots, step, batch)
+        *after, metrics = moved(self._rule, weights, slots, gradients, step)
         for variables, values in zip((self._weights, self._slots), after, strict=True):
             for name, variable in variables.items():
                 variable.assign(values[name])

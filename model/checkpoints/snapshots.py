@@ -50,3 +50,8 @@ def _snapshots(work: Path) -> list[Path]:
 def _delete(folders: Iterable[Path]) -> None:
     for folder in folders:
         shutil.rmtree(folder)
+
+
+def snapshot_steps(work: Path) -> list[int]:
+    """The steps of the whole snapshots, oldest first."""
+    return [int(folder.name.removeprefix(PREFIX)) for folder in _snapshots(work)]

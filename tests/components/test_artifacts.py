@@ -14,6 +14,7 @@ from bertline.components.artifacts import (
     Recipe,
     Store,
     crawl,
+    describe,
     publish,
     read_manifest,
     verify,
@@ -184,6 +185,22 @@ def test_readers_say_what_a_folder_is_not(tmp_path: Path, source: Path) -> None:
     (made.path / MANIFEST).write_text('{"schema": ')
     with pytest.raises(ValueError, match="damaged"):
         read_manifest(made.path)
+
+
+def test_a_folder_inside_an_artifact_can_be_an_input_of_its_own(tmp_path: Path, source: Path) -> None:
+    made = publish(tmp_path / "out", recipe(source), writer())
+    part = verify(made.path / "sub")
+    assert [entry["path"] for entry in part["files"]] == ["b.txt"]
+    assert part["part_of"] == made.manifest["digest"] != part["digest"]
+    assert describe(made.path / "sub") == {key: part[key] for key in ("kind", "digest", "part_of")}
+    with pytest.raises(ValueError, match="holds copies, but records are wanted"):
+        read_manifest(made.path / "sub", "records")
+    (made.path / "sub" / "b.txt").write_text("text")
+    with pytest.raises(ValueError, match=r"b\.txt: differs"):
+        verify(made.path / "sub")
+    (made.path / "foreign").mkdir()
+    with pytest.raises(ValueError, match=r"foreign: not an artifact \(no MANIFEST"):
+        read_manifest(made.path / "foreign")
 
 
 def test_crawl_finds_whole_artifacts_only(tmp_path: Path, source: Path) -> None:

@@ -48,6 +48,21 @@ def test_the_graph_joins_artifacts_by_digest(store: Path) -> None:
     }
 
 
+def test_what_is_made_of_a_part_is_joined_to_the_whole(tmp_path: Path) -> None:
+    place = Store(tmp_path / "store")
+
+    def write(folder: Path, work: Path) -> dict[str, int | float]:
+        (folder / "best").mkdir()
+        (folder / "best" / "data.txt").write_text("best")
+        return {}
+
+    checkpoint = publish(place, Recipe("checkpoint_128", "pretrain", {}, Config(), []), write).path
+    made(place, "scores", {}, checkpoint=checkpoint / "best")
+    nodes = read_nodes(tmp_path / "store")
+    titles = {node.title: [nodes[digest].title for digest in node.inputs] for node in nodes.values()}
+    assert titles == {"checkpoint_128": [], "scores": ["checkpoint_128"]}
+
+
 def test_the_page_shows_every_artifact_and_use_and_is_well_formed(store: Path, tmp_path: Path) -> None:
     text = write_page(store, tmp_path / "pages" / "lineage.html")
     assert (tmp_path / "pages" / "lineage.html").read_text(encoding="utf-8") == text

@@ -267,8 +267,27 @@ def test_length_bins_have_folders_of_their_own(tmp_path, vocab):
     assert fewer["padding"] < counts["padding"] and fewer["instances"] == counts["instances"]
     all_rows, same_rows = (open_records(folder, 32).batch(np.arange(counts["instances"])) for folder in (whole, binned))
     assert sorted(map(bytes, all_rows["input_ids"])) == sorted(map(bytes, same_rows["input_ids"]))
-    lengths = open_records(binned / "length_16", 16).batch(np.arange(5))["input_mask"].sum(axis=1)
-    assert (lengths <= 16).all()
+    records = open_records(binned, 32)
+    assert sum(records.bin_sizes) == counts["instances"] and min(records.bin_sizes) > 5
+    places = 0
+    for number, (width, size) in enumerate(zip((16, 24, 32), records.bin_sizes, strict=True)):
+        mine = sum(records.bin_sizes[:number]) + np.arange(size)
+        assert records.shape_of(mine) == (width, {16: 2, 24: 4, 32: 5}[width])  # round(0.15 * width)
+        rows = records.batch(mine, shape=records.shape_of(mine))
+        assert (rows["masked_lm_weights"][:, 0] == 1).all()
+        places += rows["input_mask"].size
+    assert fewer["padding"] == round(1 - int(same_rows["input_mask"].sum()) / places, 6)
+
+
+def test_a_row_with_more_predictions_than_its_bin_has_goes_to_a_wider_one(tmp_path, vocab):
+    """A row of nothing but long words gets one of them, which may be longer than 15 % of the row."""
+    sentences = sentences_folder(tmp_path / "sentences", [["w1111 w1111.", "w1111 w1111."] for _ in range(100)])
+    out, counts = prepared(tmp_path, sentences, vocab, part="all", length_bins="16", max_predictions_per_seq=9)
+    records = open_records(out, 32)
+    rows = records.batch(np.arange(len(records)))
+    used, masked = rows["input_mask"].sum(axis=1), rows["masked_lm_weights"].sum(axis=1)
+    assert len(records) == counts["instances"] and (used <= 16).any()
+    assert records.max_predictions_per_seq == 9 and ((used <= 16) & (masked > 2)).any()
 
 
 def test_small_corpora_make_fewer_shards(tmp_path, vocab):

@@ -5,7 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from bertline.model.batches import training_batch
+from bertline.model.bert import initial_weights
+from bertline.model.config import BertConfig
 from bertline.model.example_encoding import encode_examples
+from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
 from bertline.model.masking import MaskConfig, mask, mask_rules
 from bertline.model.records import encode_rows, open_records, part_name, write_masking
 from bertline.model.rows import Spans, assemble, features
@@ -137,17 +141,99 @@ def test_unmasked_records_without_their_rules_are_refused(tmp_path):
         open_records(tmp_path)
 
 
-def test_length_bins_are_filled_up_and_kinds_are_not_mixed(tmp_path):
-    short, long = masked_rows(5, width=16), masked_rows(7, width=32, seed=1)
-    for name, (rows, predictions) in (("length_16", short), ("length_32", long)):
-        (tmp_path / "bins" / name).mkdir(parents=True)
-        content = encode_rows(rows, predictions, "compact", 30_522)
-        (tmp_path / "bins" / name / part_name(0, 1)).write_bytes(content)
-    records = open_records(tmp_path / "bins", max_seq_length=32)
-    assert len(records) == 12
-    batch = records.batch(np.array([11, 0]))
-    assert (batch["input_ids"][0] == long[0].token_ids[6]).all()
+def in_bins(folder, schema="compact", **bins):
+    """A set with a subfolder of each name: rows and predictions, or rows alone."""
+    for name, rows_of_bin in bins.items():
+        rows, predictions = rows_of_bin if len(rows_of_bin) == 2 else (rows_of_bin, None)
+        (folder / name).mkdir(parents=True)
+        (folder / name / part_name(0, 1)).write_bytes(encode_rows(rows, predictions, schema, len(VOCABULARY)))
+    return folder
+
+
+@pytest.mark.parametrize("schema", ["canonical", "compact"])
+def test_length_bins_are_read_at_their_width_or_filled_up(tmp_path, schema):
+    short, middle, long = masked_rows(5, 16, 2), masked_rows(6, 24, 3, seed=2), masked_rows(7, 32, 5, seed=1)
+    # As names are sorted, the widest comes first; the bins are numbered by width.
+    folder = in_bins(tmp_path, schema, a_long=long, length_16=short, length_24=middle)
+    records = open_records(folder, max_seq_length=32, vocab_size=len(VOCABULARY))
+    assert (records.bin_widths, records.bin_sizes, len(records)) == ((16, 24, 32), (5, 6, 7), 18)
+    assert (records.max_seq_length, records.max_predictions_per_seq) == (32, 5)
+    whole = records.batch(np.arange(18))
+    assert whole["input_ids"].shape == (18, 32) and whole["masked_lm_ids"].shape == (18, 5)
+    for first, (rows, predictions) in ((0, short), (5, middle), (11, long)):
+        indices = first + np.arange(len(rows.labels))[::-1]
+        shape = records.shape_of(indices)
+        assert shape == (rows.token_ids.shape[1], predictions.positions.shape[1])
+        batch, expected = records.batch(indices, shape=shape), features(rows, predictions)
+        for name, array in batch.items():
+            given = expected[name][::-1]
+            assert (array == (given[:, 0] if array.ndim == 1 else given)).all()
+            filled = whole[name][indices]
+            assert array.ndim == 1 or (filled[:, : array.shape[1]] == array).all()
+            assert array.ndim == 1 or not filled[:, array.shape[1] :].any()
+    mixed = np.array([8, 0])
+    assert records.shape_of(mixed) == (24, 3)
+    batch = records.batch(mixed, shape=records.shape_of(mixed))
+    assert (batch["input_ids"][0] == middle[0].token_ids[3]).all()
     assert (batch["input_ids"][1, :16] == short[0].token_ids[0]).all() and not batch["input_ids"][1, 16:].any()
+
+
+def test_the_widest_bin_may_be_empty(tmp_path):
+    folder = in_bins(tmp_path, length_16=masked_rows(5, 16, 2), length_32=masked_rows(0, 32, 5))
+    records = open_records(folder, max_seq_length=32)
+    assert (records.max_seq_length, records.bin_widths) == (32, (16,))
+    assert records.batch(np.arange(5))["input_ids"].shape == (5, 32)
+    assert training_batch(records, 4, 1, 0)["input_ids"].shape == (4, 16)
+    with pytest.raises(ValueError, match="max_seq_length is 32, this stage needs 16"):
+        open_records(folder, max_seq_length=16)
+
+
+def test_training_batches_are_as_wide_as_their_bin_on_every_host(tmp_path):
+    records = open_records(in_bins(tmp_path, length_16=masked_rows(40, 16, 2), length_32=masked_rows(43, 32, 5)))
+    widths = []
+    for step in range(2 * 83 // 8):
+        batch = training_batch(records, 8, 1, step)
+        widths.append(batch["input_ids"].shape[1])
+        assert batch["masked_lm_ids"].shape == (8, {16: 2, 32: 5}[widths[-1]])
+        shares = [training_batch(records, 8, 1, step, host, hosts=4) for host in range(4)]
+        for name, array in batch.items():
+            assert np.array_equal(np.concatenate([share[name] for share in shares]), array)
+    assert widths.count(16) == 10
+
+
+def test_a_batch_at_its_bins_width_has_the_losses_of_the_filled_up_one(tmp_path):
+    records = open_records(in_bins(tmp_path, length_16=masked_rows(9, 16, 2), length_32=masked_rows(9, 32, 5)))
+    shape = BertConfig(len(VOCABULARY), 32, 2, 2, intermediate_size=64, max_position_embeddings=32)
+    weights = initial_weights(pretraining_shapes(shape), 0.3, seed=1)
+    narrow, filled = records.batch(np.arange(9), shape=records.shape_of(np.arange(9))), records.batch(np.arange(9))
+    assert (narrow["input_ids"].shape, filled["input_ids"].shape) == ((9, 16), (9, 32))
+    losses = [pretraining_losses(weights, shape, batch, pretraining_whole(batch)) for batch in (narrow, filled)]
+    for name, value in losses[0].items():
+        assert float(value) == pytest.approx(float(losses[1][name]), rel=1e-6)
+
+
+def test_rows_of_a_bin_are_masked_within_its_predictions(tmp_path):
+    short, long = some_rows(200, 16), some_rows(100, 32, seed=1)
+    folder = in_bins(tmp_path, length_16=short, length_32=long)
+    write_masking(folder, MaskConfig(max_predictions_per_seq=5), 7, VOCABULARY)
+    records = open_records(folder, 32)
+    everything = np.arange(200)
+    assert records.shape_of(everything) == (16, 2)  # 15 % of 16
+    epochs = [records.batch(everything, epoch, records.shape_of(everything)) for epoch in (0, 1)]
+    assert (epochs[0]["input_ids"] != epochs[1]["input_ids"]).any(axis=1).mean() > 0.8
+    for epoch, batch in enumerate(epochs):
+        before = batch["input_ids"].copy()
+        row, rank = np.nonzero(batch["masked_lm_weights"])
+        before[row, batch["masked_lm_positions"][row, rank]] = batch["masked_lm_ids"][row, rank]
+        assert (before == short.token_ids).all()
+        # Filled up to the set's width, and beside rows of another bin, they are masked alike.
+        beside = records.batch(np.append(everything, 299), epoch)
+        assert (beside["input_ids"][:200, :16] == batch["input_ids"]).all()
+        assert (beside["masked_lm_ids"][:200, :2] == batch["masked_lm_ids"]).all()
+
+
+def test_kinds_are_not_mixed(tmp_path):
+    short = masked_rows(5, width=16)
     mixed = written(
         tmp_path / "mixed",
         a=encode_rows(*short, "compact", 30_522),
@@ -155,6 +241,13 @@ def test_length_bins_are_filled_up_and_kinds_are_not_mixed(tmp_path):
     )
     with pytest.raises(ValueError, match=r"b\.tfrecord: schema is canonical, but compact in"):
         open_records(mixed)
+    sizes = written(
+        tmp_path / "sizes",
+        a=encode_rows(*short, "compact", 65_536),
+        b=encode_rows(*short, "compact", 65_537),
+    )
+    with pytest.raises(ValueError, match=r"b\.tfrecord: the size of a record in bytes is \d+, but \d+ in .*a\."):
+        open_records(sizes)
 
 
 def test_cut_and_damaged_compact_files_are_refused(tmp_path):

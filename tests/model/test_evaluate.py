@@ -109,3 +109,21 @@ def test_accuracies_and_losses_of_the_original(reference: Path, toy_folder: Path
     scores = evaluate(folder, records, tmp_path / "out")
     assert scores["masked_lm_loss"] == pytest.approx(float(golden["mlm_loss"]), abs=1e-5)
     assert scores["next_sentence_loss"] == pytest.approx(float(golden["nsp_loss"]), abs=2e-6)
+
+
+def test_length_bins_are_scored_as_filled_up_rows(checkpoint: Path, toy_batch, tmp_path: Path) -> None:
+    narrow, wide = toy_batch(7, 16, 3), toy_batch(5, 32, 3, seed=1)
+    places = ("input_ids", "input_mask", "segment_ids")
+    wider = {name: np.pad(values, [(0, 0), (0, 16)]) if name in places else values for name, values in narrow.items()}
+    filled = {name: np.concatenate([values, wide[name]]) for name, values in wider.items()}
+    for name, batch in {"bins/length_16": narrow, "bins/length_32": wide, "filled": filled}.items():
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "part.tfrecord").write_bytes(
+            encode_examples({**batch, "next_sentence_labels": batch["next_sentence_labels"][:, None]})
+        )
+    scores = [
+        evaluate(checkpoint, tmp_path / name, tmp_path / f"out_{name}", eval_batch_size=4)
+        for name in ("bins", "filled")
+    ]
+    assert scores[0]["examples"] == 12 and scores[0] == pytest.approx(scores[1], rel=1e-5)

@@ -1,5 +1,8 @@
 """The records: bytes as TensorFlow makes them, and reading them back in any order."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -158,6 +161,34 @@ def test_cut_and_damaged_files_are_refused(tmp_path):
     records = open_records(folder)
     with pytest.raises(ValueError, match=r"record 39 at byte \d+ is damaged"):
         records.batch(np.array([39]))
+
+
+def test_a_record_of_another_size_is_named_with_its_file(tmp_path):
+    parts = [encode_examples(some_rows(40, seed=seed)) for seed in range(3)]
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for number, content in enumerate(parts):
+        more = encode_examples(some_rows(1, predictions=5)) if number == 1 else b""
+        (folder / part_name(number, 3)).write_bytes(content + more)
+    records = open_records(folder)
+    assert records.batch(np.array([100, 3, 79]))["input_ids"].shape == (3, 16)
+    with pytest.raises(ValueError, match=r"part-00001-of-00003\.tfrecord: a record is not one of pretraining"):
+        records.batch(np.array([100, 80, 3]))
+
+
+def test_more_files_than_a_process_may_open_at_first(tmp_path):
+    written(tmp_path / "records", *(some_rows(1, seed=seed) for seed in range(300)))
+    program = (
+        "import resource; from pathlib import Path; from bertline.model.records import open_records; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, {hard})); "
+        f"print(len(open_records(Path({str(tmp_path / 'records')!r}))))"
+    )
+    run = [
+        subprocess.run([sys.executable, "-c", program.format(hard=hard)], capture_output=True, text=True)
+        for hard in (1000, 250)
+    ]
+    assert run[0].stdout == "300\n"
+    assert "there are 300 files of records, but a process may open 250 (ulimit -Hn)" in run[1].stderr
 
 
 @pytest.mark.parametrize("content", [b"hello", b"no TFRecord file at all, but text" * 9, bytes(100)])

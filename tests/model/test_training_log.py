@@ -1,6 +1,6 @@
 """The training curve's rows."""
 
-from bertline.model.training_log import TrainingLog, rows_of
+from bertline.model.training_log import TrainingLog, evaluations, rows_of, training_rows
 
 
 def test_rows_are_means_and_the_last_rate() -> None:
@@ -23,3 +23,13 @@ def test_a_log_that_goes_on_equals_one_that_never_stopped() -> None:
     for step, row in enumerate(metrics[4:], start=5):
         second.add(step, row)
     assert second.to_lines() == whole.to_lines()
+
+
+def test_evaluations_are_rows_of_their_own_and_leave_the_means_alone() -> None:
+    log = TrainingLog(2)
+    log.add(1, {"loss": 4.0})
+    assert log.add_evaluation(1, {"perplexity": 12.3456789}) == {"step": 1, "heldout_perplexity": 12.34568}
+    log.add(2, {"loss": 2.0})
+    assert rows_of(log.to_lines()) == [{"step": 1, "heldout_perplexity": 12.34568}, {"step": 2, "loss": 3.0}]
+    assert training_rows(log.rows) == [{"step": 2, "loss": 3.0}]
+    assert evaluations(log.rows) == [{"step": 1, "heldout_perplexity": 12.34568}]

@@ -31,6 +31,14 @@ def test_stage_512_takes_the_checkpoint_of_stage_128(compiled: dict[str, list[di
     assert second["records"]["taskOutputArtifact"]["producerTask"] == "prepare-2"
 
 
+def test_each_stage_is_scored_on_held_out_records_of_its_length(compiled: dict[str, list[dict]]) -> None:
+    tasks = compiled["local"][0]["root"]["dag"]["tasks"]
+    for stage, records in (("pretrain", "heldout_128"), ("pretrain-2", "heldout_512")):
+        producer = tasks[stage]["inputs"]["artifacts"]["heldout"]["taskOutputArtifact"]["producerTask"]
+        name = tasks[producer]["inputs"]["parameters"]["name"]["runtimeValue"]["constant"]
+        assert name == records
+
+
 def test_vertex_gets_one_document_and_kubeflow_its_volumes(compiled: dict[str, list[dict]]) -> None:
     """Vertex's client refuses a second document."""
     assert len(compiled["vertex"]) == 1

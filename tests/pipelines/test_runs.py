@@ -1,5 +1,7 @@
 import dataclasses
 
+import pytest
+
 from bertline.components.ingest.sources import IngestConfig, Sources
 from bertline.components.prepare import PrepareConfig
 from bertline.components.sentences import SplitConfig
@@ -50,3 +52,29 @@ def test_both_stages_are_of_one_schedule() -> None:
 def test_held_out_records_share_masks_settings_but_not_documents_with_training() -> None:
     arguments = pipeline_arguments(RUNS["tiny"])
     assert arguments["heldout_128"] == arguments["prepare_128"] | {"part": "heldout", "dupe_factor": 1}
+
+
+def test_evaluations_in_training_take_a_twentieth_of_its_time() -> None:
+    run = dataclasses.replace(RUNS["tiny"], steps_128=9000, steps_512=1000, batch=64)
+    for stage, batch in (("pretrain_128", 64), ("pretrain_512", 16)):
+        config = from_mapping(PretrainConfig, pipeline_arguments(run)[stage])
+        assert config.eval_every_steps == 500
+        assert config.max_eval_examples == 500 * batch * 3 // 20  # an example costs a third of one in training
+        assert config.eval_batch_size == batch
+
+
+def test_evaluations_are_as_many_and_as_large_as_a_run_says() -> None:
+    short = dataclasses.replace(RUNS["base"], evaluate_examples=8)
+    first = from_mapping(PretrainConfig, pipeline_arguments(short)["pretrain_128"])
+    assert (first.eval_every_steps, first.max_eval_examples) == (short.save_every, 8)
+    other = dataclasses.replace(short, eval_every=3)
+    assert from_mapping(PretrainConfig, pipeline_arguments(other)["pretrain_512"]).eval_every_steps == 3
+    with pytest.raises(ValueError, match="eval_every is -1; it must be at least 0"):
+        dataclasses.replace(short, eval_every=-1)
+
+
+def test_length_bins_are_of_the_training_records_at_512_alone() -> None:
+    arguments = pipeline_arguments(dataclasses.replace(RUNS["tiny"], length_bins="128,256"))
+    names = ("prepare_128", "prepare_512", "heldout_128", "heldout_512")
+    assert [arguments[name]["length_bins"] for name in names] == ["", "128,256", "", ""]
+    assert not pipeline_arguments(RUNS["tiny"])["prepare_512"]["length_bins"]

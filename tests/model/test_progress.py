@@ -1,0 +1,26 @@
+"""What the user sees of long work where there is no terminal."""
+
+import pytest
+
+from bertline.model import progress
+from bertline.model.progress import MARK_VARIABLE, Progress, say
+
+
+def test_lines_show_texts_as_they_are_and_numbers_with_four_digits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with Progress("pretrain 128", 1000, "steps", done=500) as bar:
+        bar.advance(1, loss=5.43219, **{"tokens/s": "4,096"})
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("pretrain 128: 501/1,000 steps, ")
+    assert "steps/s, loss 5.432, tokens/s 4,096, ETA " in first
+    assert last.startswith("pretrain 128: 501/1,000 steps, ")
+
+
+def test_a_line_for_the_user_carries_the_mark(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK_VARIABLE, "> ")
+    say("held-out at step 5")
+    assert capsys.readouterr().err == "> held-out at step 5\n"
