@@ -8,7 +8,7 @@ FLAGS = --out=$(OUT) $(if $(DUMP),--dump='$(DUMP)') $(if $(BOOKS),--books='$(BOO
 	$(if $(MODEL),--model='$(MODEL)') $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
 	$(if $(BATCH),--batch=$(BATCH)) $(ARGS)
 
-.PHONY: help install test lint pretrain-base pretrain-tiny lineage compile bench
+.PHONY: help install test lint pretrain-base pretrain-tiny pretrain lineage compile bench
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -26,6 +26,9 @@ pretrain-base: install ## dump and books to a scored BERT-Base, on this machine
 
 pretrain-tiny: install ## the same with BERT-Tiny
 	@$(BIN)/bertline run tiny $(FLAGS)
+
+pretrain: install ## by a recipe on text of your own: RECIPE=paper|budget MODEL=... DUMP=... VOCAB=... (docs/recipes.md)
+	@$(BIN)/bertline run $(or $(RECIPE),budget) $(FLAGS)
 
 lineage: install ## the page of all artifacts in OUT
 	@$(BIN)/bertline lineage --store=$(OUT)/store --out=$(OUT)/lineage.html

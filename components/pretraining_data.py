@@ -4,13 +4,13 @@ Unlike there, unknown flags and empty input are refused, a file's end ends a doc
 with the corpus. Instances come shard by shard, in random order within each.
 """
 
-import glob
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertline.components.artifacts import Recipe, make_writable
+from bertline.components.patterns import matching_files
 from bertline.components.prepare import write_shards
 from bertline.components.prepare_config import PrepareConfig
 from bertline.components.sentence_reader import plain_files
@@ -65,7 +65,7 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: Pretraining
     a kill goes on with the shards that were not finished. Raises FileNotFoundError when a pattern matches
     nothing, ValueError for input without text.
     """
-    texts, outputs = _matching(input_file), _outputs(output_file)
+    texts, outputs = matching_files(input_file), _outputs(output_file)
     recipe = Recipe("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
     work = outputs[0].with_name(f".{outputs[0].name}.{recipe.fingerprint()}.work")
     settings = config.prepare_config()
@@ -96,20 +96,6 @@ def _outputs(files: str) -> list[Path]:
         if output.is_dir():
             raise IsADirectoryError(f"{output}: is a folder; give the file to write: {output / 'data.tfrecord'}")
     return outputs
-
-
-def _matching(patterns: str) -> list[Path]:
-    """The files that comma-separated globs name, in the order of the patterns."""
-    found: list[Path] = []
-    for pattern in (each.strip() for each in patterns.split(",") if each.strip()):
-        matches = sorted(Path(match) for match in glob.glob(pattern))  # noqa: PTH207 - may be absolute
-        files = [match for match in matches if match.is_file()]
-        if not files:
-            raise FileNotFoundError(f"{pattern}: no such file; input_file takes files and globs, comma-separated")
-        found += files
-    if not found:
-        raise FileNotFoundError("input_file names no file; give text files of one sentence a line")
-    return found
 
 
 def _dealt_out(parts: list[Path], count: int, work: Path) -> list[Path]:

@@ -85,8 +85,14 @@ def pretrain(
     vocab: Input[Artifact] = None,
     initial: Input[Model] = None,
     heldout: Input[Dataset] = None,
+    released: str = "",
 ) -> None:
-    """Records -> the checkpoint at the end of one stage, scored on held-out ones; `initial` is the stage before."""
+    """Records -> the checkpoint at the end of one stage, scored on held-out ones.
+
+    It goes on from `initial`, the stage before, or from a `released` model of any format.
+    """
+    from pathlib import Path
+
     from bertline.components import handover, published
     from bertline.model.config import from_mapping
     from bertline.model.pretrain_config import PretrainConfig
@@ -97,7 +103,9 @@ def pretrain(
     scored = handover.taken(heldout) if heldout else None
     handover.perform(
         *(name, store, run, checkpoint),
-        lambda out: published.pretrain(out, settings, source, words, before, heldout=scored),
+        lambda out: published.pretrain(
+            out, settings, source, words, before, initial=Path(released) if released else None, heldout=scored
+        ),
     )
 
 

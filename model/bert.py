@@ -24,6 +24,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
 MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
+FINAL_LAYER_NORM = "bert/encoder/LayerNorm"  # of layers that normalise what they read
 HEAD_PLACE, EMBEDDINGS_PLACE, PLACES_A_LAYER = 0, 1, 3  # numbers of dropout's calls
 ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=True),  # tanh form, the original's since 2019-02-07
@@ -72,6 +73,8 @@ def encode(
         of_group = _recomputed if recompute else _layers
         x = of_group(weights, config, group, x, score_bias, dropout)
         outputs.append(x)
+    if config.pre_layer_norm:
+        outputs[-1] = layer_norm(weights, FINAL_LAYER_NORM, x)
     embeddings, *layers = (ops.reshape(output, (batch, length, config.hidden_size)) for output in outputs)
     has_pooler = "bert/pooler/dense/kernel" in weights  # encoders of other libraries may lack it
     pooled = ops.tanh(dense(weights, "bert/pooler/dense", layers[-1][:, 0])) if has_pooler else None
@@ -96,6 +99,8 @@ def encoder_shapes(config: BertConfig) -> Shapes:
         shapes |= dense_shapes(f"{layer}/intermediate/dense", hidden, feed_forward)
         shapes |= dense_shapes(f"{layer}/output/dense", feed_forward, hidden)
         shapes |= layer_norm_shapes(f"{layer}/output/LayerNorm", hidden)
+    if config.pre_layer_norm:
+        shapes |= layer_norm_shapes(FINAL_LAYER_NORM, hidden)
     return shapes | dense_shapes("bert/pooler/dense", hidden, hidden)
 
 
@@ -184,13 +189,18 @@ def _recomputed(
 def _layer(
     weights: Weights, config: BertConfig, number: int, x: Tensor, score_bias: Tensor, dropout: Dropout | None
 ) -> Tensor:
-    """One post-LN Transformer layer on [batch * length, hidden]."""
+    """One Transformer layer on [batch * length, hidden]: normalised after each residual, or before each part."""
     name, place = f"bert/encoder/layer_{number}", EMBEDDINGS_PLACE + 1 + PLACES_A_LAYER * number
-    context = _attention(weights, config, f"{name}/attention/self", x, score_bias, dropout, place)
-    attended = _residual(weights, config, f"{name}/attention/output", context, x, dropout, place + 1)
+
+    def read(part: str, x: Tensor) -> Tensor:
+        return layer_norm(weights, f"{name}/{part}/LayerNorm", x) if config.pre_layer_norm else x
+
+    attention, output = "attention/output", "output"
+    context = _attention(weights, config, f"{name}/attention/self", read(attention, x), score_bias, dropout, place)
+    attended = _residual(weights, config, f"{name}/{attention}", context, x, dropout, place + 1)
     activation = ACTIVATIONS[config.hidden_act]
-    intermediate = activation(dense(weights, f"{name}/intermediate/dense", attended))
-    return _residual(weights, config, f"{name}/output", intermediate, attended, dropout, place + 2)
+    intermediate = activation(dense(weights, f"{name}/intermediate/dense", read(output, attended)))
+    return _residual(weights, config, f"{name}/{output}", intermediate, attended, dropout, place + 2)
 
 
 def _attention(
@@ -209,6 +219,12 @@ def _attention(
         ops.transpose(ops.reshape(dense(weights, f"{name}/{part}", x), (batch, length, heads, size)), (0, 2, 1, 3))
         for part in ("query", "key", "value")
     )  # each [batch, heads, length, size]
+    probability = 0.0 if dropout is None else config.attention_probs_dropout_prob
+    if probability == 0.0 and keras.backend.backend() == "jax":
+        # One kernel, flash attention where the device has it; it knows no dropout.
+        query, key, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
+        context = ops.dot_product_attention(query, key, value, bias=score_bias)
+        return ops.reshape(context, (batch * length, config.hidden_size))
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * (1.0 / math.sqrt(size))
     shares = ops.softmax(scores + score_bias, axis=-1)  # [batch, heads, from, to]
     shares = _drop(dropout, shares, config.attention_probs_dropout_prob, place)
@@ -226,7 +242,8 @@ def _residual(
     place: int,
 ) -> Tensor:
     projected = _drop(dropout, dense(weights, f"{name}/dense", x), config.hidden_dropout_prob, place)
-    return layer_norm(weights, f"{name}/LayerNorm", projected + residual)
+    summed = projected + residual
+    return summed if config.pre_layer_norm else layer_norm(weights, f"{name}/LayerNorm", summed)
 
 
 def _score_bias(input_mask: Tensor, dtype: Any) -> Tensor:

@@ -30,6 +30,8 @@ class BertConfig:
     max_position_embeddings: int = 512
     type_vocab_size: int = 2  # the released files say 2; the original's code defaults to 16
     initializer_range: float = 0.02
+    # Layers normalise what they read instead of what they leave (Xiong et al. 2020); no released model does.
+    pre_layer_norm: bool = False
 
     def __post_init__(self) -> None:
         """Refuse shapes that no model can have."""
@@ -44,9 +46,19 @@ class BertConfig:
         if self.hidden_act not in ACTIVATION_NAMES:
             raise ValueError(f'hidden_act is "{self.hidden_act}"; known: {", ".join(ACTIVATION_NAMES)}')
 
+    def to_mapping(self) -> dict[str, Any]:
+        """The keys of google-research/bert's bert_config.json, and pre_layer_norm, which it has not, if true."""
+        mapping = dataclasses.asdict(self)
+        if not self.pre_layer_norm:
+            del mapping["pre_layer_norm"]
+        return mapping
+
     def to_json(self) -> str:
         """The text of a bert_config.json, as google-research/bert writes it."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        return json.dumps(self.to_mapping(), indent=2, sort_keys=True) + "\n"
+
+
+RELEASED_KEYS = tuple(field.name for field in dataclasses.fields(BertConfig) if field.name != "pre_layer_norm")
 
 
 def _small(layers: int, hidden: int) -> dict[str, int]:
@@ -133,6 +145,7 @@ def parameter_count(config: BertConfig, *, heads: bool = True) -> int:
     mlp = 2 * hidden * feed_forward + feed_forward + hidden + 2 * hidden
     pooler = hidden * hidden + hidden
     encoder = embeddings + config.num_hidden_layers * (attention + mlp) + pooler
+    encoder += 2 * hidden if config.pre_layer_norm else 0
     masked_lm = hidden * hidden + hidden + 2 * hidden + config.vocab_size
     next_sentence = 2 * hidden + 2
     return encoder + (masked_lm + next_sentence if heads else 0)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bertline.model.backends.use import use_backend
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select
 from bertline.model.progress import Progress
 from bertline.model.records import Records, open_records
 from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
-from bertline.model.validation import require_at_least, require_length, require_precision
+from bertline.model.validation import require_at_least, require_backend, require_length, require_precision
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,34 @@ class EvaluateConfig:
     max_examples: int = 0  # the first so many records; 0: all
     precision: str = "float32"  # or mixed_bfloat16
     jit_compile: bool = True  # by XLA, as in pretraining
+    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require_at_least(self, 1, "eval_batch_size")
         require_at_least(self, 0, "max_examples")
         require_precision(self.precision)
+        require_backend(self.backend)
 
 
 def run(checkpoint: Path, records: Path, out: Path, config: EvaluateConfig) -> dict[str, int | float]:
     """Score every record once; writes scores.json and eval_results.txt into `out` and returns the scores."""
+    use_backend(config.backend)
     from bertline.model.heads import pretraining_shapes
 
     model = read_checkpoint(checkpoint)
     select(model.weights, pretraining_shapes(model.bert_config), checkpoint)
     examples = open_records(records, vocab_size=model.bert_config.vocab_size)
-    require_length(examples.max_seq_length, model.bert_config.max_position_embeddings)
-    scores = scores_of(_totals(model, examples, config), model.state["step"])
+    scores = model_scores(model, examples, config)
     (out / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (out / "eval_results.txt").write_text(eval_results(scores), encoding="utf-8")
     return scores
+
+
+def model_scores(model: Checkpoint, examples: Records, config: EvaluateConfig) -> Scores:
+    """The scores of a model with both heads, each record once; ValueError for records longer than its positions."""
+    require_length(examples.max_seq_length, model.bert_config.max_position_embeddings)
+    return scores_of(_totals(model, examples, config), model.state["step"])
 
 
 def eval_results(scores: Scores) -> str:

@@ -36,6 +36,10 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
 
     Raises ValueError for a model with a part that is not whole, or that the format cannot hold.
     """
+    if checkpoint.bert_config.pre_layer_norm:
+        raise ValueError(
+            f"pre_layer_norm is true, which {options.to} has no word for; keep the model as a bertline checkpoint"
+        )
     # Each writer is imported when it is asked for: together they would load three libraries of deep learning.
     if options.to == "tf1":
         from bertline.model.formats.tf1 import write_tf1

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertline.model.backends.use import use_backend
 from bertline.model.batches import batch_indices
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select, write_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.validation import (
     require_at_least,
+    require_backend,
     require_length,
     require_positive,
     require_precision,
@@ -39,12 +41,14 @@ class FinetuneConfig:
     seed: int = 12345  # of the head's first weights, the order of examples and dropout
     precision: str = "float32"  # or mixed_bfloat16
     jit_compile: bool = True  # by XLA, as in pretraining
+    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require_at_least(self, 1, "max_seq_length", "train_batch_size", "eval_batch_size")
         require_positive(self, "learning_rate", "num_train_epochs")
         require_precision(self.precision)
+        require_backend(self.backend)
         require_seed(self.seed)
         if not 0 <= self.warmup_proportion <= 1:
             raise ValueError(f"warmup_proportion is {self.warmup_proportion}; it must lie between 0 and 1")
@@ -58,6 +62,7 @@ def run(
     Writes the model's folder, scores.json and predictions.tsv (index, label, probabilities in the order of
     `labels`) into `out`.
     """
+    use_backend(config.backend)
     pretrained = read_checkpoint(checkpoint)
     require_length(config.max_seq_length, pretrained.bert_config.max_position_embeddings)
     for name, examples in (("train", train), ("dev", dev)):

@@ -61,7 +61,7 @@ class HeldoutEvaluation:
 
     def after(self, step: int, stopping: Callable[[], bool] = lambda: False) -> None:
         """Score the weights if the step is one to score and not scored yet; given up when `stopping` says so."""
-        if not self._is_due(step) or any(row["step"] == step for row in self._of_stage()):
+        if not self.is_due(step) or any(row["step"] == step for row in self._of_stage()):
             return
         started = time.monotonic()
         scores = self._scores(step, stopping)
@@ -75,9 +75,12 @@ class HeldoutEvaluation:
             self._save(step)
         say(f"{_line(scores)}{', the best so far' if is_best else ''} ({time.monotonic() - started:.1f} s)")
 
-    def _is_due(self, step: int) -> bool:
-        every = self._config.eval_every_steps
-        return step > self._first_step and (step == self._config.last_step or (every > 0 and step % every == 0))
+    def is_due(self, step: int) -> bool:
+        """Whether the weights of the step, where a call ends, are to be scored."""
+        config = self._config
+        if step <= self._first_step:
+            return False
+        return step == config.last_step or (config.eval_every_steps > 0 and config.due(step, config.eval_every_steps))
 
     def _of_stage(self) -> list[dict[str, float]]:
         return [row for row in evaluations(self._log.rows) if row["step"] > self._first_step]
@@ -93,9 +96,10 @@ class HeldoutEvaluation:
         return scores_of(totals, step)
 
     def _save(self, step: int) -> None:
-        every, weights = self._config.save_checkpoints_steps, self._trainer.weights()
+        every, call = self._config.save_checkpoints_steps, self._config.steps_per_call
+        weights = self._trainer.weights()
         save_best(self._work, dataclasses.replace(self._started, weights=weights, slots=None, state={"step": step}))
-        before = (step - 1) // every * every  # its snapshot may still be on its way to the disk
+        before = -(-((step - 1) // every * every) // call) * call  # its snapshot may still be on its way to the disk
         forget_others(self._work, self._log.rows, self._first_step, coming=(before, step))
 
 

@@ -1,44 +1,28 @@
 """Records -> a pretrained checkpoint: one stage of masked-LM and next-sentence training."""
 
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from bertline.model.backends.use import use_backend
-from bertline.model.batches import training_batch
 from bertline.model.checkpoints.best import write_best
-from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
-from bertline.model.checkpoints.state import Checkpoint, digest_of, read_checkpoint, write_checkpoint
+from bertline.model.checkpoints.snapshots import newest_snapshot
+from bertline.model.checkpoints.state import Checkpoint, digest_of, write_checkpoint
 from bertline.model.config import parameter_count
-from bertline.model.flops import measured_peak, pretraining_work
 from bertline.model.formats.opened import Opened
-from bertline.model.heldout import HeldoutEvaluation, open_heldout
-from bertline.model.preemption import PreemptedError, Preemption
+from bertline.model.heldout import open_heldout
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.progress import say
-from bertline.model.rates import Rates, with_prefix
-from bertline.model.records import Records, open_records
+from bertline.model.records import open_records
+from bertline.model.stage_snapshots import LOG_FILE, read_snapshot, write_log
 from bertline.model.stage_start import (
     differences,
     first_stage,
     next_stage,
     refuse_impossible,
     released_model,
-    schedule_of,
 )
+from bertline.model.stage_training import Stage, train_stage
 from bertline.model.training_log import TrainingLog, rows_of, training_rows
-
-if TYPE_CHECKING:
-    from bertline.model.backends.choice import Trainer
-    from bertline.model.bert import Weights
-    from bertline.model.dropout import Dropout
-    from bertline.model.tensorboard import ScalarEvents
-    from bertline.model.update import Batch, Values
-
-LOG_FILE = "training_log.jsonl"
 
 
 def run(
@@ -70,16 +54,16 @@ def run(
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
     lengths = ", ".join(map(str, examples.bin_widths))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
-    stage = _Stage(config, examples, held_out, start.state["step"], first_weights=digest_of(start.weights))
-    resumed = newest_snapshot(work, _read_snapshot)
+    stage = Stage(config, examples, held_out, start.state["step"], first_weights=digest_of(start.weights))
+    resumed = newest_snapshot(work, read_snapshot)
     if resumed is None:
         reached, log = start, TrainingLog(config.log_every_steps, _rows_before(checkpoint))
     else:
         reached, log = resumed
         _refuse_other_run(work, reached.state["stage"], stage.identity())
-    final = _train(stage, reached, log, work, log_dir)
+    final = train_stage(stage, reached, log, work, log_dir)
     write_checkpoint(out, final)
-    (out / LOG_FILE).write_text(log.to_lines(), encoding="utf-8")
+    write_log(out, log.to_lines())
     best = write_best(out, work, log.rows, stage.first_step) if held_out is not None else {}
     return _counts(stage, final, log) | best
 
@@ -92,125 +76,6 @@ def _start(vocab: Path | None, checkpoint: Path | None, initial: Opened | None, 
     if checkpoint is not None:
         return next_stage(checkpoint, vocab, config)
     return first_stage(vocab, config) if initial is None else released_model(initial, vocab, config)
-
-
-@dataclass(frozen=True)
-class _Stage:
-    config: PretrainConfig
-    examples: Records
-    heldout: Records | None
-    first_step: int  # updates done before this stage
-    first_weights: str  # digest of the weights that it starts with
-
-    def batch_at(self, step: int) -> dict[str, np.ndarray]:
-        config = self.config
-        return training_batch(self.examples, config.train_batch_size, config.seed, step - self.first_step)
-
-    def identity(self) -> dict[str, Any]:
-        """What decides every weight on the way, as JSON holds it."""
-        fields = dataclasses.fields(self.config)
-        settings = {f.name: getattr(self.config, f.name) for f in fields if not f.metadata.get("volatile")}
-        return {
-            **settings,
-            "first_step": self.first_step,
-            "first_weights": self.first_weights,
-            "examples": len(self.examples),
-            "heldout_examples": len(self.heldout or ()),
-            "length_bins": dict(zip(map(str, self.examples.bin_widths), self.examples.bin_sizes)),
-        }
-
-
-def _train(stage: _Stage, reached: Checkpoint, log: TrainingLog, work: Path, log_dir: Path | None) -> Checkpoint:
-    """Do the stage's remaining updates; `log` gets their rows."""
-    from bertline.model.tensorboard import ScalarEvents
-    from bertline.model.train import train
-
-    config = stage.config
-    trainer, rates = _trainer(reached, config), _rates(stage, reached)
-    events = None if log_dir is None else ScalarEvents(log_dir)
-    evaluation = _evaluation(stage, reached, trainer, log, work, events)
-
-    def checkpoint_at(step: int) -> Checkpoint:
-        state = {"step": step, "schedule": schedule_of(config)}
-        return dataclasses.replace(reached, weights=trainer.weights(), slots=trainer.slots(), state=state)
-
-    def after_update(step: int, metrics: dict[str, float]) -> None:
-        row = log.add(step, metrics, last=step == config.last_step)
-        if row is not None and events is not None:
-            events.add(row | rates.row())
-        if evaluation is not None:  # a machine that is taken away does not wait for it: the resumed run makes up for it
-            evaluation.after(step, stopping=lambda: preemption.requested and step < config.last_step)
-        if step < config.last_step and (preemption.requested or step % config.save_checkpoints_steps == 0):
-            snapshot = checkpoint_at(step)
-            save_snapshot(work, step, lambda folder: _write_snapshot(folder, snapshot, log, stage))
-            if preemption.requested:
-                raise PreemptedError(
-                    f"ended at step {step} by SIGTERM, all of it saved; the same command goes on from there"
-                )
-
-    start, stop = reached.state["step"], config.last_step
-    label = f"pretrain {config.max_seq_length}"
-    with Preemption() as preemption:
-        if evaluation is not None:
-            evaluation.after(start)
-        train(trainer, stage.batch_at, after_update, start_step=start, stop_step=stop, label=label, rates=rates)
-    return checkpoint_at(stop)
-
-
-def _trainer(reached: Checkpoint, config: PretrainConfig) -> "Trainer":
-    from bertline.model.heads import pretraining_losses, pretraining_whole
-    from bertline.model.train import new_trainer
-    from bertline.model.update import Objective, Update
-
-    shape, recompute = reached.bert_config, config.recompute_layers
-
-    def losses(weights: "Weights", part: "Batch", whole: "Values", dropout: "Dropout") -> "Values":
-        return pretraining_losses(weights, shape, part, whole, dropout, recompute)
-
-    update = Update(
-        Objective(pretraining_whole, losses),
-        config.schedule,
-        config.rule,
-        seed=config.seed,
-        precision=config.precision,
-        parts=config.gradient_accumulation_steps,
-    )
-    options: dict[str, Any] = {"jit_compile": config.jit_compile, "devices": config.devices}
-    return new_trainer(reached.weights, reached.slots, update, **options)
-
-
-def _evaluation(
-    stage: _Stage,
-    reached: Checkpoint,
-    trainer: "Trainer",
-    log: TrainingLog,
-    work: Path,
-    events: "ScalarEvents | None",
-) -> "HeldoutEvaluation | None":
-    if stage.heldout is None:
-        return None
-    return HeldoutEvaluation(stage.heldout, stage.config, reached, stage.first_step, trainer, log, work, events)
-
-
-def _rates(stage: _Stage, reached: Checkpoint) -> Rates:
-    """The meter of the stage's speed, against the measured peak of its devices."""
-    config, examples = stage.config, stage.examples
-    shape = config.train_batch_size, examples.max_seq_length, examples.max_predictions_per_seq
-    peak = measured_peak(config.precision)
-    say(f"peak: {with_prefix(peak)} FLOP/s, measured of matrix multiplications in {config.precision} on this device")
-    return Rates(pretraining_work(reached.bert_config, *shape), config.devices * peak)
-
-
-def _write_snapshot(folder: Path, checkpoint: Checkpoint, log: TrainingLog, stage: _Stage) -> None:
-    state = {**checkpoint.state, "stage": stage.identity(), "pending": log.pending}
-    write_checkpoint(folder, dataclasses.replace(checkpoint, state=state))
-    (folder / LOG_FILE).write_text(log.to_lines(), encoding="utf-8")
-
-
-def _read_snapshot(folder: Path) -> tuple[Checkpoint, TrainingLog]:
-    checkpoint = read_checkpoint(folder, with_slots=True)
-    rows = rows_of((folder / LOG_FILE).read_text(encoding="utf-8"))
-    return checkpoint, TrainingLog(checkpoint.state["stage"]["log_every_steps"], rows, checkpoint.state["pending"])
 
 
 def _rows_before(checkpoint: Path | None) -> list[dict[str, float]]:
@@ -227,7 +92,7 @@ def _refuse_other_run(work: Path, there: dict[str, Any], here: dict[str, Any]) -
         )
 
 
-def _counts(stage: _Stage, final: Checkpoint, log: TrainingLog) -> dict[str, int | float]:
+def _counts(stage: Stage, final: Checkpoint, log: TrainingLog) -> dict[str, int | float]:
     steps = final.state["step"] - stage.first_step
     examples = steps * stage.config.train_batch_size
     return {

@@ -33,6 +33,7 @@ class PretrainConfig:
     initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
     dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
     initialize: str = ""  # heads made afresh where a released model lacks them: pooler, masked_lm, next_sentence
+    pre_layer_norm: bool = False  # layers normalise what they read; steadier at high rates: Xiong et al. 2020
     precision: str = "float32"  # or mixed_bfloat16, for processors that have it
     backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
     devices: int = 1  # that share each batch (jax)
@@ -44,16 +45,19 @@ class PretrainConfig:
     eval_every_steps: int = 0  # steps between scores on held-out records; 0: at the end of the stage only
     eval_batch_size: int = 32  # held-out examples at a time
     max_eval_examples: int = 0  # the first so many held-out records; 0: all
+    steps_per_call: int = 1  # updates of one compiled call: more keep a fast device busy where a step takes few ms
     save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # run_pretraining's default
+    keep_checkpoints: int = field(default=2, metadata={"volatile": True})  # the newest; two, should a disk damage one
+    keep_checkpoints_every_steps: int = field(default=0, metadata={"volatile": True})  # one more of each so many steps
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require_positive(self, "learning_rate")
         counts = ("max_seq_length", "train_batch_size", "num_train_steps", "log_every_steps")
         require_at_least(self, 1, *counts, "save_checkpoints_steps", "gradient_accumulation_steps", "devices")
-        require_at_least(self, 1, "eval_batch_size")
+        require_at_least(self, 1, "eval_batch_size", "steps_per_call", "keep_checkpoints")
         require_at_least(self, 0, "stop_at_step", "num_warmup_steps", "recompute_layers")
-        require_at_least(self, 0, "eval_every_steps", "max_eval_examples")
+        require_at_least(self, 0, "eval_every_steps", "max_eval_examples", "keep_checkpoints_every_steps")
         require_backend(self.backend)
         require_precision(self.precision)
         require_seed(self.seed)
@@ -90,3 +94,12 @@ class PretrainConfig:
     def last_step(self) -> int:
         """The step this stage ends at, counted over all stages."""
         return self.stop_at_step or self.num_train_steps
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether what is to be done every so many steps is to be done at `step`, where a call ends.
+
+        >>> [step for step in (4, 8, 12, 16) if PretrainConfig(steps_per_call=4).due(step, 5)]
+        [8, 12, 16]
+        """
+        before = (step - 1) // self.steps_per_call * self.steps_per_call
+        return step // every > before // every

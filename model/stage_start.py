@@ -35,6 +35,8 @@ def shape_of(config: "PretrainConfig", vocab_size: int, there: BertConfig | None
     changes = {"initializer_range": config.initializer_range} if config.initializer_range > 0 else {}
     if config.dropout >= 0:
         changes |= {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
+    if config.pre_layer_norm:
+        changes |= {"pre_layer_norm": True}
     return dataclasses.replace(shape, **changes)  # type: ignore[arg-type]
 
 
@@ -109,7 +111,7 @@ def _refuse_other_shape(path: Path, there: BertConfig, wanted: BertConfig, free:
         raise ValueError(f"{path}: {other}; leave model, initializer_range and dropout away, or set them likewise")
 
 
-def refuse_impossible(start: Checkpoint, config: "PretrainConfig", records: Path, num_examples: int) -> None:
+def refuse_impossible(start: Checkpoint, config: "PretrainConfig", records: Path | str, num_examples: int) -> None:
     """Refuse what could not end well, before the first step (ValueError)."""
     require_length(config.max_seq_length, start.bert_config.max_position_embeddings)
     if start.state["step"] >= config.last_step:

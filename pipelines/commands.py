@@ -10,7 +10,8 @@ from bertline.components.published import vocab_file
 from bertline.pipelines.command import Command
 from bertline.pipelines.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.model_verbs import CONVERT, INSPECT
-from bertline.pipelines.options import add_config_flags, config_from_flags
+from bertline.pipelines.options import add_config_flags, config_from_flags, read_config_file
+from bertline.pipelines.run_pretraining_verb import RUN_PRETRAINING
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -67,9 +68,12 @@ def _pretraining_data(flags: Flags) -> int:
 
 
 def _run_flags(parser: Parser) -> None:
+    from bertline.pipelines.recipes import RECIPES
     from bertline.pipelines.runs import RUNS, Run
 
-    parser.add_argument("name", choices=sorted(RUNS), help="the named run whose settings are the defaults")
+    names = [*sorted(RUNS), *RECIPES]
+    parser.add_argument("name", choices=names, help="whose settings are the defaults: a run of the example's size, or "
+                        "a recipe for --model (docs/recipes.md)")  # fmt: skip
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of all artifacts (default: out)")
     parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
     add_config_flags(parser, Run)
@@ -77,10 +81,12 @@ def _run_flags(parser: Parser) -> None:
 
 def _run(flags: Flags) -> int:
     from bertline.pipelines.local import run_here
+    from bertline.pipelines.recipes import RECIPES, recipe
     from bertline.pipelines.runs import RUNS, TEXT_SOURCES, Run, with_own_text
 
-    run = RUNS[flags.name]
-    if any(getattr(flags, source) for source in TEXT_SOURCES):
+    model = flags.model or (read_config_file(Path(flags.config)).get("model") if flags.config else None) or Run.model
+    run = recipe(flags.name, model) if flags.name in RECIPES else RUNS[flags.name]
+    if flags.name in RUNS and any(getattr(flags, source) for source in TEXT_SOURCES):
         run = with_own_text(run)
     return run_here(flags.name, config_from_flags(flags, Run, **dataclasses.asdict(run)), Path(flags.out))
 
@@ -132,6 +138,7 @@ COMMANDS = {
         _pretraining_data_flags,
         _pretraining_data,
     ),
+    "run_pretraining": RUN_PRETRAINING,
     "extract_features": EXTRACT_FEATURES,
     "convert": CONVERT,
     "inspect": INSPECT,

@@ -13,6 +13,7 @@ from bertline.components.artifacts import make_writable
 from bertline.components.handover import RUN_PROCESS_VARIABLE, run_notes
 from bertline.components.tasks import read_examples
 from bertline.model.config import bert_config
+from bertline.model.formats.reading import model_files
 from bertline.model.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.runs import Run, pipeline_arguments
@@ -53,7 +54,12 @@ def check(run: Run, out: Path) -> None:
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
     arguments = pipeline_arguments(run)
     Sources(**arguments["sources"]).files()
-    if run.vocab:
+    if run.initial:
+        if not run.vocab:
+            raise ValueError(f"{run.initial}: the records need its vocabulary: --vocab (make: VOCAB=)")
+        load_vocabulary(Path(run.vocab))
+        model_files(Path(run.initial))
+    elif run.vocab:
         bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
     elif Path(run.model).is_file():
         raise ValueError(f"{run.model}: a model's own configuration needs its own vocabulary: --vocab (make: VOCAB=)")

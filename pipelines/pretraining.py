@@ -19,7 +19,8 @@ def pretraining_pipeline(platform: Platform) -> Any:
 
     Parameters of the pipeline: `store`, the folder of all artifacts; `run`, the name under which this
     run's notes are kept; `sources`, the text (fields of Sources); `released_vocabulary`, a vocab.txt or
-    ""; `tasks`, a list of {kind, train, dev}; and one dict per step, the fields of its config.
+    ""; `released_model`, a model of any format to go on from, or ""; `tasks`, a list of {kind, train,
+    dev}; and one dict per step, the fields of its config.
     """
 
     @dsl.pipeline(name=NAME, description="Wikipedia dump and books to an evaluated BERT")
@@ -29,6 +30,7 @@ def pretraining_pipeline(platform: Platform) -> Any:
         tasks: list,
         store: str = platform.store,
         released_vocabulary: str = "",
+        released_model: str = "",
         ingest: dict = {},
         split: dict = {},
         vocabulary: dict = {},
@@ -68,6 +70,7 @@ def pretraining_pipeline(platform: Platform) -> Any:
                 records=records_128,
                 vocab=vocab,
                 heldout=unseen_128,
+                released=released_model,
                 config=pretrain_128,
             ),
             "pretrain_128",

@@ -26,13 +26,24 @@ class Run:
     do_lower_case: bool = True  # the vocabulary is uncased
     steps_128: int = 900  # training steps at length 128
     steps_512: int = 100  # training steps at length 512; 10 % of all, Devlin et al. 2018, A.2
-    batch: int = 32  # sequences per step at length 128; a quarter of them at 512, so as many tokens
-    learning_rate: float = 1e-4  # peak; Devlin et al. 2018, A.2
+    batch: int = 32  # sequences per step at length 128
+    batch_512: int = 0  # sequences per step at length 512; 0: a quarter of batch, so as many tokens
+    learning_rate: float = 1e-4  # peak; Devlin et al. 2018, A.2; 2e-5 to go on from a released model (its README)
+    learning_rate_decay: str = "original"  # or linear: without a jump where the warm-up ends
+    optimizer: str = "bert_adam"  # without bias correction; or adamw, lamb
     warmup_share: float = 0.1  # of all steps; the paper's 1 % is of a million
     initializer_range: float = 0.0  # of the first weights; 0: the model's own, 0.02
     dropout: float = -1.0  # in pretraining; -1: the model's own, 0.1
+    initial: str = ""  # a released model of any format to go on from; its vocab.txt must be given as vocab
+    initialize: str = ""  # its heads to make afresh where it lacks them: pooler, masked_lm, next_sentence
     precision: str = "float32"  # or mixed_bfloat16, faster where the processor has bfloat16 units
+    jit_compile: bool = True  # by XLA: repeatable to the bit; without it bfloat16 is faster on processors
+    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
+    devices: int = 1  # that share each batch (jax)
+    gradient_accumulation_steps: int = 1  # parts of a batch, to need less memory
+    recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory
     dupe_factor: int = 5  # differently masked copies of the text at length 128; 1 at 512 and with dynamic masking
+    do_whole_word_mask: bool = True  # as the models released in 2019
     masking: str = "static"  # or dynamic: fresh masks in each epoch
     segmenter: str = ""  # words of scripts without blanks, masked as a whole: jieba, presegmented, module:function
     schema: str = "compact"  # or canonical: records that google-research/bert's run_pretraining.py reads, too
@@ -56,7 +67,7 @@ class Run:
         for name in ("steps_128", "steps_512", "batch", "num_workers", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("evaluate_examples", "eval_every"):
+        for name in ("evaluate_examples", "eval_every", "batch_512"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
@@ -97,6 +108,13 @@ RUNS: dict[str, Run] = {
         dropout=0.0,
     ),
 }
+# What a run and its steps call alike.
+COMPUTATION_FIELDS = ("precision", "jit_compile", "backend")
+STAGE_FIELDS = (
+    *COMPUTATION_FIELDS,
+    *("learning_rate", "learning_rate_decay", "optimizer", "initializer_range", "dropout"),
+    *("devices", "gradient_accumulation_steps", "recompute_layers", "do_lower_case", "seed"),
+)
 TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
 
 
@@ -113,28 +131,35 @@ def pipeline_arguments(run: Run) -> dict[str, Any]:
         "sources": {name: getattr(run, name) for name in TEXT_SOURCES},
         "tasks": _tasks(run),
         "released_vocabulary": run.vocab,
+        "released_model": run.initial,
         "ingest": {"allow_truncated": run.allow_truncated, "num_workers": run.num_workers},
         "vocabulary": {"vocab_size": run.vocab_size, "do_lower_case": run.do_lower_case},
         "prepare_128": _records(run, 128, "train", 1 if run.masking == "dynamic" else run.dupe_factor),
         "prepare_512": _records(run, 512, "train", 1),
         "heldout_128": _records(run, 128, "heldout", 1),
         "heldout_512": _records(run, 512, "heldout", 1),
-        "pretrain_128": _stage(run, 128, run.batch) | stages | {"stop_at_step": run.steps_128},
+        "pretrain_128": _stage(run, 128, run.batch)
+        | stages
+        | {"stop_at_step": run.steps_128, "initialize": run.initialize},
         "pretrain_512": _stage(run, 512, batch_512(run)) | stages,
-        "evaluate": {"eval_batch_size": 16, "max_examples": run.evaluate_examples, "precision": run.precision},
+        "evaluate": {
+            "eval_batch_size": 16,
+            "max_examples": run.evaluate_examples,
+            **{name: getattr(run, name) for name in COMPUTATION_FIELDS},
+        },
         "finetune": {
             "num_train_epochs": run.finetune_epochs,
             "max_seq_length": run.finetune_length,
             "learning_rate": run.finetune_learning_rate,
-            "precision": run.precision,
+            **{name: getattr(run, name) for name in COMPUTATION_FIELDS},
             "seed": run.seed,
         },
     }
 
 
 def batch_512(run: Run) -> int:
-    """Sequences per step at length 512: as many word pieces as a step at 128 has."""
-    return max(1, run.batch // 4)
+    """Sequences per step at length 512: if not set, as many word pieces as a step at 128 has."""
+    return run.batch_512 or max(1, run.batch // 4)
 
 
 def _warmup(run: Run) -> int:
@@ -147,6 +172,7 @@ def _records(run: Run, length: int, part: str, dupe_factor: int) -> dict[str, An
         "max_predictions_per_seq": MAX_PREDICTIONS[length],
         "part": part,
         "dupe_factor": dupe_factor,
+        "do_whole_word_mask": run.do_whole_word_mask,
         "do_lower_case": run.do_lower_case,
         "heldout_share": run.heldout_share,
         "masking": run.masking if part == "train" else "static",  # the same held-out masks for every model
@@ -161,19 +187,14 @@ def _records(run: Run, length: int, part: str, dupe_factor: int) -> dict[str, An
 
 def _stage(run: Run, length: int, batch: int) -> dict[str, Any]:
     return {
-        "model": run.model,
+        **{name: getattr(run, name) for name in STAGE_FIELDS},
+        "model": "" if run.initial else run.model,
         "max_seq_length": length,
         "train_batch_size": batch,
-        "learning_rate": run.learning_rate,
-        "initializer_range": run.initializer_range,
-        "dropout": run.dropout,
-        "precision": run.precision,
-        "do_lower_case": run.do_lower_case,
         "save_checkpoints_steps": run.save_every,
         "eval_every_steps": _eval_every(run),
         "eval_batch_size": batch,
         "max_eval_examples": _eval_examples(run, batch),
-        "seed": run.seed,
     }
 
 

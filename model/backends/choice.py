@@ -17,6 +17,9 @@ class Trainer(Protocol):
     def update(self, step: int, batch: Batch) -> Mapping[str, Tensor]:
         """Do the update that follows `step` earlier ones; returns its metrics, scalars."""
 
+    def updates(self, step: int, batches: Batch) -> Mapping[str, Tensor]:
+        """Do an update on each of `batches`, [updates, batch, ...], in one call; returns their metrics, [updates]."""
+
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, float32."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -37,19 +38,37 @@ class JaxTrainer:
         # The old weights' memory is given to the new ones.
         self._update = jax.jit(update_of, donate_argnums=(0, 1), out_shardings=everywhere)
 
+        def updates_of(weights: Weights, slots: Weights, step: Tensor, batches: Mapping[str, Tensor]) -> Any:
+            def one(state: Any, place: Any) -> Any:
+                *after, metrics = update_of(*state, *place)
+                return tuple(after), metrics
+
+            count = next(iter(batches.values())).shape[0]
+            (weights, slots), rows = jax.lax.scan(one, (weights, slots), (step + jnp.arange(count), batches))
+            return weights, slots, rows
+
+        self._updates = jax.jit(updates_of, donate_argnums=(0, 1), out_shardings=everywhere)
+        self._shared_each = NamedSharding(mesh, PartitionSpec(None, BATCH))  # likewise of each of several batches
+
     def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
         """Do the update that follows `step` earlier ones; returns its metrics, scalars that may not be there yet."""
         placed = {name: jax.device_put(array, self._shared) for name, array in batch.items()}
         self._weights, self._slots, metrics = self._update(self._weights, self._slots, np.int32(step), placed)
         return dict(metrics)
 
+    def updates(self, step: int, batches: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
+        """Do an update on each of `batches`, [updates, batch, ...], in one call; returns their metrics, [updates]."""
+        placed = {name: jax.device_put(array, self._shared_each) for name, array in batches.items()}
+        self._weights, self._slots, metrics = self._updates(self._weights, self._slots, np.int32(step), placed)
+        return dict(metrics)
+
     def weights(self) -> Arrays:
-        """The weights by name, float32."""
-        return {name: np.asarray(array) for name, array in self._weights.items()}
+        """The weights by name, float32; a copy, as an array of JAX lies in memory that the next update takes."""
+        return {name: np.array(array) for name, array in self._weights.items()}
 
     def slots(self) -> Arrays:
-        """The slots: adam_m and adam_v of every weight."""
-        return {name: np.asarray(array) for name, array in self._slots.items()}
+        """The slots: adam_m and adam_v of every weight; a copy."""
+        return {name: np.array(array) for name, array in self._slots.items()}
 
     def forward(
         self, function: Callable[[Weights, Mapping[str, Tensor]], Any]

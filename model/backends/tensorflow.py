@@ -22,10 +22,16 @@ class TensorFlowTrainer:
         self._weights, self._slots = variables_of(weights), variables_of(slots)
         self._rule, self._jit_compile = update, jit_compile
         self._update = compiled(self._traced, jit_compile=jit_compile)
+        self._updates = compiled(self._traced_several, jit_compile=jit_compile)
 
     def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
         """Do the update that follows `step` earlier ones; returns its metrics, scalars."""
         metrics: Mapping[str, Tensor] = self._update(tf.constant(step, tf.int64), dict(batch))
+        return metrics
+
+    def updates(self, step: int, batches: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
+        """Do an update on each of `batches`, [updates, batch, ...], in one call; returns their metrics, [updates]."""
+        metrics: Mapping[str, Tensor] = self._updates(tf.constant(step, tf.int64), dict(batches))
         return metrics
 
     def weights(self) -> Arrays:
@@ -60,6 +66,22 @@ class TensorFlowTrainer:
                 variable.assign(values[name])
         return metrics
 
+    def _traced_several(self, step: Tensor, batches: Mapping[str, Tensor]) -> Values:
+        count = next(iter(batches.values())).shape[0]
+        one = compiled(self._traced, jit_compile=False)  # traced once, though its metrics must be known before the loop
+
+        def add(number: Tensor, rows: Values) -> tuple[Tensor, Values]:
+            metrics = one(
+                step + tf.cast(number, step.dtype), {name: values[number] for name, values in batches.items()}
+            )
+            return number + 1, {
+                name: tf.tensor_scatter_nd_update(row, [[number]], [metrics[name]]) for name, row in rows.items()
+            }
+
+        metrics = one.get_concrete_function(step, {name: values[0] for name, values in batches.items()})
+        rows = {name: tf.zeros([count], metric.dtype) for name, metric in metrics.structured_outputs.items()}
+        return tf.while_loop(lambda number, _: number < count, add, (0, rows), parallel_iterations=1)[1]
+
 
 def values_and_gradients(function: Callable[[Weights], Values], weights: Weights) -> tuple[Values, Values]:
     """The function's values, and the gradient of its "loss" for every weight; 0 for one without influence."""
@@ -73,7 +95,7 @@ def values_and_gradients(function: Callable[[Weights], Values], weights: Weights
     return values, {name: tf.convert_to_tensor(gradient) for name, gradient in zip(names, gradients, strict=True)}
 
 
-def compiled(function: Callable[..., Any], *, jit_compile: bool) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], *, jit_compile: bool) -> Any:
     """The function as a TensorFlow graph, traced once for each shape of its inputs; by XLA when asked for."""
     return tf.function(function, jit_compile=jit_compile, autograph=False)
 

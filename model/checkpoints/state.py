@@ -10,7 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_arrays(folder / MODEL_FILE, checkpoint.weights)
     if checkpoint.slots is not None:
         write_arrays(folder / OPTIMIZER_FILE, checkpoint.slots)
-    _write_json(folder / BERT_CONFIG_FILE, {**checkpoint.config_extras, **asdict(checkpoint.bert_config)})
-    (folder / VOCABULARY_FILE).write_bytes(checkpoint.vocabulary)
+    _write_json(folder / BERT_CONFIG_FILE, {**checkpoint.config_extras, **checkpoint.bert_config.to_mapping()})
+    write_file(folder / VOCABULARY_FILE, checkpoint.vocabulary)
     _write_json(folder / TOKENIZER_FILE, {"do_lower_case": checkpoint.do_lower_case})
     _write_json(folder / STATE_FILE, checkpoint.state)
 
@@ -106,8 +106,16 @@ def write_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = N
         save_file(contiguous, path, metadata)
     except SafetensorError as error:
         size = sum(array.nbytes for array in contiguous.values())
-        raise OSError(f"{path}: could not write {size:,} bytes ({error}); is the disk full?") from error
+        raise _unwritten(path, size, error) from error
     path.chmod(path.parent.stat().st_mode & READABLE_AND_WRITABLE)  # the library lets its owner alone read it
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """A file of these bytes; raises OSError that names it when it could not be written whole."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise _unwritten(path, len(content), error.strerror or error) from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -127,6 +135,8 @@ def flush_to_disk(folder: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            raise _unwritten(path, path.stat().st_size, error.strerror or error) from error
         finally:
             os.close(descriptor)
 
@@ -137,8 +147,15 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _unwritten(path: Path, size: int, reason: object) -> OSError:
+    return OSError(
+        f"{path}: could not write {size:,} bytes ({reason}); is the disk full? Free space there and give the same "
+        "command again"
+    )
+
+
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Hugging Face's config.json <-> our configuration; what our model does not compute is refused by name."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from bertline.model.bert import LAYER_NORM_EPSILON
 from bertline.model.checkpoints.state import Checkpoint
-from bertline.model.config import BertConfig, from_mapping
+from bertline.model.config import RELEASED_KEYS, BertConfig, from_mapping
 from bertline.model.formats.files import read_object
 from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE
 
@@ -84,7 +83,7 @@ def read_config(path: Path) -> ReadConfig:
     """The content of a config.json; ValueError for another kind of model, or settings that our model lacks."""
     mapping = read_object(path)
     _refuse_others(mapping, path)
-    names = [field.name for field in dataclasses.fields(BertConfig)]
+    names = RELEASED_KEYS
     given = DEFAULTS | {name: mapping[name] for name in names if name in mapping}
     if given["hidden_act"] not in ACTIVATIONS:
         raise ValueError(f'{path}: hidden_act is "{given["hidden_act"]}"; known: {", ".join(ACTIVATIONS)}')
@@ -101,7 +100,7 @@ def read_config(path: Path) -> ReadConfig:
 def written_config(checkpoint: Checkpoint, parts: Sequence[str], pad_id: int) -> dict[str, Any]:
     """The content of config.json for a model of these parts."""
     extras = {key: value for key, value in checkpoint.config_extras.items() if key not in NOT_KEPT}
-    config = extras | dataclasses.asdict(checkpoint.bert_config)
+    config = extras | checkpoint.bert_config.to_mapping()
     config |= {
         "architectures": [_architecture(checkpoint, parts)],
         "model_type": "bert",

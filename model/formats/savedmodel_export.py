@@ -1,6 +1,5 @@
 """Our model -> a SavedModel with the interface of TF Hub's BERT encoders, and one that prepares text for it."""
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -198,7 +197,7 @@ def _signature(compute: Call, names: Sequence[str]) -> Any:
 def _write_extra_files(folder: Path, checkpoint: Checkpoint) -> None:
     """What the graph does not say, for whoever reads the model back."""
     folder.mkdir()
-    config = {**checkpoint.config_extras, **dataclasses.asdict(checkpoint.bert_config)}
+    config = {**checkpoint.config_extras, **checkpoint.bert_config.to_mapping()}
     write_json(folder / BERT_CONFIG_FILE, config)
     write_json(folder / TOKENIZER_FILE, {"do_lower_case": checkpoint.do_lower_case})
     write_json(folder / STATE_FILE, {key: value for key, value in checkpoint.state.items() if key not in NOT_KEPT})

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,25 @@ SHOWN = 3  # variables named in a message
 Arrays = dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class ReadVariables:
+    """What a checkpoint's files hold of a BERT."""
+
+    weights: Arrays
+    parts: tuple[str, ...]
+    slots: Arrays | None  # Adam's; None where they are not whole
+    step: int
+    unused: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
 def read_tf1(path: Path, *, vocab_file: Path | None = None, bert_config_file: Path | None = None) -> Opened:
     """The model in a released zip, a folder, or of a checkpoint's name, with or without the ending of one of its files.
 
     Adam's slots come with it where they are whole, and the step. Raises FileNotFoundError for a file that is not
     there, ValueError for one that is cut, changed or of another kind, and for files that do not belong together.
     """
-    with _checkpoint_at(path) as prefix:
+    with checkpoint_at(path) as prefix:
         folder = prefix.parent
         config_file = bert_config_file or configuration_beside(folder)
         config = read_config(config_file)
@@ -43,19 +56,24 @@ def read_tf1(path: Path, *, vocab_file: Path | None = None, bert_config_file: Pa
         content = read_bytes(vocab_file)
         vocabulary = parse_vocabulary(content, str(vocab_file))
         _refuse_other_vocabulary(vocabulary, vocab_file, config.bert_config, config_file)
-        with tf1_variables.opened(prefix) as variables:
-            known = _known(variables, config.bert_config)
-            weights, remarks = _weights(variables, known)
-            parts = tuple(parts_of(weights, config.bert_config, prefix))
-            slots, slot_remarks = _slots(variables, list(weights))
-            step = int(variables.read(STEP)) if STEP in variables.shapes else 0
-            not_used = _unused(variables, known)
+        read = read_variables(prefix, config.bert_config)
         do_lower_case, case_remark = case_of(vocabulary, folder, path)
-        head, head_remarks = _classifier(config, weights, config_file) if CLASSIFIER in parts else ({}, [])
-    remarks += [*slot_remarks, *head_remarks, *([case_remark] if case_remark else [])]
-    state = {"step": step, **head}
-    checkpoint = Checkpoint(config.bert_config, weights, content, do_lower_case, state, slots, config.extras)
-    return Opened(path, "tf1", checkpoint, parts, tuple(not_used), tuple(remarks))
+        head, head_remarks = _classifier(config, read.weights, config_file) if CLASSIFIER in read.parts else ({}, [])
+    remarks = (*read.remarks, *head_remarks, *([case_remark] if case_remark else []))
+    state = {"step": read.step, **head}
+    checkpoint = Checkpoint(config.bert_config, read.weights, content, do_lower_case, state, read.slots, config.extras)
+    return Opened(path, "tf1", checkpoint, read.parts, read.unused, remarks)
+
+
+def read_variables(prefix: Path, config: BertConfig) -> ReadVariables:
+    """What the checkpoint of this name holds of a BERT of this shape; errors are those of `read_tf1`."""
+    with tf1_variables.opened(prefix) as variables:
+        known = _known(variables, config)
+        weights, remarks = _weights(variables, known)
+        parts = tuple(parts_of(weights, config, prefix))
+        slots, slot_remarks = _slots(variables, list(weights))
+        step = int(variables.read(STEP)) if STEP in variables.shapes else 0
+        return ReadVariables(weights, parts, slots, step, tuple(_unused(variables, known)), (*remarks, *slot_remarks))
 
 
 def write_tf1(folder: Path, checkpoint: Checkpoint, name: str = "bert_model.ckpt") -> None:
@@ -80,8 +98,11 @@ def write_tf1(folder: Path, checkpoint: Checkpoint, name: str = "bert_model.ckpt
 
 
 @contextmanager
-def _checkpoint_at(path: Path) -> Iterator[Path]:
-    """The checkpoint's name without endings; a zip's is there as long as the context lasts."""
+def checkpoint_at(path: Path) -> Iterator[Path]:
+    """The name without endings of the checkpoint in a zip, or of what `prefix_of` takes.
+
+    A zip's is there as long as the context lasts.
+    """
     if path.suffix == ".zip" and not path.is_dir():
         with unpacked(path) as folder:
             yield prefix_of(folder)

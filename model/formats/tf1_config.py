@@ -54,7 +54,7 @@ def read_config(path: Path) -> ReadConfig:
 def written_config(checkpoint: Checkpoint, parts: Sequence[str]) -> str:
     """The text of bert_config.json for a model of these parts, in the original's layout."""
     activation = checkpoint.bert_config.hidden_act
-    written: dict[str, Any] = {**checkpoint.config_extras, **dataclasses.asdict(checkpoint.bert_config)}
+    written: dict[str, Any] = {**checkpoint.config_extras, **checkpoint.bert_config.to_mapping()}
     if activation in WRITTEN_ACTIVATION:
         written |= {"hidden_act": WRITTEN_ACTIVATION[activation], EXACT_KEY: activation}
     if CLASSIFIER in parts:

@@ -1,13 +1,16 @@
 """A toy model's shape, vocabulary and records, made afresh by the tests of training."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bertline.model.config import BertConfig
 from bertline.model.example_encoding import encode_examples
+from bertline.model.pretrain_config import PretrainConfig
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, *(f"word{number}" for number in range(35))]
@@ -61,4 +64,57 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory, toy_batch) -> Path:
         batch = toy_batch(24, length, predictions, seed=length)
         batch["next_sentence_labels"] = batch["next_sentence_labels"][:, None]
         (records / "part-00000-of-00001.tfrecord").write_bytes(encode_examples(batch))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stage_config(toy_folder: Path) -> Callable[..., PretrainConfig]:
+    """Makes the settings of the first of two stages, 64 steps of 96; keywords change them."""
+
+    def make(**changes: Any) -> PretrainConfig:
+        settings = {
+            "model": str(toy_folder / "bert_config.json"),
+            "max_seq_length": 16,
+            "train_batch_size": 8,
+            "learning_rate": 1e-2,
+            "num_train_steps": 96,
+            "num_warmup_steps": 4,
+            "stop_at_step": 64,
+            "log_every_steps": 3,
+            "save_checkpoints_steps": 2,
+        }
+        return PretrainConfig(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stages(
+    toy_folder: Path, stage_config: Callable[..., PretrainConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Both stages without interruption: first/, second/ and their counts."""
+    from bertline.model.pretrain import run
+
+    folder = tmp_path_factory.mktemp("stages")
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+    counts = [
+        run(
+            toy_folder / "records_16",
+            toy_folder / "vocab.txt",
+            folder / "first",
+            stage_config(),
+            work=folder / "work_first",
+            log_dir=folder / "events",
+        ),
+        run(
+            toy_folder / "records_32",
+            None,
+            folder / "second",
+            stage_config(max_seq_length=32, stop_at_step=0),
+            work=folder / "work_second",
+            checkpoint=folder / "first",
+        ),
+    ]
+    (folder / "counts.json").write_text(json.dumps(counts))
     return folder

@@ -50,18 +50,24 @@ def plain_bert(w, config, batch):
         outputs = [x]
         for number in range(config.num_hidden_layers):
             p = f"bert/encoder/layer_{number}/"
-            q, k, v = (plain_dense(w, f"{p}attention/self/{part}", x) for part in ("query", "key", "value"))
+
+            def norm(name, x, here):
+                return plain_norm(w, f"{p}{name}/LayerNorm", x) if here else x  # noqa: B023
+
+            before, after = config.pre_layer_norm, not config.pre_layer_norm
+            read = norm("attention/output", x, before)
+            q, k, v = (plain_dense(w, f"{p}attention/self/{part}", read) for part in ("query", "key", "value"))
             context = np.zeros_like(x)
             for head in range(config.num_attention_heads):
                 part = slice(head * size, (head + 1) * size)
                 scores = q[:, part] @ k[:, part].T / math.sqrt(size) + (1 - mask) * -10000.0
                 context[:, part] = plain_softmax(scores) @ v[:, part]
-            x = plain_norm(
-                w, p + "attention/output/LayerNorm", x + plain_dense(w, p + "attention/output/dense", context)
-            )
-            inner = plain_gelu(plain_dense(w, p + "intermediate/dense", x))
-            x = plain_norm(w, p + "output/LayerNorm", x + plain_dense(w, p + "output/dense", inner))
+            x = norm("attention/output", x + plain_dense(w, p + "attention/output/dense", context), after)
+            inner = plain_gelu(plain_dense(w, p + "intermediate/dense", norm("output", x, before)))
+            x = norm("output", x + plain_dense(w, p + "output/dense", inner), after)
             outputs.append(x)
+        if config.pre_layer_norm:
+            x = outputs[-1] = plain_norm(w, "bert/encoder/LayerNorm", x)
         layers.append(outputs)
         pooled.append(np.tanh(plain_dense(w, "bert/pooler/dense", x[0])))
     return np.stack(layers, axis=1), np.stack(pooled)
@@ -84,16 +90,24 @@ def plain_losses(w, sequence, pooled, batch):
 
 @pytest.fixture(scope="module")
 def lively(toy: BertConfig) -> dict[str, np.ndarray]:
+    """`lively_weights` of the toy model."""
+    return lively_weights(toy)
+
+
+def lively_weights(config: BertConfig) -> dict[str, np.ndarray]:
     """Weights far from their first values, so that every variable matters."""
     generator = np.random.default_rng(1)
     return {
         name: (array + 0.1 * generator.standard_normal(array.shape)).astype(np.float32)
-        for name, array in initial_weights(pretraining_shapes(toy), 0.05, seed=3).items()
+        for name, array in initial_weights(pretraining_shapes(config), 0.05, seed=3).items()
     }
 
 
-def test_encoder_and_losses_equal_plain_numpy(toy, toy_batch, lively) -> None:
-    batch = toy_batch(5)
+@pytest.mark.parametrize("pre_layer_norm", [False, True])
+def test_encoder_and_losses_equal_plain_numpy(toy, toy_batch, pre_layer_norm: bool) -> None:
+    toy = dataclasses.replace(toy, pre_layer_norm=pre_layer_norm)
+    lively, batch = lively_weights(toy), toy_batch(5)
+    assert parameter_count(toy) == sum(array.size for array in lively.values())
     encoded = encode_batch(lively, toy, batch)
     wide = {name: array.astype(np.float64) for name, array in lively.items()}
     layers, pooled = plain_bert(wide, toy, batch)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.snapshots import newest_snapshot, save_snapshot
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select, write_arrays, write_checkpoint
 
 
@@ -81,39 +80,6 @@ def test_missing_variables_and_other_shapes_are_refused() -> None:
         select(arrays, {"a": (2, 3), "b": (1,)}, Path("here"))
     with pytest.raises(ValueError, match=r"here: a has shape \[2, 3\], its bert_config.json asks for \[3, 2\]"):
         select(arrays, {"a": (3, 2)}, Path("here"))
-
-
-def test_the_newest_two_snapshots_are_kept(tmp_path: Path) -> None:
-    for step in (5, 10, 15):
-        save_snapshot(
-            tmp_path / "work", step, lambda folder, step=step: (folder / "step").write_text(str(step)) and None
-        )
-    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["snapshot-000000010", "snapshot-000000015"]
-    assert newest_snapshot(tmp_path / "work", lambda folder: (folder / "step").read_text()) == "15"
-
-
-def test_a_damaged_snapshot_gives_way_to_the_one_before(tmp_path: Path, checkpoint: Checkpoint, capsys) -> None:
-    for step in (5, 10):
-        state = dataclasses.replace(checkpoint, state={"step": step})
-        save_snapshot(tmp_path, step, lambda folder, state=state: write_checkpoint(folder, state))
-    newest = tmp_path / "snapshot-000000010" / "model.safetensors"
-    newest.write_bytes(newest.read_bytes()[:20])
-    resumed = newest_snapshot(tmp_path, read_checkpoint)
-    assert resumed is not None
-    assert resumed.state["step"] == 5
-    assert "snapshot-000000010: damaged" in capsys.readouterr().err
-
-
-def test_an_interrupted_snapshot_is_never_read_and_goes_with_the_next(tmp_path: Path) -> None:
-    def fail(folder: Path) -> None:
-        (folder / "half").write_text("half")
-        raise OSError("no space left on device")
-
-    with pytest.raises(OSError, match="no space left"):
-        save_snapshot(tmp_path, 5, fail)
-    assert newest_snapshot(tmp_path, lambda folder: folder) is None
-    save_snapshot(tmp_path, 6, lambda folder: None)
-    assert [path.name for path in tmp_path.iterdir()] == ["snapshot-000000006"]
 
 
 FILL_DISK = """

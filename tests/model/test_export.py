@@ -89,3 +89,11 @@ def test_a_model_keeps_its_own_pooling_unless_another_is_asked_for(
 def test_unknown_values_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ExportConfig(**options)
+
+
+@pytest.mark.parametrize("target", ["huggingface", "tf1"])
+def test_no_other_format_has_a_word_for_layers_that_normalise_first(checkpoint: Checkpoint, tmp_path, target) -> None:
+    shape = dataclasses.replace(checkpoint.bert_config, pre_layer_norm=True)
+    with pytest.raises(ValueError, match=f"pre_layer_norm is true, which {target} has no word for"):
+        write_export(tmp_path, dataclasses.replace(checkpoint, bert_config=shape), ExportConfig(to=target))
+    assert not list(tmp_path.iterdir())

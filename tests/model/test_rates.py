@@ -1,34 +1,58 @@
 """Rates from the durations of steps."""
 
+import time
+
+import numpy as np
 import pytest
 
 from bertline.model.flops import StepWork
-from bertline.model.rates import WINDOW, Rates, with_prefix
+from bertline.model.rates import WINDOW, Rates, Stopwatch, with_prefix
 
 
-def test_the_first_step_compiles_and_does_not_count() -> None:
-    rates = Rates(StepWork(sequences=8, tokens=1024, flops=6_000_000_000), peak_flops=48e9)
+def batch(length: int = 16) -> dict[str, np.ndarray]:
+    return {"input_ids": np.zeros((8, length), np.int32)}
+
+
+def test_rates_are_sequences_tokens_and_operations_of_the_steps_noted() -> None:
+    def work_of(batch) -> StepWork:
+        return StepWork(8, 8 * batch["input_ids"].shape[1], 10**9)
+
+    rates = Rates(work_of, peak_flops=8e9)
     assert rates.row() == rates.facts() == {}
-    rates.add(30.0)
-    assert rates.row() == {}
-    for seconds in (0.2, 0.3):
-        rates.add(seconds)
+    rates.add(0.2, batch(208))
+    rates.add(0.8, batch(112), steps=3)
     assert rates.row() == pytest.approx(
         {
             "rate/sequences_per_second": 32.0,
-            "rate/tokens_per_second": 4096.0,
-            "rate/model_flops_per_second": 24e9,
+            "rate/tokens_per_second": 8 * (208 + 3 * 112.0),
+            "rate/model_flops_per_second": 4e9,
             "rate/share_of_peak": 0.5,
         }
     )
-    assert rates.facts() == {"sequences/s": "32.0", "tokens/s": "4,096", "FLOP/s": "24G (50% of peak)"}
+    assert rates.facts() == {"sequences/s": "32.0", "tokens/s": "4,352", "FLOP/s": "4G (50% of peak)"}
 
 
-def test_rates_are_those_of_the_last_steps() -> None:
-    rates = Rates(StepWork(1, 1, 1), 1.0)
-    for seconds in [1.0] * (WINDOW + 1) + [0.1] * WINDOW:
-        rates.add(seconds)
+def test_rates_are_those_of_the_last_calls() -> None:
+    rates = Rates(lambda batch: StepWork(1, 1, 1), 1.0)
+    for seconds in [1.0] + [0.1] * WINDOW:
+        rates.add(seconds, batch())
     assert rates.row()["rate/sequences_per_second"] == pytest.approx(10.0)
+
+
+def test_what_compiles_or_rests_is_not_timed() -> None:
+    rates = Rates(lambda batch: StepWork(1, 1, 1), 1.0)
+    watch = Stopwatch(rates)
+    watch.dispatched(((1, 8, 16),))  # compiled
+    time.sleep(0.3)
+    watch.dispatched(((1, 8, 16),))
+    watch.reported(batch(), 1)
+    assert rates.row() == {}
+    time.sleep(0.3)  # a rest
+    watch.restart()
+    watch.dispatched(((1, 8, 16),))
+    time.sleep(0.01)
+    watch.reported(batch(), 1)
+    assert rates.row()["rate/sequences_per_second"] > 1 / 0.3
 
 
 @pytest.mark.parametrize(

@@ -78,3 +78,12 @@ def test_length_bins_are_of_the_training_records_at_512_alone() -> None:
     names = ("prepare_128", "prepare_512", "heldout_128", "heldout_512")
     assert [arguments[name]["length_bins"] for name in names] == ["", "128,256", "", ""]
     assert not pipeline_arguments(RUNS["tiny"])["prepare_512"]["length_bins"]
+
+
+def test_all_steps_that_compute_do_so_alike() -> None:
+    arguments = pipeline_arguments(
+        dataclasses.replace(RUNS["tiny"], backend="jax", precision="mixed_bfloat16", jit_compile=False)
+    )
+    for step in ("pretrain_128", "pretrain_512", "evaluate", "finetune"):
+        config = from_mapping(CONFIGS[step], arguments[step])
+        assert (config.backend, config.precision, config.jit_compile) == ("jax", "mixed_bfloat16", False)

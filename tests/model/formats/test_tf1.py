@@ -97,7 +97,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_what_is_written_beside_the_weights(tmp_path: Path) -> None:
     folder = written(tmp_path / "model", model_of(with_slots=True), name="model.ckpt-7")
-    assert json.loads((folder / "bert_config.json").read_text()) == EXTRAS | dataclasses.asdict(CONFIG)
+    assert json.loads((folder / "bert_config.json").read_text()) == EXTRAS | CONFIG.to_mapping()
     assert (folder / "vocab.txt").read_bytes() == VOCABULARY
     assert json.loads((folder / "tokenizer_config.json").read_text()) == {"do_lower_case": True}
     note = 'model_checkpoint_path: "model.ckpt-7"\nall_model_checkpoint_paths: "model.ckpt-7"\n'

@@ -1,0 +1,225 @@
+"""google-research/bert's run_pretraining.py: record files -> TF1 checkpoints in output_dir, and scores.
+
+Everything that decides a weight is a function of (seed, step), so that model.ckpt-N is all that an interrupted
+run needs to go on to the same bytes.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertline.model.backends.use import use_backend
+from bertline.model.checkpoints.snapshots import Snapshots
+from bertline.model.checkpoints.state import BERT_CONFIG_FILE, VOCABULARY_FILE, Checkpoint
+from bertline.model.config import BertConfig, parameter_count
+from bertline.model.evaluate import eval_results, model_scores
+from bertline.model.formats import tf1_variables
+from bertline.model.formats.tf1 import STEP
+from bertline.model.formats.tf1_config import read_config
+from bertline.model.formats.tf1_folder import BESIDE, numbered, save_numbered, write_whole
+from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.progress import say
+from bertline.model.records import MASKING_FILE, Records
+from bertline.model.run_pretraining_config import RunPretrainingConfig
+from bertline.model.run_pretraining_start import Start, start_of
+from bertline.model.scoring import Scores
+from bertline.model.stage_snapshots import LOG_FILE
+from bertline.model.stage_start import differences, refuse_impossible
+from bertline.model.stage_training import Stage, train_stage
+from bertline.model.training_log import TrainingLog, rows_of, training_rows
+from bertline.model.validation import require_length
+from bertline.tokenizer.wordpiece import load_vocabulary
+
+EVAL_FILE, EVAL_FOLDER = "eval_results.txt", "eval"  # the latter holds TensorBoard's events of the scores
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the flags name."""
+
+    input_files: list[Path]  # records, in the order in which evaluation reads them
+    bert_config_file: Path
+    output_dir: Path
+    init_checkpoint: Path | None = None
+    vocab_file: Path | None = (
+        None  # not read by training; kept with the checkpoints, as is one beside the configuration
+    )
+
+
+def run(files: Files, config: RunPretrainingConfig) -> dict[str, int | float]:
+    """Train and score as `config` asks; returns the counts of training, or the scores where they were asked for.
+
+    Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises what
+    `pretrain` raises: ValueError and FileNotFoundError before the first step, PreemptedError when SIGTERM came.
+    """
+    use_backend(config.backend_in_use)
+    shape = read_config(files.bert_config_file).bert_config
+    require_length(config.max_seq_length, shape.max_position_embeddings)
+    vocabulary = _vocabulary(files, shape)
+    examples = _examples(files.input_files, config, shape)
+    start = start_of(files.output_dir, files.init_checkpoint, shape, config.seed, fresh=config.do_train)
+    counts: dict[str, int | float] = {}
+    checkpoint = start.checkpoint
+    if config.do_train:
+        checkpoint, counts = _trained(_Training(files, config.pretrain_config(), examples, start, vocabulary))
+    if config.do_eval:
+        scores = model_scores(checkpoint, examples, config.evaluate_config())
+        _write_scores(files.output_dir, scores)
+        counts |= scores
+    return counts
+
+
+@dataclass(frozen=True)
+class _Training:
+    files: Files
+    config: PretrainConfig
+    examples: Records
+    start: Start
+    vocabulary: bytes | None
+
+    def settings(self) -> dict[str, Any]:
+        """What decides every weight on the way, as JSON holds it."""
+        fields = dataclasses.fields(self.config)
+        settings = {f.name: getattr(self.config, f.name) for f in fields if not f.metadata.get("volatile")}
+        shape = dataclasses.asdict(self.start.checkpoint.bert_config)
+        return {**settings, **shape, "examples": len(self.examples)}
+
+
+def _trained(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
+    """The model at num_train_steps, all of it saved."""
+    start, config, output_dir = training.start, training.config, training.files.output_dir
+    first_step = start.checkpoint.state["step"]
+    if first_step >= config.last_step:
+        say(f"{start.where} is at step {first_step}, num_train_steps is {config.last_step}: nothing is left to train")
+        return start.checkpoint, {"step": first_step, "steps": 0}
+    if start.where is not None:
+        _say_how_it_goes_on(training)
+    refuse_impossible(start.checkpoint, config, _named(training.files.input_files), len(training.examples))
+    if start.checkpoint.slots is None and start.where is not None:
+        raise ValueError(
+            f"{start.where}: holds no Adam slots, without which its training cannot go on; give it as init_checkpoint, "
+            "with another output_dir"
+        )
+    log = TrainingLog(config.log_every_steps, _rows_until(output_dir, first_step), start.beside.get("pending", ()))
+
+    def writer(checkpoint: Checkpoint, log: TrainingLog, identity: Mapping[str, Any]) -> Callable[[Path], None]:
+        return _writer(training, checkpoint, log)
+
+    def put(step: int, write: Callable[[Path], None]) -> None:
+        save_numbered(output_dir, step, write)
+
+    # Batches are numbered from step 0, in output_dir's first run and in those that go on.
+    stage = Stage(config, training.examples, heldout=None, first_step=0, first_weights="")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        snapshots = Snapshots(output_dir, save=put)
+        folders = output_dir, output_dir  # of a step that diverged, and of TensorBoard's events
+        final = train_stage(stage, start.checkpoint, log, *folders, snapshots=snapshots, writer=writer)
+        put(final.state["step"], _writer(training, final, log))
+    finally:
+        with contextlib.suppress(OSError):
+            output_dir.rmdir()  # if nothing came of it
+    return final, _counts(training, final, log)
+
+
+def _say_how_it_goes_on(training: _Training) -> None:
+    """That output_dir's checkpoint wins, and in what this run differs from the one that wrote it."""
+    start = training.start
+    say(f"{start.where}: training goes on from its step {start.checkpoint.state['step']}, with its weights and slots")
+    if training.files.init_checkpoint is not None:
+        say(f"{training.files.init_checkpoint}: not read, {training.files.output_dir} holds a checkpoint already")
+    other = differences(start.beside.get("settings", {}), training.settings())
+    if other:
+        say(f"{start.where}: {other}")
+
+
+def _examples(paths: list[Path], config: RunPretrainingConfig, shape: BertConfig) -> Records:
+    """The records of all files; ValueError for another length or number of predictions than the flags say."""
+    examples = Records(paths, vocab_size=shape.vocab_size, masking=paths[0].parent / MASKING_FILE)
+    for name in ("max_seq_length", "max_predictions_per_seq"):
+        there, wanted = getattr(examples, name), getattr(config, name)
+        if there != wanted:
+            raise ValueError(
+                f"{_named(paths)}: {name} is {there}, the flag says {wanted}; give --{name}={there}, or make the "
+                "records again"
+            )
+    say(f"{_named(paths)}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")
+    return examples
+
+
+def _named(paths: list[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+def _vocabulary(files: Files, shape: BertConfig) -> bytes | None:
+    """The vocabulary to keep with the checkpoints; one beside the configuration only if it is this model's."""
+    path = files.vocab_file or files.bert_config_file.with_name(VOCABULARY_FILE)
+    if files.vocab_file is None and not path.is_file():
+        return None
+    entries = len(load_vocabulary(path))
+    if entries != shape.vocab_size:
+        text = f"{path} has {entries:,} entries, but vocab_size in {files.bert_config_file} is {shape.vocab_size:,}"
+        if files.vocab_file is not None:
+            raise ValueError(f"{text}; take the vocabulary that belongs to this configuration, or leave it away")
+        say(f"{text}; it is not copied into {files.output_dir}")
+        return None
+    return path.read_bytes()
+
+
+def _writer(training: _Training, checkpoint: Checkpoint, log: TrainingLog) -> Callable[[Path], None]:
+    """A function that writes model.ckpt-N into a folder, with what its training needs to go on, all as it is now.
+
+    The log, and the configuration for readers, are written into output_dir.
+    """
+    output_dir, step = training.files.output_dir, checkpoint.state["step"]
+    assert checkpoint.slots is not None
+    arrays = {**checkpoint.weights, **checkpoint.slots, STEP: np.array(step, np.int64)}
+    beside = json.dumps({"settings": training.settings(), "pending": log.pending}, sort_keys=True) + "\n"
+    lines = log.to_lines()
+
+    def write(folder: Path) -> None:
+        write_whole(output_dir / BERT_CONFIG_FILE, training.files.bert_config_file.read_text(encoding="utf-8"))
+        if training.vocabulary is not None:
+            write_whole(output_dir / VOCABULARY_FILE, training.vocabulary.decode("utf-8"))
+        write_whole(output_dir / LOG_FILE, lines)
+        prefix = folder / numbered(step)
+        tf1_variables.write(prefix, arrays)
+        prefix.with_name(prefix.name + BESIDE).write_text(beside, encoding="utf-8")
+
+    return write
+
+
+def _rows_until(output_dir: Path, step: int) -> list[dict[str, float]]:
+    """The curve up to the checkpoint that training goes on from."""
+    path = output_dir / LOG_FILE
+    rows = rows_of(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return [row for row in rows if row["step"] <= step]
+
+
+def _counts(training: _Training, final: Checkpoint, log: TrainingLog) -> dict[str, int | float]:
+    steps = final.state["step"] - training.start.checkpoint.state["step"]
+    return {
+        "step": final.state["step"],
+        "steps": steps,
+        "examples.seen": steps * training.config.train_batch_size,
+        "examples.distinct": len(training.examples),
+        "parameters": parameter_count(final.bert_config),
+        **{f"last.{name}": value for name, value in training_rows(log.rows)[-1].items() if name != "step"},
+    }
+
+
+def _write_scores(output_dir: Path, scores: Scores) -> None:
+    """The original's file, and the same numbers as TensorBoard's events."""
+    from bertline.model.tensorboard import ScalarEvents
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_whole(output_dir / EVAL_FILE, eval_results(scores))
+    names = [line.split(" = ")[0] for line in eval_results(scores).splitlines()]
+    point = {name: float(scores[name]) for name in names if name != "global_step"}
+    ScalarEvents(output_dir / EVAL_FOLDER).add({"step": scores["global_step"], **point})

@@ -1,0 +1,89 @@
+"""Recipes of pretraining: the paper's, and one for a small budget with the source of each difference."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from bertline.model.config import bert_config
+from bertline.pipelines.runs import Run
+
+SHAPE_VOCABULARY = 30522  # any: only the width of a size is asked for
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting of a recipe and where it comes from."""
+
+    field: str  # of Run
+    value: Any
+    source: str
+
+
+PAPER = (
+    Choice("steps_128", 900_000, "Devlin et al. 2018, A.2: 90 % of 1,000,000 steps"),
+    Choice("steps_512", 100_000, "Devlin et al. 2018, A.2: the rest"),
+    Choice("batch", 256, "Devlin et al. 2018, A.2"),
+    Choice("batch_512", 256, "Devlin et al. 2018, A.2: sequences, whatever their length"),
+    Choice("learning_rate", 1e-4, "Devlin et al. 2018, A.2"),
+    Choice("warmup_share", 0.01, "Devlin et al. 2018, A.2: 10,000 of 1,000,000 steps"),
+    Choice("learning_rate_decay", "original", "google-research/bert, optimization.py"),
+    Choice("optimizer", "bert_adam", "google-research/bert, optimization.py"),
+    Choice("initializer_range", 0.0, "the model's own, 0.02 in all released ones"),
+    Choice("dropout", -1.0, "the model's own, 0.1 in all released ones"),
+    Choice("dupe_factor", 10, "google-research/bert, create_pretraining_data.py"),
+    Choice("masking", "static", "google-research/bert, create_pretraining_data.py"),
+    Choice("do_whole_word_mask", False, "google-research/bert, create_pretraining_data.py"),
+    Choice("length_bins", "", "google-research/bert, create_pretraining_data.py"),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What of the budget recipe depends on the model's width."""
+
+    batch: int
+    learning_rate: float
+    source: str
+
+
+# By hidden_size; other widths take the next larger one.
+BUDGETS = {
+    128: Budget(32, 2e-3, "measured with BERT-Tiny and -Mini (docs/recipes.md)"),
+    256: Budget(32, 1e-3, "measured with BERT-Tiny and -Mini (docs/recipes.md)"),
+    512: Budget(128, 5e-4, "Clark et al. 2020, table 6: ELECTRA-Small"),
+    768: Budget(256, 2e-4, "Clark et al. 2020, table 6: ELECTRA-Base"),
+    1024: Budget(256, 2e-4, "Clark et al. 2020, table 6: ELECTRA-Large, at a smaller batch"),
+}
+
+
+def budget_choices(model: str) -> tuple[Choice, ...]:
+    """Where the budget recipe of a model differs from the paper's."""
+    width = bert_config(model, SHAPE_VOCABULARY).hidden_size
+    own = BUDGETS[min((known for known in BUDGETS if known >= width), default=max(BUDGETS))]
+    return (
+        Choice("steps_128", 90_000, "google-research/bert's README: 100,000 steps in all"),
+        Choice("steps_512", 10_000, "google-research/bert's README"),
+        Choice("batch", own.batch, own.source),
+        Choice("batch_512", 0, "as many tokens as a step at 128"),
+        Choice("learning_rate", own.learning_rate, own.source),
+        Choice("warmup_share", 0.1, "a short schedule at a high rate: Izsak et al. 2021 warm up for 6 %"),
+        Choice("learning_rate_decay", "linear", "no jump where the warm-up ends: Loshchilov and Hutter 2019"),
+        Choice("optimizer", "adamw", "Loshchilov and Hutter 2019: the bias correction matters in a short schedule"),
+        Choice("initializer_range", round(width**-0.5, 3), "1 / sqrt(hidden_size) (docs/decisions.md)"),
+        Choice("dropout", 0.0, "Geiping and Goldstein 2022: text is not seen often enough to learn it by heart"),
+        Choice("masking", "dynamic", "Liu et al. 2019, 4.1"),
+        Choice("do_whole_word_mask", True, "google-research/bert's README of May 2019"),
+        Choice("length_bins", "128,256,384", "less padding at 512 (docs/decisions.md)"),
+    )
+
+
+RECIPES = ("paper", "budget")
+
+
+def recipe(name: str, model: str) -> Run:
+    """The run of a recipe for a size of model/config.py or a bert_config.json, without text.
+
+    Raises ValueError for a model that is neither.
+    """
+    choices = (*PAPER, *(budget_choices(model) if name == "budget" else ()))
+    return dataclasses.replace(Run(model=model), **{choice.field: choice.value for choice in choices})

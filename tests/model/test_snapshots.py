@@ -1,0 +1,120 @@
+"""Snapshots: whole or not at all, written while training goes on, and as few as asked for."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from bertline.model.checkpoints.snapshots import Snapshots, kept, newest_snapshot
+
+
+def names(work: Path) -> list[str]:
+    return sorted(path.name for path in work.iterdir())
+
+
+def save(snapshots: Snapshots, *steps: int) -> None:
+    for step in steps:
+        snapshots.save(step, lambda folder, step=step: (folder / "step").write_text(str(step)) and None)
+
+
+def step_in(folder: Path) -> str:
+    """What `save` wrote; a reader that refuses a cut file."""
+    text = (folder / "step").read_text()
+    if not text:
+        raise ValueError("step is empty")
+    return text
+
+
+def fail(folder: Path) -> None:
+    (folder / "half").write_text("half")
+    raise OSError("no space left on device")
+
+
+def test_the_newest_are_kept_and_others_by_their_steps(tmp_path: Path) -> None:
+    with Snapshots(tmp_path / "two") as snapshots:
+        save(snapshots, 5, 10, 15)
+    assert names(tmp_path / "two") == ["snapshot-000000010", "snapshot-000000015"]
+    assert newest_snapshot(tmp_path / "two", step_in) == "15"
+    with Snapshots(tmp_path / "more", 1, 20) as snapshots:
+        save(snapshots, *range(6, 70, 6))
+    # 24, 42 and 60 are the first at or after 20, 40 and 60.
+    assert [int(name[-9:]) for name in names(tmp_path / "more")] == [24, 42, 60, 66]
+
+
+def test_kept_steps() -> None:
+    assert kept([], 2, 10) == set()
+    assert kept([3], 2, 0) == {3}
+    assert kept([3, 6, 9], 2, 0) == {6, 9}
+    assert kept([10, 20, 21, 30], 1, 10) == {10, 20, 30}
+    assert kept([95, 99], 1, 10) == {95, 99}  # the first of a stage that begins at 90, and the newest
+
+
+def test_a_damaged_snapshot_gives_way_to_the_one_before_and_goes(tmp_path: Path, capsys) -> None:
+    with Snapshots(tmp_path, 1, 10) as snapshots:
+        save(snapshots, 10, 25)
+    (tmp_path / "snapshot-000000025" / "step").write_text("")
+    assert newest_snapshot(tmp_path, step_in) == "10"
+    assert "snapshot-000000025: damaged, going back to the one before (step is empty)" in capsys.readouterr().err
+    with Snapshots(tmp_path) as snapshots:
+        save(snapshots, 12)
+    assert names(tmp_path) == ["snapshot-000000010", "snapshot-000000012"]
+
+
+def test_a_damaged_snapshot_is_replaced_by_a_whole_one_of_its_step(tmp_path: Path) -> None:
+    with Snapshots(tmp_path) as snapshots:
+        save(snapshots, 5, 10)
+        snapshots.wait()
+        (tmp_path / "snapshot-000000010" / "step").write_text("")
+        save(snapshots, 10)
+    assert newest_snapshot(tmp_path, step_in) == "10"
+
+
+def test_leftovers_of_a_killed_writer_are_never_read_and_go_at_the_next_start(tmp_path: Path) -> None:
+    for leftover in ("partial-000000005", "partial-snapshot-000000003"):  # half written, half deleted
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "step").write_text("5")
+    assert newest_snapshot(tmp_path, step_in) is None
+    with Snapshots(tmp_path):
+        assert names(tmp_path) == []
+
+
+def test_work_goes_on_while_a_snapshot_is_written_and_the_next_waits_for_it(tmp_path: Path) -> None:
+    go, order = threading.Event(), []
+
+    def slow(folder: Path) -> None:
+        assert go.wait(timeout=60)
+        order.append("first")
+
+    with Snapshots(tmp_path) as snapshots:
+        snapshots.save(1, slow)
+        snapshots.check()  # nothing has failed, and nothing is waited for
+        assert names(tmp_path) in ([], ["partial-000000001"])
+        threading.Timer(0.1, go.set).start()
+        snapshots.save(2, lambda folder: order.append("second"))
+        assert names(tmp_path)[-1] == "snapshot-000000001"
+    assert order == ["first", "second"]
+    assert names(tmp_path) == ["snapshot-000000001", "snapshot-000000002"]
+
+
+def test_a_failure_comes_out_at_the_next_check_snapshot_or_end_and_leaves_the_one_before(tmp_path: Path) -> None:
+    message = "no space left on device; the snapshot of step 5 is lost, the one before stays"
+    with Snapshots(tmp_path) as snapshots:
+        save(snapshots, 4)
+        snapshots.save(5, fail)
+        with pytest.raises(OSError, match=message):
+            save(snapshots, 6)
+        snapshots.save(5, fail)
+        with pytest.raises(OSError, match=message):
+            while True:
+                snapshots.check()
+    with pytest.raises(OSError, match=message), Snapshots(tmp_path) as snapshots:
+        snapshots.save(5, fail)
+    assert names(tmp_path) == ["snapshot-000000004"]
+
+
+def test_a_failure_is_said_where_another_error_is_on_its_way(tmp_path: Path, capsys) -> None:
+    with pytest.raises(KeyboardInterrupt), Snapshots(tmp_path) as snapshots:
+        snapshots.save(5, fail)
+        raise KeyboardInterrupt
+    assert "the snapshot of step 5 is lost" in capsys.readouterr().err
+    assert names(tmp_path) == []
