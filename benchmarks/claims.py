@@ -15,13 +15,19 @@ Claims = Mapping[str, Callable[[Any], list[Result]]]  # the docstring says what 
 
 
 def common_parser(description: str | None, claims: Collection[str]) -> argparse.ArgumentParser:
-    """The flags that all benchmarks have."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--original", required=True, help="a checkout of google-research/bert")
+    """The flags of the benchmarks on text."""
+    made = program_parser(description, claims, rounds=3)
     made.add_argument("--original_python", required=True, help="a Python with TensorFlow 1.15")
     made.add_argument("--vocab", required=True, help="an uncased vocab.txt")
     made.add_argument("--text", required=True, help="glob of text files, .txt or .txt.gz")
-    made.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn (default 3)")
+    return made
+
+
+def program_parser(description: str | None, claims: Collection[str], rounds: int) -> argparse.ArgumentParser:
+    """The flags that all benchmarks have."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--original", required=True, help="a checkout of google-research/bert")
+    made.add_argument("--rounds", type=int, default=rounds, help=f"runs of each side, in turn (default {rounds})")
     made.add_argument("--only", nargs="+", choices=claims, metavar="NAME", help=f"of {', '.join(claims)}")
     made.add_argument("--out", metavar="FILE", help="JSON file for all measurements")
     made.add_argument("--markdown", action="store_true", help="print Markdown")

@@ -28,7 +28,9 @@ class Result:
 
     def cells(self) -> list[str]:
         """In the order of COLUMNS."""
-        return [self.claim, self.ours, self.other, "" if self.ratio is None else f"{self.ratio:.1f}", self.target]
+        digits = 2 if self.ratio is not None and self.ratio < 10 else 1
+        shown = "" if self.ratio is None else f"{self.ratio:.{digits}f}"
+        return [self.claim, self.ours, self.other, shown, self.target]
 
 
 @dataclass(frozen=True)
