@@ -95,9 +95,9 @@ def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Cou
     them; when `write` raises, nothing appears. An `out` that already is this artifact is verified and
     kept. Raises FileExistsError when `out` is something else.
     """
-    folder = out.place(recipe) if isinstance(out, Store) else out
-    if folder.exists() and (finished := _finished(folder, recipe.fingerprint())):
-        return Artifact(folder, finished, reused=True)
+    if (made_before := find(out, recipe)) is not None:
+        return made_before
+    folder = place_of(out, recipe)
     make_writable(folder.parent)
     _remove_drafts(folder)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -114,6 +114,18 @@ def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Cou
         raise
     shutil.rmtree(work_folder(folder), ignore_errors=True)
     return Artifact(folder, manifest, reused=False)
+
+
+def find(out: Path | Store, recipe: Recipe) -> Artifact | None:
+    """The artifact that `recipe` describes, verified, if it is there; FileExistsError where something else is."""
+    folder = place_of(out, recipe)
+    manifest = _finished(folder, recipe.fingerprint()) if folder.exists() else None
+    return None if manifest is None else Artifact(folder, manifest, reused=True)
+
+
+def place_of(out: Path | Store, recipe: Recipe) -> Path:
+    """The folder of the artifact that `recipe` describes, made or not."""
+    return out.place(recipe) if isinstance(out, Store) else out
 
 
 def work_folder(out: Path) -> Path:

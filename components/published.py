@@ -8,13 +8,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components.artifacts import MANIFEST, Artifact, Counts, Recipe, Store, describe, publish, read_manifest
+from bertline.components.artifacts import (
+    MANIFEST,
+    Artifact,
+    Counts,
+    Recipe,
+    Store,
+    describe,
+    find,
+    place_of,
+    publish,
+    read_manifest,
+    work_folder,
+)
 
 if TYPE_CHECKING:
     from bertline.components.ingest.sources import IngestConfig, Sources
     from bertline.components.prepare_config import PrepareConfig
     from bertline.components.sentences import SplitConfig
     from bertline.components.vocabulary import VocabularyConfig
+    from bertline.model.backends.hosts import Hosts
     from bertline.model.convert import ConvertConfig
     from bertline.model.evaluate import EvaluateConfig
     from bertline.model.export import ExportConfig
@@ -90,8 +103,10 @@ def pretrain(
 ) -> Artifact:
     """Records -> a checkpoint at the end of this stage; TensorBoard's event files lie in `<out>.tensorboard`.
 
-    On the records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`.
+    On the records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`. Where several
+    hosts train together, each calls this, and the first publishes.
     """
+    from bertline.model.backends.hosts import joined
     from bertline.model.backends.use import use_backend
     from bertline.model.formats.reading import read_model
     from bertline.model.pretrain import run
@@ -124,9 +139,11 @@ def pretrain(
             initial=read_model(initial) if initial else None,
             heldout=heldout,
             log_dir=work.with_suffix(".tensorboard"),
+            hosts=hosts,
         )
 
-    return publish(out, recipe, write)
+    with joined(config) as hosts:
+        return _published_by_first(hosts, out, recipe, write)
 
 
 def evaluate(out: Path | Store, config: "EvaluateConfig", checkpoint: Path, records: Path) -> Artifact:
@@ -197,6 +214,26 @@ def convert(
         code=["bertline.model.convert"],
     )
     return publish(out, recipe, lambda folder, _: run(source, folder, config, **files, tell=tell))
+
+
+def _published_by_first(
+    hosts: "Hosts", out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Counts]
+) -> Artifact:
+    """What the first host publishes; `write` runs on all of them."""
+    hosts.agree("the step asked for", recipe.fingerprint())
+    before = find(out, recipe)
+    hosts.agree("what is there of it", "nothing" if before is None else "all")
+    if hosts.writes:
+        made = publish(out, recipe, write)
+        hosts.meet("published")
+        return made
+    place = place_of(out, recipe)
+    if before is None:
+        write(place, work_folder(place))
+    hosts.meet("published")
+    if (made_by_first := find(out, recipe)) is None:
+        raise ValueError(f"{place}: written by host 0, and not to be seen on host {hosts.number}; share one store")
+    return made_by_first
 
 
 def _model_inputs(model: Path) -> list[Path]:

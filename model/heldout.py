@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertline.model.backends.hosts import Hosts
+from bertline.model.batches import host_share
 from bertline.model.checkpoints.best import best_of, forget_others, save_best
 from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.pretrain_config import PretrainConfig
@@ -51,10 +53,12 @@ class HeldoutEvaluation:
         log: TrainingLog,
         work: Path,
         events: "ScalarEvents | None",
+        hosts: Hosts,
     ) -> None:
         """`started` is what `trainer` began with; the stage itself began at `first_step`."""
         self._examples, self._config, self._log, self._work = examples, config, log, work
         self._started, self._first_step, self._trainer, self._events = started, first_step, trainer, events
+        self._hosts = hosts
         self._count = min(len(examples), config.max_eval_examples or len(examples))
         self._forward = trainer.forward(measure_of(started.bert_config, config.precision))
         say(f"held-out records: {self._count:,} of {len(examples):,} examples; {EXPECTED}")
@@ -71,7 +75,7 @@ class HeldoutEvaluation:
         if self._events is not None:
             self._events.add({"step": step} | {f"heldout/{name}": scores[name] for name in LOGGED})
         is_best = best_of(self._log.rows, self._first_step) is row
-        if is_best and step < self._config.last_step:  # the last weights are kept anyway
+        if is_best and step < self._config.last_step and self._hosts.writes:  # the last weights are kept anyway
             self._save(step)
         say(f"{_line(scores)}{', the best so far' if is_best else ''} ({time.monotonic() - started:.1f} s)")
 
@@ -87,12 +91,13 @@ class HeldoutEvaluation:
 
     def _scores(self, step: int, stopping: Callable[[], bool]) -> Scores | None:
         devices = self._config.devices
-        size = min(self._config.eval_batch_size, self._count)
+        size = -(-min(self._config.eval_batch_size, self._count) // devices) * devices
+        mine = host_share(size, self._hosts.number, self._hosts.count)
         totals: dict[str, float] = {}
-        for batch in batches(self._examples, self._count, -(-size // devices) * devices):
+        for batch in batches(self._examples, self._count, size):
             if stopping():
                 return None
-            add_sums(totals, self._forward(batch))
+            add_sums(totals, self._forward({name: values[mine] for name, values in batch.items()}))
         return scores_of(totals, step)
 
     def _save(self, step: int) -> None:

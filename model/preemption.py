@@ -12,16 +12,20 @@ class PreemptedError(Exception):
 
 
 class Preemption:
-    """Notes that SIGTERM came; use as a context manager around work that asks `requested` now and then."""
+    """Notes that SIGTERM came; use as a context manager around work that asks now and then."""
 
-    def __init__(self) -> None:
-        """The handler is set on entering, in the main thread, where alone Python lets it be set."""
+    def __init__(self, *, listens: bool = True) -> None:
+        """A handler is set on entering if it `listens`, in the main thread, where alone Python lets it be set."""
         self.requested = False
-        self._main = threading.current_thread() is threading.main_thread()
+        self._listens = listens and threading.current_thread() is threading.main_thread()
+
+    def look(self) -> bool:
+        """Whether to end here, between two steps."""
+        return self.requested
 
     def __enter__(self) -> "Preemption":
         """Take SIGTERM over."""
-        if self._main:
+        if self._listens:
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
@@ -29,7 +33,7 @@ class Preemption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give SIGTERM back."""
-        if self._main:
+        if self._listens:
             signal.signal(signal.SIGTERM, self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

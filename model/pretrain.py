@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from bertline.model.backends.hosts import ALONE, Hosts
 from bertline.model.backends.use import use_backend
 from bertline.model.checkpoints.best import write_best
 from bertline.model.checkpoints.snapshots import newest_snapshot
@@ -36,6 +37,7 @@ def run(
     initial: Opened | None = None,
     heldout: Path | None = None,
     log_dir: Path | None = None,
+    hosts: Hosts = ALONE,
 ) -> dict[str, int | float]:
     """Train one stage and write its checkpoint into `out`.
 
@@ -44,18 +46,21 @@ def run(
     start a schedule of their own. On the records `heldout`, weights are scored on the way and at the end; the best are
     written into `out/best` if they are not the last (bertline.model.checkpoints.best). Snapshots go to `work`, which
     is left to the caller: the same call after a crash goes on from the newest, and (compiled by XLA) ends with the
-    same bytes. TensorBoard events go to `log_dir`.
+    same bytes. TensorBoard events go to `log_dir`. Of several `hosts`, which all call this and read the same files,
+    the first writes.
     Raises PreemptedError when SIGTERM came, after a snapshot.
     """
     use_backend(config.backend)
-    stage, reached, log = _begun(records, vocab, config, work, checkpoint, initial, heldout)
+    stage, reached, log = _begun(records, vocab, config, work, checkpoint, initial, heldout, hosts)
     training = Training(stage, reached, log, work, log_dir)
     del reached, initial  # the training has copies of its own: these would be the model's size three times over
     final = training.run()
-    write_checkpoint(out, final)
-    write_log(out, log.to_lines())
-    best = write_best(out, work, log.rows, stage.first_step) if stage.heldout is not None else {}
-    return _counts(stage, final, log) | best
+    counts = _counts(stage, final, log)
+    if hosts.writes:
+        write_checkpoint(out, final)
+        write_log(out, log.to_lines())
+        counts |= write_best(out, work, log.rows, stage.first_step) if stage.heldout is not None else {}
+    return counts
 
 
 def _begun(
@@ -66,6 +71,7 @@ def _begun(
     checkpoint: Path | None,
     initial: Opened | None,
     heldout: Path | None,
+    hosts: Hosts,
 ) -> tuple[Stage, Checkpoint, TrainingLog]:
     """The stage, and what was reached of it, with its log; whatever cannot be trained is refused here."""
     start = _start(vocab, checkpoint, initial, config)
@@ -74,8 +80,9 @@ def _begun(
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
     lengths = ", ".join(map(str, examples.bin_widths))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
-    stage = Stage(config, examples, held_out, start.state["step"], first_weights=digest_of(start.weights))
+    stage = Stage(config, examples, held_out, start.state["step"], digest_of(start.weights), hosts)
     resumed = newest_snapshot(work, read_snapshot)
+    hosts.agree("the step that training goes on from", str((start if resumed is None else resumed[0]).state["step"]))
     if resumed is None:
         return stage, start, TrainingLog(config.log_every_steps, _rows_before(checkpoint))
     reached, log = resumed

@@ -36,7 +36,10 @@ class PretrainConfig:
     pre_layer_norm: bool = False  # layers normalise what they read; steadier at high rates: Xiong et al. 2020
     precision: str = "float32"  # or mixed_bfloat16, for processors that have it
     backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
-    devices: int = 1  # that share each batch (jax)
+    devices: int = 1  # that share each batch, of all hosts together (jax)
+    hosts: int = 1  # machines that train together, on which the same command runs with one store of files (jax)
+    host: int = field(default=-1, metadata={"volatile": True})  # this one's number, from 0; -1: the cluster says
+    coordinator: str = field(default="", metadata={"volatile": True})  # ADDRESS:PORT of host 0; none: the cluster says
     do_lower_case: bool = True  # how the records were tokenised; kept with the model
     # By XLA: repeatable to the bit. Without it, which suits processors with bfloat16 units, TensorFlow's sums may
     # differ in their last digit from run to run.
@@ -55,7 +58,7 @@ class PretrainConfig:
         require_positive(self, "learning_rate")
         counts = ("max_seq_length", "train_batch_size", "num_train_steps", "log_every_steps")
         require_at_least(self, 1, *counts, "save_checkpoints_steps", "gradient_accumulation_steps", "devices")
-        require_at_least(self, 1, "eval_batch_size", "steps_per_call", "keep_checkpoints")
+        require_at_least(self, 1, "eval_batch_size", "steps_per_call", "keep_checkpoints", "hosts")
         require_at_least(self, 0, "stop_at_step", "num_warmup_steps", "recompute_layers")
         require_at_least(self, 0, "eval_every_steps", "max_eval_examples", "keep_checkpoints_every_steps")
         require_backend(self.backend)
@@ -69,6 +72,7 @@ class PretrainConfig:
                 f"train_batch_size is {self.train_batch_size}, no multiple of gradient_accumulation_steps * devices, "
                 f"{shares}; take one that is"
             )
+        self._refuse_impossible_hosts()
         if self.initializer_range < 0:
             raise ValueError(f"initializer_range is {self.initializer_range}; it must be positive, or 0")
         if self.dropout != -1 and not 0 <= self.dropout < 1:
@@ -78,6 +82,19 @@ class PretrainConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it must not exceed num_train_steps, {self.num_train_steps}"
                 )
+
+    def _refuse_impossible_hosts(self) -> None:
+        if self.devices % self.hosts:
+            raise ValueError(
+                f"devices is {self.devices}, no multiple of hosts, {self.hosts}; it counts those of all hosts together"
+            )
+        if not -1 <= self.host < self.hosts:
+            raise ValueError(f"host is {self.host}; it must be at least 0 and below hosts, {self.hosts}, or -1")
+        address, _, port = self.coordinator.rpartition(":")
+        if self.coordinator and not (address and port.isdecimal()):
+            raise ValueError(f'coordinator is "{self.coordinator}"; give ADDRESS:PORT of host 0')
+        if self.coordinator and self.host < 0:
+            raise ValueError("coordinator is given, but not host, this host's number from 0")
 
     @property
     def schedule(self) -> Schedule:

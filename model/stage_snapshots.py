@@ -5,15 +5,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint, write_file
 from bertline.model.training_log import TrainingLog, rows_of
-
-if TYPE_CHECKING:
-    from bertline.model.train import DivergedError
 
 LOG_FILE = "training_log.jsonl"
 BATCH_FILE, METRICS_FILE = "batch.npz", "metrics.json"  # of a step that diverged
@@ -43,15 +40,17 @@ def write_log(folder: Path, lines: str) -> None:
     write_file(folder / LOG_FILE, lines.encode())
 
 
-def save_failed_step(work: Path, error: "DivergedError", records: np.ndarray) -> Path:
-    """Keep what diverged, and the numbers of the batch's `records`; returns the folder.
+def save_failed_step(
+    work: Path, step: int, metrics: Mapping[str, float], batch: Mapping[str, np.ndarray], records: np.ndarray
+) -> Path:
+    """Keep what diverged in the update after `step` ones, and the numbers of the batch's `records`; returns the folder.
 
     Its batch.npz holds the batch, its metrics.json the losses, gradient norm and learning rate, and the numbers.
     """
-    folder = work / f"failed-step-{error.step + 1:09}"
+    folder = work / f"failed-step-{step + 1:09}"
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / BATCH_FILE, **dict(error.batch))  # type: ignore[arg-type]
-    numbers = {name: value if math.isfinite(value) else str(value) for name, value in error.metrics.items()}
-    found = {"step": error.step + 1, **numbers, "records": records.tolist()}
+    np.savez(folder / BATCH_FILE, **dict(batch))  # type: ignore[arg-type]
+    numbers = {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
+    found = {"step": step + 1, **numbers, "records": records.tolist()}
     write_file(folder / METRICS_FILE, (json.dumps(found, indent=2) + "\n").encode())
     return folder

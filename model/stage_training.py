@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertline.model.backends.hosts import ALONE, Hosts
 from bertline.model.batches import batch_indices, training_batch
 from bertline.model.checkpoints.snapshots import Snapshots
 from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.flops import StepWork, measured_peak, pretraining_work
 from bertline.model.heldout import HeldoutEvaluation
 from bertline.model.memory import give_back_freed_memory
-from bertline.model.preemption import PreemptedError, Preemption
+from bertline.model.preemption import PreemptedError
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.progress import say
 from bertline.model.rates import Rates, with_prefix
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bertline.model.backends.choice import Batch, Trainer
     from bertline.model.bert import Weights
     from bertline.model.dropout import Dropout
+    from bertline.model.train import DivergedError
     from bertline.model.update import Values
 
 
@@ -39,11 +41,19 @@ class Stage:
     heldout: Records | None
     first_step: int  # updates done before this stage
     first_weights: str  # digest of the weights that it starts with
+    hosts: Hosts = ALONE  # that share each batch
 
     def batch_at(self, step: int) -> dict[str, np.ndarray]:
-        """The batch that follows `step` updates."""
-        config = self.config
-        return training_batch(self.examples, config.train_batch_size, config.seed, step - self.first_step)
+        """This host's rows of the batch that follows `step` updates."""
+        return self._rows(step, self.hosts)
+
+    def whole_batch_at(self, step: int) -> dict[str, np.ndarray]:
+        """The rows of all hosts."""
+        return self._rows(step, ALONE)
+
+    def _rows(self, step: int, hosts: Hosts) -> dict[str, np.ndarray]:
+        config, number = self.config, step - self.first_step
+        return training_batch(self.examples, config.train_batch_size, config.seed, number, hosts.number, hosts.count)
 
     def records_at(self, step: int) -> np.ndarray:
         """The numbers of the records of that batch."""
@@ -92,13 +102,13 @@ class Training:
         self._trainer, self._rates = _trainer(reached, config), _rates(stage, reached)
         self._stage, self._config, self._log, self._work = stage, config, log, work
         self._reached = dataclasses.replace(reached, weights={}, slots=None)
-        self._preemption, self._writer = Preemption(), writer
-        self._snapshots = snapshots or Snapshots(work, config.keep_checkpoints, config.keep_checkpoints_every_steps)
-        self._events = None if log_dir is None else ScalarEvents(log_dir)
+        self._preemption, self._writer = stage.hosts.preemption(), writer
+        self._snapshots = snapshots or _snapshots(stage, work)
+        self._events = None if log_dir is None or not stage.hosts.writes else ScalarEvents(log_dir)
         self._evaluation: HeldoutEvaluation | None = None
         if stage.heldout is not None:
             of_stage = stage.heldout, config, self._reached, stage.first_step
-            self._evaluation = HeldoutEvaluation(*of_stage, self._trainer, log, work, self._events)
+            self._evaluation = HeldoutEvaluation(*of_stage, self._trainer, log, work, self._events, stage.hosts)
 
     def run(self) -> Checkpoint:
         """Do the updates; returns the checkpoint at the end.
@@ -126,8 +136,7 @@ class Training:
                     rates=self._rates,
                 )
             except DivergedError as error:
-                folder = save_failed_step(self._work, error, self._stage.records_at(error.step))
-                raise ValueError(f"{error}; the batch and the figures of the step are in {folder}") from error
+                raise ValueError(f"{error}{self._failed_step_kept(error)}") from error
         return self.checkpoint_at(self._config.last_step)
 
     def after_update(self, step: int, metrics: dict[str, float]) -> None:
@@ -139,6 +148,7 @@ class Training:
     def rests_at(self, step: int) -> bool:
         """Whether the weights of the step are needed; OSError where the last snapshot could not be written."""
         self._snapshots.check()
+        self._preemption.look()
         return self._saves_at(step) or (self._evaluation is not None and self._evaluation.is_due(step))
 
     def at_rest(self, step: int) -> None:
@@ -146,11 +156,13 @@ class Training:
         self.evaluate(step)
         if not self._saves_at(step):
             return
-        self._snapshots.wait()  # before there is another copy of weights and slots
-        write = self._writer(self.checkpoint_at(step), self._log, self._stage.identity())
-        self._snapshots.save(step, write)
+        if self._stage.hosts.writes:
+            self._snapshots.wait()  # before there is another copy of weights and slots
+            write = self._writer(self.checkpoint_at(step), self._log, self._stage.identity())
+            self._snapshots.save(step, write)
         if self._preemption.requested:
             self._snapshots.wait()
+            self._stage.hosts.meet("all of it saved")
             raise PreemptedError(
                 f"ended at step {step} by SIGTERM, all of it saved; the same command goes on from there"
             )
@@ -166,9 +178,26 @@ class Training:
         weights, slots = self._trainer.weights(), self._trainer.slots()
         return dataclasses.replace(self._reached, weights=weights, slots=slots, state=state)
 
+    def _failed_step_kept(self, error: "DivergedError") -> str:
+        """Keep the step that diverged; returns where it lies, in words."""
+        if not self._stage.hosts.writes:
+            return ""
+        step = error.step
+        batch, records = self._stage.whole_batch_at(step), self._stage.records_at(step)
+        folder = save_failed_step(self._work, step, error.metrics, batch, records)
+        return f"; the batch and the figures of the step are in {folder}"
+
     def _saves_at(self, step: int) -> bool:
         is_due = self._preemption.requested or self._config.due(step, self._config.save_checkpoints_steps)
         return is_due and step < self._config.last_step
+
+
+def _snapshots(stage: Stage, work: Path) -> Snapshots:
+    """The writer of snapshots; of several hosts, the first has one."""
+    config = stage.config
+    if stage.hosts.writes:
+        return Snapshots(work, config.keep_checkpoints, config.keep_checkpoints_every_steps)
+    return Snapshots(work, save=lambda step, write: None)
 
 
 def _trainer(reached: Checkpoint, config: PretrainConfig) -> "Trainer":

@@ -22,13 +22,13 @@ Metrics = dict[str, float]
 class DivergedError(ValueError):
     """A loss or gradient norm that is no number; the weights are worthless from `step` on."""
 
-    def __init__(self, step: int, metrics: Metrics, batch: Batch) -> None:
-        """`step` counts updates from 0; `batch` is the one it was made with."""
+    def __init__(self, step: int, metrics: Metrics) -> None:
+        """`step` counts updates from 0."""
         super().__init__(
             f"step {step + 1}: loss is {metrics['loss']}, gradient norm {metrics['grad_norm']}, learning rate "
             f"{metrics['learning_rate']:.3g}; lower learning_rate or raise num_warmup_steps"
         )
-        self.step, self.metrics, self.batch = step, metrics, batch
+        self.step, self.metrics = step, metrics
 
 
 def new_trainer(
@@ -122,7 +122,7 @@ class _Call:
         rows = [{name: float(values[place]) for name, values in columns.items()} for place in range(len(self.steps))]
         for place, row in enumerate(rows):
             if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
-                raise DivergedError(self.steps[place], row, self.batch(place))
+                raise DivergedError(self.steps[place], row)
         return rows
 
 

@@ -30,7 +30,7 @@ class Snapshots:
 
         With `save`, that function is called with the step and what fills a folder, and all this is its affair.
         """
-        self._put = save or self._save
+        self._put, self._owns = save or self._save, save is None
         self._work, self._keep, self._keep_every_steps = work, keep, keep_every_steps
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._writing: Future[None] | None = None
@@ -57,7 +57,7 @@ class Snapshots:
 
     def __enter__(self) -> "Snapshots":
         """Delete what a killed writer has left."""
-        for folder in self._work.glob(PARTIAL + "*"):
+        for folder in self._work.glob(PARTIAL + "*") if self._owns else ():
             shutil.rmtree(folder)
         return self
 
