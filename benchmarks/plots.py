@@ -13,20 +13,22 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over a logarithmic axis; the other axis starts at 0, or is logarithmic too."""
+    """Lines over a logarithmic axis; the other axis starts at `least`, or is logarithmic too."""
 
     title: str
     x_axis: str
     y_axis: str
     lines: Mapping[str, Sequence[Point]]
     logarithmic: bool = False
+    least: float = 0.0
+    marks: Sequence[float] = ()  # named on the logarithmic axis; none: each that a point has
 
 
 def svg_of(chart: Chart) -> str:
     """The chart as an SVG file; each point's number is shown by the pointer."""
     points = [point for line in chart.lines.values() for point in line]
     xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
-    marks = ticks(min(ys), max(ys), logarithmic=chart.logarithmic)
+    marks = ticks(min(ys), max(ys)) if chart.logarithmic else steps(chart.least, max(ys))
     bottom = HEIGHT - BOTTOM
 
     def place(point: Point) -> Point:
@@ -45,7 +47,7 @@ def svg_of(chart: Chart) -> str:
         y = place((xs[0], mark))[1]
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#dee2e6"/>')
         parts.append(_text(LEFT - 6, y + 4, f"{mark:,.10g}", "end"))
-    parts += [_text(place((x, marks[0]))[0], bottom + 16, f"{x:g}") for x in xs]
+    parts += [_text(place((x, marks[0]))[0], bottom + 16, f"{x:g}") for x in chart.marks or xs]
     for colour, line in zip(COLOURS, chart.lines.values()):
         places = [place(point) for point in line]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
@@ -63,17 +65,20 @@ def svg_of(chart: Chart) -> str:
     )
 
 
-def ticks(least: float, most: float, *, logarithmic: bool) -> list[float]:
-    """Round numbers around all values: from 0 in equal steps, or 1, 2, 5, 10, 20 ..."""
-    if logarithmic:
-        powers = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(most)) + 1)
-        rounds = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-        below = max(value for value in rounds if value <= least)
-        above = min(value for value in rounds if value >= most)
-        return [value for value in rounds if below <= value <= above]
-    power = 10.0 ** math.floor(math.log10(most))
-    step = next(digit * power for digit in (0.2, 0.5, 1, 2) if most <= 5 * digit * power)
-    return [step * number for number in range(math.ceil(most / step) + 1)]
+def ticks(least: float, most: float) -> list[float]:
+    """Round numbers around all values of a logarithmic axis: 1, 2, 5, 10, 20 ..."""
+    powers = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(most)) + 1)
+    rounds = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    below = max(value for value in rounds if value <= least)
+    above = min(value for value in rounds if value >= most)
+    return [value for value in rounds if below <= value <= above]
+
+
+def steps(least: float, most: float) -> list[float]:
+    """Round numbers in equal steps around all values between two."""
+    power = 10.0 ** math.floor(math.log10(most - least))
+    step = next(digit * power for digit in (0.2, 0.5, 1, 2) if most - least <= 5 * digit * power)
+    return [step * number for number in range(math.floor(least / step), math.ceil(most / step) + 1)]
 
 
 def share(value: float, least: float, most: float, *, logarithmic: bool) -> float:

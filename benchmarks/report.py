@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,5 +98,10 @@ def print_markdown(sections: Mapping[str, Section], settings: Mapping[str, Any])
     print(", ".join(f"{name} {value}" for name, value in settings.items()) + ".")
     for name, section in sections.items():
         print(f"\n## {name}\n\n{section.title}\n")
-        for cells in (COLUMNS, ["---"] * len(COLUMNS), *(result.cells() for result in section.results)):
-            print(f"| {' | '.join(cells)} |")
+        print_rows(COLUMNS, [result.cells() for result in section.results])
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table in Markdown."""
+    for cells in (columns, ["---"] * len(columns), *rows):
+        print(f"| {' | '.join(cells)} |")
