@@ -101,13 +101,15 @@ def pretrain(
     initial: Path | None = None,
     heldout: Path | None = None,
 ) -> Artifact:
-    """Records -> a checkpoint at the end of this stage; TensorBoard's event files lie in `<out>.tensorboard`.
+    """Records -> a checkpoint at the end of this stage.
 
-    On the records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`. Where several
-    hosts train together, each calls this, and the first publishes.
+    TensorBoard's event files lie in `<out>.tensorboard`, snapshots that are to be kept in `<out>.snapshots`. On the
+    records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`. Where several hosts
+    train together, each calls this, and the first publishes.
     """
     from bertline.model.backends.hosts import joined
     from bertline.model.backends.use import use_backend
+    from bertline.model.checkpoints.snapshots import lay_beside
     from bertline.model.formats.reading import read_model
     from bertline.model.pretrain import run
 
@@ -129,7 +131,7 @@ def pretrain(
 
     def write(folder: Path, work: Path) -> Counts:
         use_backend(config.backend)  # before a model is read, which loads Keras
-        return run(
+        counts = run(
             records,
             vocab_txt,
             folder,
@@ -141,6 +143,9 @@ def pretrain(
             log_dir=work.with_suffix(".tensorboard"),
             hosts=hosts,
         )
+        if hosts.writes and config.keep_checkpoints_every_steps:
+            lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
+        return counts
 
     with joined(config) as hosts:
         return _published_by_first(hosts, out, recipe, write)

@@ -1,6 +1,7 @@
 """A training's snapshots in its work folder: written by a thread while training goes on, whole or not at all."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -105,11 +106,29 @@ def kept(steps: Sequence[int], keep: int, keep_every_steps: int) -> set[int]:
     >>> sorted(kept([6, 9, 12, 15, 21, 24], 1, 10))
     [12, 21, 24]
     """
-    stay = set(steps[-keep:])
+    stay = set(steps[max(len(steps) - keep, 0) :])
     if keep_every_steps:
         pairs = zip([0, *steps], steps, strict=False)
         stay |= {step for before, step in pairs if before // keep_every_steps != step // keep_every_steps}
     return stay
+
+
+def lay_beside(folder: Path, work: Path, keep_every_steps: int) -> None:
+    """Give `folder` those snapshots that stay for `keep_every_steps`, before the work folder goes: links, or copies."""
+    for step in sorted(kept(snapshot_steps(work), 0, keep_every_steps)):
+        name = f"{PREFIX}{step:09}"
+        draft, whole = folder / f"{PARTIAL}{step:09}", folder / name
+        for left_over in (draft, whole):  # of a run that was killed, or of an earlier one
+            shutil.rmtree(left_over, ignore_errors=True)
+        shutil.copytree(work / name, draft, copy_function=_linked)
+        draft.rename(whole)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
 
 
 def newest_snapshot(work: Path, read: Callable[[Path], Read]) -> Read | None:

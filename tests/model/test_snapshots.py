@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.checkpoints.snapshots import Snapshots, kept, newest_snapshot
+from bertline.model.checkpoints.snapshots import Snapshots, kept, lay_beside, newest_snapshot
 
 
 def names(work: Path) -> list[str]:
@@ -41,9 +41,23 @@ def test_the_newest_are_kept_and_others_by_their_steps(tmp_path: Path) -> None:
     assert [int(name[-9:]) for name in names(tmp_path / "more")] == [24, 42, 60, 66]
 
 
+def test_those_of_every_so_many_steps_are_laid_beside_the_work(tmp_path: Path) -> None:
+    work, folder = tmp_path / "work", tmp_path / "snapshots"
+    with Snapshots(work, 2, 20) as snapshots:
+        save(snapshots, *range(6, 70, 6))
+    stale = folder / "snapshot-000000024" / "of_an_earlier_run"
+    stale.mkdir(parents=True)
+    lay_beside(folder, work, 20)
+    assert [int(name[-9:]) for name in names(folder)] == [24, 42, 60]
+    assert not stale.exists()
+    assert newest_snapshot(folder, step_in) == "60"
+    assert newest_snapshot(work, step_in) == "66"  # a run that is killed now goes on as if nothing had been done
+
+
 def test_kept_steps() -> None:
     assert kept([], 2, 10) == set()
     assert kept([3], 2, 0) == {3}
+    assert kept([3, 6], 0, 5) == {6}
     assert kept([3, 6, 9], 2, 0) == {6, 9}
     assert kept([10, 20, 21, 30], 1, 10) == {10, 20, 30}
     assert kept([95, 99], 1, 10) == {95, 99}  # the first of a stage that begins at 90, and the newest

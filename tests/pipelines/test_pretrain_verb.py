@@ -53,6 +53,15 @@ def test_more_devices_than_there_are_end_with_2(pretrain_arguments, started, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_snapshots_that_were_asked_for_are_models_beside_the_finished_stage(pretrain_arguments, tmp_path: Path) -> None:
+    settings = ["--num_train_steps=6", "--keep_checkpoints=1", "--keep_checkpoints_every_steps=2"]
+    assert main(pretrain_arguments(tmp_path / "out", *settings)) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.snapshots", "out.tensorboard"]
+    snapshots = sorted((tmp_path / "out.snapshots").iterdir())
+    assert [path.name for path in snapshots] == ["snapshot-000000002", "snapshot-000000004"]
+    assert main(["inspect", str(snapshots[0])]) == 0
+
+
 @pytest.mark.slow
 def test_sigterm_ends_with_75_and_a_snapshot(pretrain_arguments, started, tmp_path: Path) -> None:
     process, deadline = started(pretrain_arguments(tmp_path / "out")), time.monotonic() + SECONDS
