@@ -72,7 +72,7 @@ def budget_choices(model: str) -> tuple[Choice, ...]:
         Choice("initializer_range", round(width**-0.5, 3), "1 / sqrt(hidden_size) (docs/decisions.md)"),
         Choice("dropout", 0.0, "Geiping and Goldstein 2022: text is not seen often enough to learn it by heart"),
         Choice("masking", "dynamic", "Liu et al. 2019, 4.1"),
-        Choice("length_bins", "128,256,384", "less padding at 512 (docs/decisions.md)"),
+        Choice("length_bins", "64,96,128,256,384", "less padding (docs/data_generation.md)"),
     )
 
 

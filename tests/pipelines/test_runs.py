@@ -73,10 +73,14 @@ def test_evaluations_are_as_many_and_as_large_as_a_run_says() -> None:
         dataclasses.replace(short, eval_every=-1)
 
 
-def test_length_bins_are_of_the_training_records_at_512_alone() -> None:
-    arguments = pipeline_arguments(dataclasses.replace(RUNS["tiny"], length_bins="128,256"))
+def test_length_bins_are_of_the_training_records_alone_and_narrower_than_their_stage() -> None:
+    arguments = pipeline_arguments(dataclasses.replace(RUNS["tiny"], length_bins="64, 128,256"))
     names = ("prepare_128", "prepare_512", "heldout_128", "heldout_512")
-    assert [arguments[name]["length_bins"] for name in names] == ["", "128,256", "", ""]
+    assert [arguments[name]["length_bins"] for name in names] == ["64", "64,128,256", "", ""]
+    for wrong in ("64,600", "half"):
+        records = pipeline_arguments(dataclasses.replace(RUNS["tiny"], length_bins=wrong))["prepare_512"]
+        with pytest.raises(ValueError, match=f'length_bins is "{wrong}"'):
+            from_mapping(PrepareConfig, records)
     assert not pipeline_arguments(RUNS["tiny"])["prepare_512"]["length_bins"]
 
 
