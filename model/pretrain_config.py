@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 
 from bertline.model.formats.initial_parts import listed
+from bertline.model.neighbours import ATTENTION_INITIALIZERS
 from bertline.model.optimizer_config import Rule, Schedule
 from bertline.model.validation import (
     require_at_least,
     require_backend,
+    require_one_of,
     require_positive,
     require_precision,
     require_seed,
@@ -31,6 +33,7 @@ class PretrainConfig:
     recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory; 0: none are
     seed: int = 12345  # of the first weights, the order of examples and dropout
     initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
+    attention_initializer: str = "random"  # or neighbours: heads begin at the words beside; Trockman and Kolter 2023
     dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
     initialize: str = ""  # heads made afresh where a released model lacks them: pooler, masked_lm, next_sentence
     pre_layer_norm: bool = False  # layers normalise what they read; steadier at high rates: Xiong et al. 2020
@@ -64,6 +67,7 @@ class PretrainConfig:
         require_backend(self.backend)
         require_precision(self.precision)
         require_seed(self.seed)
+        require_one_of("attention_initializer", self.attention_initializer, ATTENTION_INITIALIZERS)
         listed(self.initialize)
         _ = self.schedule, self.rule  # which refuse what they do not know
         shares = self.gradient_accumulation_steps * self.devices

@@ -10,6 +10,7 @@ from bertline.model.config import BertConfig, bert_config
 from bertline.model.formats.initial_parts import listed, refuse_missing, with_initial_parts
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.parts import MASKED_LM, NEXT_SENTENCE, POOLER
+from bertline.model.neighbours import NEIGHBOURS, beginning_at_neighbours
 from bertline.model.validation import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
@@ -48,9 +49,12 @@ def first_stage(vocab: Path | None, config: "PretrainConfig") -> Checkpoint:
     if vocab is None:
         raise ValueError("no vocabulary is given; a first stage needs a vocab.txt, a later one a checkpoint")
     shape = shape_of(config, len(load_vocabulary(vocab)))
+    weights = initial_weights(pretraining_shapes(shape), shape.initializer_range, config.seed)
+    if config.attention_initializer == NEIGHBOURS:
+        weights = beginning_at_neighbours(weights, shape)
     return Checkpoint(
         bert_config=shape,
-        weights=initial_weights(pretraining_shapes(shape), shape.initializer_range, config.seed),
+        weights=weights,
         vocabulary=vocab.read_bytes(),
         do_lower_case=config.do_lower_case,
         state={"step": 0},

@@ -1,5 +1,6 @@
 """Checks that the configurations of training and evaluation share."""
 
+from collections.abc import Collection
 from typing import Any
 
 PRECISIONS = ("float32", "mixed_bfloat16")  # of the computation; weights are always kept in float32
@@ -27,16 +28,21 @@ def require_seed(seed: int) -> None:
         raise ValueError(f"seed is {seed}; it must lie between 0 and {MAX_SEED}")
 
 
+def require_one_of(name: str, value: str, known: Collection[str]) -> None:
+    """Refuse a value that is none of the `known` ones."""
+    if value not in known:
+        raise ValueError(f'{name} is "{value}"; known: {", ".join(known)}')
+
+
 def require_precision(precision: str) -> None:
     """Refuse an unknown precision."""
-    if precision not in PRECISIONS:
-        raise ValueError(f'precision is "{precision}"; known: {", ".join(PRECISIONS)}')
+    require_one_of("precision", precision, PRECISIONS)
 
 
 def require_backend(backend: str) -> None:
     """Refuse an unknown backend; none is the default's."""
-    if backend and backend not in BACKENDS:
-        raise ValueError(f'backend is "{backend}"; known: {", ".join(BACKENDS)}')
+    if backend:
+        require_one_of("backend", backend, BACKENDS)
 
 
 def require_length(max_seq_length: int, max_position_embeddings: int) -> None:

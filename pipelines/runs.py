@@ -33,6 +33,7 @@ class Run:
     optimizer: str = "bert_adam"  # without bias correction; or adamw, lamb
     warmup_share: float = 0.1  # of all steps; the paper's 1 % is of a million
     initializer_range: float = 0.0  # of the first weights; 0: the model's own, 0.02
+    attention_initializer: str = "random"  # or neighbours: heads begin at the words beside, for short trainings
     dropout: float = -1.0  # in pretraining; -1: the model's own, 0.1
     initial: str = ""  # a released model of any format to go on from; its vocab.txt must be given as vocab
     initialize: str = ""  # its heads to make afresh where it lacks them: pooler, masked_lm, next_sentence
@@ -113,6 +114,7 @@ COMPUTATION_FIELDS = ("precision", "jit_compile", "backend")
 STAGE_FIELDS = (
     *COMPUTATION_FIELDS,
     *("learning_rate", "learning_rate_decay", "optimizer", "initializer_range", "dropout"),
+    "attention_initializer",
     *("devices", "gradient_accumulation_steps", "recompute_layers", "do_lower_case", "seed"),
 )
 TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
