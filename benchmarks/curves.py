@@ -2,7 +2,8 @@
 
     python benchmarks/curves.py --run budget=CHECKPOINT_128,CHECKPOINT_512 --line trigram=5.02 --plot FILE
 
-The checkpoints are the finished ones of a run's two stages, whose RUN.json says how long each took.
+The checkpoints are the finished ones of a run's two stages, scored on held-out records; their RUN.json says how long
+each took, so it must have been made by one process, without an interruption.
 """
 
 import argparse

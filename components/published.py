@@ -228,11 +228,13 @@ def _published_by_first(
     hosts.agree("the step asked for", recipe.fingerprint())
     before = find(out, recipe)
     hosts.agree("what is there of it", "nothing" if before is None else "all")
+    place = place_of(out, recipe)
+    if before is None:
+        hosts.share(work_folder(place))
     if hosts.writes:
         made = publish(out, recipe, write)
         hosts.meet("published")
         return made
-    place = place_of(out, recipe)
     if before is None:
         write(place, work_folder(place))
     hosts.meet("published")

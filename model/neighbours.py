@@ -13,7 +13,9 @@ from bertline.model.config import BertConfig
 RANDOM, NEIGHBOURS = "random", "neighbours"
 ATTENTION_INITIALIZERS = (RANDOM, NEIGHBOURS)
 OFFSETS = (-1, 1)  # of the words that heads begin at, in turn
-LEAD = 8.0  # of the score of that word's position over others', about: attention's softmax is nearly all its own
+# Of the score of that word's position over others', were half of a normalised embedding its position; as segments have
+# a share, too, and normal values are cut, it is about 5.
+LEAD = 8.0
 POSITIONS = "bert/embeddings/position_embeddings"
 
 
@@ -32,7 +34,7 @@ def beginning_at_neighbours(weights: Mapping[str, np.ndarray], config: BertConfi
     changed = dict(weights)
     changed[POSITIONS] = deviation * sinusoids(config.max_position_embeddings, hidden)
     size = hidden // heads
-    # Half of what a normalised embedding holds is its position, of squared length hidden / 2.
+    # The score of a position of squared length hidden / 2 with itself.
     usual = deviation**2 * np.sqrt(size) * hidden / 2
     for number in range(config.num_hidden_layers):
         name = f"bert/encoder/layer_{number}/attention/self"

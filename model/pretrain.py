@@ -11,6 +11,7 @@ from bertline.model.checkpoints.state import Checkpoint, digest_of, write_checkp
 from bertline.model.config import parameter_count
 from bertline.model.formats.opened import Opened
 from bertline.model.heldout import open_heldout
+from bertline.model.neighbours import RANDOM
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.progress import say
 from bertline.model.records import open_records
@@ -95,6 +96,8 @@ def _start(vocab: Path | None, checkpoint: Path | None, initial: Opened | None, 
         raise ValueError("both the stage before (checkpoint) and a released model (initial) are given; give one")
     if config.initialize and initial is None:
         raise ValueError("initialize is for a released model (initial), and none is given; leave it away")
+    if config.attention_initializer != RANDOM and initial is not None:
+        raise ValueError("attention_initializer is for fresh weights, not for a released model's; leave it away")
     if checkpoint is not None:
         return next_stage(checkpoint, vocab, config)
     return first_stage(vocab, config) if initial is None else released_model(initial, vocab, config)
@@ -108,8 +111,9 @@ def _rows_before(checkpoint: Path | None) -> list[dict[str, float]]:
 
 def _refuse_other_run(work: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     if there != here:
+        found = {**dict.fromkeys(here), **there}  # None: of a version that did not know the setting
         raise ValueError(
-            f"{work} holds an interrupted run whose {differences(there, here)}; "
+            f"{work} holds an interrupted run whose {differences(found, here)}; "
             "repeat that run's settings, or delete the folder to start afresh"
         )
 

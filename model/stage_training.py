@@ -1,5 +1,6 @@
 """The updates of one stage of pretraining, with all that happens between them: log, scores, snapshots."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Training:
         self._stage, self._config, self._log, self._work = stage, config, log, work
         self._reached = dataclasses.replace(reached, weights={}, slots=None)
         self._preemption, self._writer = stage.hosts.preemption(), writer
-        self._snapshots = snapshots or _snapshots(stage, work)
+        self._snapshots = snapshots or Snapshots(work, config.keep_checkpoints, config.keep_checkpoints_every_steps)
         self._events = None if log_dir is None or not stage.hosts.writes else ScalarEvents(log_dir)
         self._evaluation: HeldoutEvaluation | None = None
         if stage.heldout is not None:
@@ -120,7 +121,7 @@ class Training:
 
         give_back_freed_memory()
         start = self._reached.state["step"]
-        with self._preemption, self._snapshots:
+        with self._preemption, self._snapshots if self._stage.hosts.writes else contextlib.nullcontext():
             self.evaluate(start)  # where SIGTERM came before it was done
             try:
                 train(
@@ -170,7 +171,7 @@ class Training:
     def evaluate(self, step: int) -> None:
         """Score the weights if that is due and not done."""
         if self._evaluation is not None:  # a machine that is taken away does not wait: the resumed run makes up for it
-            self._evaluation.after(step, stopping=lambda: self._preemption.requested and step < self._config.last_step)
+            self._evaluation.after(step, stopping=lambda: self._preemption.look() and step < self._config.last_step)
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The model as it is now, after `step` updates."""
@@ -190,14 +191,6 @@ class Training:
     def _saves_at(self, step: int) -> bool:
         is_due = self._preemption.requested or self._config.due(step, self._config.save_checkpoints_steps)
         return is_due and step < self._config.last_step
-
-
-def _snapshots(stage: Stage, work: Path) -> Snapshots:
-    """The writer of snapshots; of several hosts, the first has one."""
-    config = stage.config
-    if stage.hosts.writes:
-        return Snapshots(work, config.keep_checkpoints, config.keep_checkpoints_every_steps)
-    return Snapshots(work, save=lambda step, write: None)
 
 
 def _trainer(reached: Checkpoint, config: PretrainConfig) -> "Trainer":

@@ -114,7 +114,6 @@ COMPUTATION_FIELDS = ("precision", "jit_compile", "backend")
 STAGE_FIELDS = (
     *COMPUTATION_FIELDS,
     *("learning_rate", "learning_rate_decay", "optimizer", "initializer_range", "dropout"),
-    "attention_initializer",
     *("devices", "gradient_accumulation_steps", "recompute_layers", "do_lower_case", "seed"),
 )
 TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
@@ -197,6 +196,7 @@ def _stage(run: Run, length: int, batch: int) -> dict[str, Any]:
     return {
         **{name: getattr(run, name) for name in STAGE_FIELDS},
         "model": "" if run.initial else run.model,
+        "attention_initializer": "random" if run.initial else run.attention_initializer,
         "max_seq_length": length,
         "train_batch_size": batch,
         "save_checkpoints_steps": run.save_every,

@@ -31,7 +31,7 @@ class Snapshots:
 
         With `save`, that function is called with the step and what fills a folder, and all this is its affair.
         """
-        self._put, self._owns = save or self._save, save is None
+        self._put = save or self._save
         self._work, self._keep, self._keep_every_steps = work, keep, keep_every_steps
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._writing: Future[None] | None = None
@@ -58,7 +58,7 @@ class Snapshots:
 
     def __enter__(self) -> "Snapshots":
         """Delete what a killed writer has left."""
-        for folder in self._work.glob(PARTIAL + "*") if self._owns else ():
+        for folder in self._work.glob(PARTIAL + "*"):
             shutil.rmtree(folder)
         return self
 
@@ -114,14 +114,16 @@ def kept(steps: Sequence[int], keep: int, keep_every_steps: int) -> set[int]:
 
 
 def lay_beside(folder: Path, work: Path, keep_every_steps: int) -> None:
-    """Give `folder` those snapshots that stay for `keep_every_steps`, before the work folder goes: links, or copies."""
+    """Give `folder` those snapshots that stay for `keep_every_steps`, before the work folder goes: links, or copies.
+
+    Others in it, of an earlier run, are deleted.
+    """
+    for left_over in [*folder.glob(PREFIX + "*"), *folder.glob(PARTIAL + "*")]:
+        shutil.rmtree(left_over)
     for step in sorted(kept(snapshot_steps(work), 0, keep_every_steps)):
-        name = f"{PREFIX}{step:09}"
-        draft, whole = folder / f"{PARTIAL}{step:09}", folder / name
-        for left_over in (draft, whole):  # of a run that was killed, or of an earlier one
-            shutil.rmtree(left_over, ignore_errors=True)
-        shutil.copytree(work / name, draft, copy_function=_linked)
-        draft.rename(whole)
+        draft = folder / f"{PARTIAL}{step:09}"
+        shutil.copytree(work / f"{PREFIX}{step:09}", draft, copy_function=_linked)
+        draft.rename(folder / f"{PREFIX}{step:09}")
 
 
 def _linked(source: str, target: str) -> None:

@@ -25,7 +25,7 @@ SHAPE = BertConfig(
 
 def attention(weights: dict[str, np.ndarray], layer: int, head: int, words: np.ndarray) -> np.ndarray:
     """Shares of a head of the layer, were it the first one, [from, to]."""
-    x = words + weights[POSITIONS]
+    x = words + weights[POSITIONS] + weights["bert/embeddings/token_type_embeddings"][0]
     x = (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
     size = SHAPE.hidden_size // SHAPE.num_attention_heads
     name, columns = f"bert/encoder/layer_{layer}/attention/self", slice(head * size, (head + 1) * size)

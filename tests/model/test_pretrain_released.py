@@ -108,3 +108,6 @@ def test_a_stage_before_and_a_released_model_exclude_each_other(
         run(records, None, out, PretrainConfig(**SETTINGS), work=work, checkpoint=released.path)
     with pytest.raises(ValueError, match="initialize is for a released model"):
         run(records, None, out, PretrainConfig(**SETTINGS, initialize="pooler"), work=work, checkpoint=released.path)
+    with pytest.raises(ValueError, match="attention_initializer is for fresh weights"):
+        fresh = PretrainConfig(**SETTINGS, attention_initializer="neighbours")
+        run(records, None, out, fresh, work=work, initial=released)

@@ -45,11 +45,11 @@ def test_those_of_every_so_many_steps_are_laid_beside_the_work(tmp_path: Path) -
     work, folder = tmp_path / "work", tmp_path / "snapshots"
     with Snapshots(work, 2, 20) as snapshots:
         save(snapshots, *range(6, 70, 6))
-    stale = folder / "snapshot-000000024" / "of_an_earlier_run"
-    stale.mkdir(parents=True)
+    for name in ("snapshot-000000024", "snapshot-000000050", "partial-000000042"):  # of an earlier run
+        (folder / name / "other").mkdir(parents=True)
     lay_beside(folder, work, 20)
     assert [int(name[-9:]) for name in names(folder)] == [24, 42, 60]
-    assert not stale.exists()
+    assert not list(folder.glob("*/other"))
     assert newest_snapshot(folder, step_in) == "60"
     assert newest_snapshot(work, step_in) == "66"  # a run that is killed now goes on as if nothing had been done
 

@@ -86,7 +86,7 @@ def test_two_hosts_train_as_one_with_as_many_devices(
 def test_when_one_host_is_taken_away_all_save_the_same_step_and_go_on(
     taken_away: int, hosts: Hosts, tmp_path: Path
 ) -> None:
-    steps = ["--num_train_steps=100", "--log_every_steps=20", "--save_checkpoints_steps=5"]
+    steps = ["--num_train_steps=400", "--log_every_steps=100", "--save_checkpoints_steps=20"]  # some seconds
     for code, message in ended(hosts(tmp_path / "uninterrupted", *steps)):
         assert code == 0, message
     processes, deadline = hosts(tmp_path / "out", *steps), time.monotonic() + SECONDS
@@ -119,10 +119,28 @@ def test_when_one_host_dies_the_other_ends_and_the_same_command_goes_on(hosts: H
 
 
 @pytest.mark.slow
+def test_an_error_of_one_host_is_said(hosts: Hosts, tmp_path: Path) -> None:
+    """Only the first host writes, so that it alone fails."""
+    (tmp_path / "file").write_text("no folder")
+    (code, message), (other_code, _) = ended(hosts(tmp_path / "file" / "out"))
+    assert code != 0
+    assert other_code != 0
+    assert f"host 0: [Errno 20] Not a directory: '{tmp_path / 'file'}" in message
+
+
+@pytest.mark.slow
+def test_hosts_without_one_store_are_refused(hosts: Hosts, tmp_path: Path) -> None:
+    folders = [f"--out={tmp_path / name}" for name in ("one", "other")]
+    for code, message in ended(hosts(tmp_path / "out", each=([folders[0]], [folders[1]]))):
+        assert code == 2, message
+        assert re.search("the mark in .* is [0-9a-f]+ on host 0, missing on host 1; all hosts need", message)
+
+
+@pytest.mark.slow
 def test_hosts_with_other_settings_than_each_other_are_refused(hosts: Hosts, tmp_path: Path) -> None:
     for code, message in ended(hosts(tmp_path / "out", each=([], ["--seed=1"]))):
         assert code == 2, message
-        assert re.search("the step asked for is [0-9a-f]+ on host 0, [0-9a-f]+ on host 1; give all hosts", message)
+        assert re.search("the step asked for is [0-9a-f]+ on host 0, [0-9a-f]+ on host 1; all hosts need", message)
     assert not list(tmp_path.iterdir())
 
 

@@ -47,6 +47,13 @@ def test_the_document_holds_every_choice_and_its_source() -> None:
         assert f"| {width} | {budget.batch} | {budget.learning_rate:g} | {budget.source} |" in text
 
 
+def test_a_released_model_goes_on_with_the_attention_that_it_has() -> None:
+    run = dataclasses.replace(recipe("budget", "tiny"), vocab="vocab.txt")
+    for initial, expected in (("", "neighbours"), ("model", "random")):
+        arguments = pipeline_arguments(dataclasses.replace(run, initial=initial))
+        assert arguments["pretrain_128"]["attention_initializer"] == expected
+
+
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(ValueError, match="neither a known size nor a file"):
         recipe("budget", "huge")
