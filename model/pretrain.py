@@ -111,7 +111,8 @@ def _rows_before(checkpoint: Path | None) -> list[dict[str, float]]:
 
 def _refuse_other_run(work: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     if there != here:
-        found = {**dict.fromkeys(here), **there}  # None: of a version that did not know the setting
+        unknown = sorted(here.keys() - there.keys())  # to the version that wrote it
+        found = there | dict.fromkeys(unknown)
         raise ValueError(
             f"{work} holds an interrupted run whose {differences(found, here)}; "
             "repeat that run's settings, or delete the folder to start afresh"

