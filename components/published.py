@@ -19,6 +19,7 @@ from bertline.components.artifacts import (
     place_of,
     publish,
     read_manifest,
+    verify,
     work_folder,
 )
 
@@ -225,22 +226,21 @@ def _published_by_first(
     hosts: "Hosts", out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Counts]
 ) -> Artifact:
     """What the first host publishes; `write` runs on all of them."""
+    if hosts.count == 1:
+        return publish(out, recipe, write)
     hosts.agree("the step asked for", recipe.fingerprint())
-    before = find(out, recipe)
-    hosts.agree("what is there of it", "nothing" if before is None else "all")
-    place = place_of(out, recipe)
-    if before is None:
-        hosts.share(work_folder(place))
-    if hosts.writes:
-        made = publish(out, recipe, write)
-        hosts.meet("published")
+    made = find(out, recipe)
+    hosts.agree("what is there of it", "nothing" if made is None else "all")
+    if made is not None:
         return made
-    if before is None:
+    place = place_of(out, recipe)
+    hosts.share(work_folder(place))
+    if hosts.writes:
+        publish(out, recipe, write)
+    else:
         write(place, work_folder(place))
     hosts.meet("published")
-    if (made_by_first := find(out, recipe)) is None:
-        raise ValueError(f"{place}: written by host 0, and not to be seen on host {hosts.number}; share one store")
-    return made_by_first
+    return Artifact(place, verify(place), reused=False)
 
 
 def _model_inputs(model: Path) -> list[Path]:

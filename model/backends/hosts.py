@@ -16,7 +16,7 @@ from bertline.model.progress import say
 if TYPE_CHECKING:
     from bertline.model.pretrain_config import PretrainConfig
 
-MARK = "hosts"  # a file that the first host writes and all read
+MARK = ".hosts"  # a file that the first host writes and all read
 FAILED_SECONDS = 30  # that a host which failed waits for the others to hear of it
 
 
@@ -33,7 +33,7 @@ class Hosts:
         return self.number == 0
 
     def agree(self, what: str, value: str) -> None:
-        """Raise ValueError on every host unless `value` is the same on all."""
+        """Raise ValueError on every host unless `value`, of up to 64 bytes, is the same on all."""
         if self.count == 1:
             return
         from jax.experimental.multihost_utils import process_allgather
@@ -50,7 +50,7 @@ class Hosts:
         """Raise ValueError on every host unless all see what the first writes in `folder`."""
         if self.count == 1:
             return
-        mark = folder / f".{MARK}"
+        mark = folder / MARK
         if self.writes:
             folder.mkdir(parents=True, exist_ok=True)
             mark.write_text(secrets.token_hex(8), encoding="utf-8")
@@ -119,8 +119,7 @@ def joined(config: "PretrainConfig") -> Iterator[Hosts]:
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"the {config.hosts} hosts do not find each other ({str(error).splitlines()[0]}); where no cluster says it "
-            "(Cloud TPU, Slurm, Open MPI), give coordinator, ADDRESS:PORT of host 0, and host, this one's "
-            "number"
+            "(Cloud TPU, Slurm, Open MPI), give coordinator, ADDRESS:PORT of host 0, and host, this one's number"
         ) from error
     hosts = Hosts(jax.process_index(), jax.process_count())
     try:
@@ -128,10 +127,10 @@ def joined(config: "PretrainConfig") -> Iterator[Hosts]:
         yield hosts
     except (ValueError, OSError) as error:
         say(f"host {hosts.number}: {error}")  # now: where the others do not end, too, leaving them ends this process
-        with contextlib.suppress(RuntimeError):
-            jax.distributed.shutdown()
         raise
-    jax.distributed.shutdown()
+    finally:
+        with contextlib.suppress(RuntimeError):  # where another host has died, all that is lost is its farewell
+            jax.distributed.shutdown()
 
 
 def _refuse_other_hosts(config: "PretrainConfig", hosts: Hosts) -> None:

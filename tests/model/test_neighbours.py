@@ -6,21 +6,13 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.config import bert_config
 from bertline.model.heads import pretraining_shapes
 from bertline.model.neighbours import OFFSETS, POSITIONS, beginning_at_neighbours, shifted, sinusoids
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.stage_start import first_stage
 
-SHAPE = BertConfig(
-    vocab_size=200,
-    hidden_size=128,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=64,
-    max_position_embeddings=128,
-    initializer_range=0.088,
-)
+SHAPE = dataclasses.replace(bert_config("tiny", 200), max_position_embeddings=128, initializer_range=0.088)
 
 
 def attention(weights: dict[str, np.ndarray], layer: int, head: int, words: np.ndarray) -> np.ndarray:
