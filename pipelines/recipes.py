@@ -49,7 +49,7 @@ class Budget:
 
 # By hidden_size; other widths take the next larger one.
 BUDGETS = {
-    128: Budget(32, 2e-3, "our choice; not measured against others yet"),
+    128: Budget(32, 2e-3, "measured (docs/decisions.md)"),
     256: Budget(32, 1e-3, "our choice; not measured against others yet"),
     512: Budget(128, 5e-4, "Clark et al. 2020, table 6: ELECTRA-Small"),
     768: Budget(256, 2e-4, "Clark et al. 2020, table 6: ELECTRA-Base"),
@@ -59,7 +59,8 @@ BUDGETS = {
 
 def budget_choices(model: str) -> tuple[Choice, ...]:
     """Where the budget recipe of a model differs from the paper's."""
-    width = bert_config(model, SHAPE_VOCABULARY).hidden_size
+    shape = bert_config(model, SHAPE_VOCABULARY)
+    width = shape.hidden_size
     own = BUDGETS[min((known for known in BUDGETS if known >= width), default=max(BUDGETS))]
     return (
         Choice("steps_128", 90_000, "google-research/bert's README: 100,000 steps in all"),
@@ -70,12 +71,17 @@ def budget_choices(model: str) -> tuple[Choice, ...]:
         Choice("warmup_share", 0.1, "a short schedule at a high rate: Izsak et al. 2021 warm up for 6 %"),
         Choice("learning_rate_decay", "linear", "no jump where the warm-up ends: Loshchilov and Hutter 2019"),
         Choice("optimizer", "adamw", "Loshchilov and Hutter 2019: the bias correction matters in a short schedule"),
-        Choice("initializer_range", round(width**-0.5, 3), "1 / sqrt(hidden_size) (docs/decisions.md)"),
+        Choice("initializer_range", _first_range(width, shape.num_hidden_layers), "measured (docs/decisions.md)"),
         Choice("attention_initializer", "neighbours", "measured (docs/decisions.md); Trockman and Kolter 2023"),
         Choice("dropout", 0.0, "Geiping and Goldstein 2022: text is not seen often enough to learn it by heart"),
         Choice("masking", "dynamic", "Liu et al. 2019, 4.1"),
         Choice("length_bins", "64,96,128,256,384", "less padding (docs/data_generation.md)"),
     )
+
+
+def _first_range(width: int, layers: int) -> float:
+    """Smaller the more layers take their share of what they read; never below the released models' 0.02."""
+    return max(round((2 / (width * layers)) ** 0.5, 3), 0.02)
 
 
 RECIPES = ("paper", "budget")
