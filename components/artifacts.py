@@ -54,17 +54,24 @@ class Recipe:
             {"name": name, **describe(path), "file": path.name} for name, paths in self.inputs.items() for path in paths
         ]
 
+    def facts(self) -> dict[str, Any]:
+        """What the artifact's identity is made of: step, parameters, inputs' digests and code."""
+        digests: dict[str, list[str]] = {f"input {name}": [] for name in self.inputs}
+        for each in self.described_inputs():
+            digests[f"input {each['name']}"].append(each["digest"])
+        settings = {f"parameter {name}": value for name, value in self.parameters(volatile=False).items()}
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "step": self.step,
+            "code": code_fingerprint(tuple(self.code)),
+            **settings,
+            **digests,
+        }
+
     def fingerprint(self) -> str:
-        """Identity of the artifact before it exists: step, parameters, inputs' digests and code."""
-        facts = [
-            SCHEMA,
-            self.kind,
-            self.step,
-            self.parameters(volatile=False),
-            [(each["name"], each["digest"]) for each in self.described_inputs()],
-            code_fingerprint(tuple(self.code)),
-        ]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        """Identity of the artifact before it exists."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -228,9 +228,9 @@ def _published_by_first(
     """What the first host publishes; `write` runs on all of them."""
     if hosts.count == 1:
         return publish(out, recipe, write)
-    hosts.agree("the step asked for", recipe.fingerprint())
+    hosts.agree(recipe.facts())
     made = find(out, recipe)
-    hosts.agree("what is there of it", "nothing" if made is None else "all")
+    hosts.agree({"what is there of the step": "nothing" if made is None else "all"})
     if made is not None:
         return made
     place = place_of(out, recipe)

@@ -83,7 +83,7 @@ def _begun(
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
     stage = Stage(config, examples, held_out, start.state["step"], digest_of(start.weights), hosts)
     resumed = newest_snapshot(work, read_snapshot)
-    hosts.agree("the step that training goes on from", str((start if resumed is None else resumed[0]).state["step"]))
+    hosts.agree({"the step that training goes on from": (start if resumed is None else resumed[0]).state["step"]})
     if resumed is None:
         return stage, start, TrainingLog(config.log_every_steps, _rows_before(checkpoint))
     reached, log = resumed

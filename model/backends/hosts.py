@@ -1,11 +1,13 @@
 """Hosts that train one model together: each runs the same command, on devices of its own and rows of its own (JAX)."""
 
 import contextlib
+import dataclasses
+import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from bertline.model.progress import say
 if TYPE_CHECKING:
     from bertline.model.pretrain_config import PretrainConfig
 
+OWN_SETTINGS = ("host", "coordinator")  # a host's; all others are the same on every host
 MARK = ".hosts"  # a file that the first host writes and all read
 FAILED_SECONDS = 30  # that a host which failed waits for the others to hear of it
 
@@ -32,19 +35,21 @@ class Hosts:
         """Whether this host writes what training leaves: one does, for all."""
         return self.number == 0
 
-    def agree(self, what: str, value: str) -> None:
-        """Raise ValueError on every host unless `value`, of up to 64 bytes, is the same on all."""
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError on every host, naming what differs, unless all have the same `facts` (JSON)."""
         if self.count == 1:
             return
-        from jax.experimental.multihost_utils import process_allgather
-
-        own = np.frombuffer(value.encode()[:64].ljust(64), np.uint8)
-        values = [bytes(row).decode(errors="replace").rstrip() for row in np.asarray(process_allgather(own))]
-        if len(set(values)) > 1:
-            found = ", ".join(f"{each} on host {number}" for number, each in enumerate(values))
-            raise ValueError(
-                f"{what} is {found}; all hosts need the same settings, inputs and version of bertline, and one store"
-            )
+        every = _gathered(facts)
+        names = dict.fromkeys(name for each in every for name in each)
+        found = {name: [each.get(name, "nothing") for each in every] for name in names}
+        differing = [
+            f"{name} is {', '.join(f'{value} on host {number}' for number, value in enumerate(values))}"
+            for name, values in found.items()
+            if any(value != values[0] for value in values)
+        ]
+        if differing:
+            needs = "all hosts need the same settings, inputs and version of bertline, and one store"
+            raise ValueError(f"{'; '.join(differing)}; {needs}")
 
     def share(self, folder: Path) -> None:
         """Raise ValueError on every host unless all see what the first writes in `folder`."""
@@ -55,7 +60,8 @@ class Hosts:
             folder.mkdir(parents=True, exist_ok=True)
             mark.write_text(secrets.token_hex(8), encoding="utf-8")
         self.meet("the mark is written")
-        self.agree(f"the mark in {folder}", mark.read_text(encoding="utf-8") if mark.is_file() else "missing")
+        seen = mark.read_text(encoding="utf-8") if mark.is_file() else f"not in {folder}"
+        self.agree({"the mark of the first host": seen})
         if self.writes:
             mark.unlink()
 
@@ -69,6 +75,16 @@ class Hosts:
     def preemption(self) -> Preemption:
         """What notes that a host is taken away; all hosts learn of it at the same step."""
         return Preemption() if self.count == 1 else SharedPreemption()
+
+
+def _gathered(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The facts of every host."""
+    from jax.experimental.multihost_utils import process_allgather
+
+    own = json.dumps(facts).encode()
+    longest = int(np.max(process_allgather(np.int32(len(own)))))
+    padded = np.frombuffer(own.ljust(longest), np.uint8)
+    return [json.loads(bytes(row)) for row in np.asarray(process_allgather(padded))]
 
 
 ALONE = Hosts()
@@ -141,3 +157,5 @@ def _refuse_other_hosts(config: "PretrainConfig", hosts: Hosts) -> None:
     devices = [sum(device.process_index == number for device in jax.devices()) for number in range(hosts.count)]
     if len(set(devices)) > 1:
         raise ValueError(f"the hosts have {', '.join(map(str, devices))} devices; hosts must have equally many")
+    settings = dataclasses.asdict(config)
+    hosts.agree({name: value for name, value in settings.items() if name not in OWN_SETTINGS})

@@ -133,15 +133,31 @@ def test_hosts_without_one_store_are_refused(hosts: Hosts, tmp_path: Path) -> No
     folders = [f"--out={tmp_path / name}" for name in ("one", "other")]
     for code, message in ended(hosts(tmp_path / "out", each=([folders[0]], [folders[1]]))):
         assert code == 2, message
-        assert re.search("the mark in .* is [0-9a-f]+ on host 0, missing on host 1; all hosts need", message)
+        assert re.search(
+            "mark of the first host is [0-9a-f]+ on host 0, not in .*/other.work on host 1; all hosts", message
+        )
 
 
 @pytest.mark.slow
 def test_hosts_with_other_settings_than_each_other_are_refused(hosts: Hosts, tmp_path: Path) -> None:
-    for code, message in ended(hosts(tmp_path / "out", each=([], ["--seed=1"]))):
+    for code, message in ended(hosts(tmp_path / "out", each=([], ["--seed=1", "--save_checkpoints_steps=7"]))):
         assert code == 2, message
-        assert re.search("the step asked for is [0-9a-f]+ on host 0, [0-9a-f]+ on host 1; all hosts need", message)
+        assert (
+            "seed is 12345 on host 0, 1 on host 1; save_checkpoints_steps is 1 on host 0, 7 on host 1; all" in message
+        )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_hosts_with_other_inputs_than_each_other_are_refused(
+    hosts: Hosts, pretrain_inputs: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "vocab.txt"
+    other.write_text((pretrain_inputs / "vocab.txt").read_text().replace("\n", " \n"))
+    for code, message in ended(hosts(tmp_path / "out", each=([], [f"--vocab={other}"]))):
+        assert code == 2, message
+        assert re.search(r"input vocabulary is \['sha256:\w+'\] on host 0, \['sha256:\w+'\] on host 1; all", message)
+    assert list(tmp_path.iterdir()) == [other]
 
 
 @pytest.mark.parametrize(
