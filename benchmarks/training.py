@@ -50,7 +50,8 @@ SHAPES = {
     "base_512": shape_of("base", 512, 2),
 }
 RECOMPUTED = (0, 1, 3)  # recompute_layers
-MEMORY = {(FASTEST, 128): (8, 16, 32), (FASTEST, 512): (2, 4, 8), (PLAIN, 512): (2, 4, 8)}  # batches of BERT-Base
+BATCHES_512 = (2, 4, 8, 16)
+MEMORY = {(FASTEST, 128): (8, 16, 32), (FASTEST, 512): BATCHES_512, (PLAIN, 512): BATCHES_512}  # batches of BERT-Base
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Budget:
 # By hidden_size; other widths take the next larger one.
 BUDGETS = {
     128: Budget(32, 2e-3, "measured (docs/decisions.md)"),
-    256: Budget(32, 1e-3, "our choice; not measured against others yet"),
+    256: Budget(32, 1e-3, "measured (docs/decisions.md): 2e-3 learns nothing at first"),
     512: Budget(128, 5e-4, "Clark et al. 2020, table 6: ELECTRA-Small"),
     768: Budget(256, 2e-4, "Clark et al. 2020, table 6: ELECTRA-Base"),
     1024: Budget(256, 2e-4, "Clark et al. 2020, table 6: ELECTRA-Large, at a smaller batch"),
