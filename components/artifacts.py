@@ -56,17 +56,14 @@ class Recipe:
 
     def facts(self) -> dict[str, Any]:
         """What the artifact's identity is made of: step, parameters, inputs' digests and code."""
-        digests: dict[str, list[str]] = {f"input {name}": [] for name in self.inputs}
-        for each in self.described_inputs():
-            digests[f"input {each['name']}"].append(each["digest"])
-        settings = {f"parameter {name}": value for name, value in self.parameters(volatile=False).items()}
+        settings, inputs = self.parameters(volatile=False), self.inputs.items()
         return {
             "schema": SCHEMA,
             "kind": self.kind,
             "step": self.step,
             "code": code_fingerprint(tuple(self.code)),
-            **settings,
-            **digests,
+            **{f"parameter {name}": value for name, value in settings.items()},
+            **{f"input {name}": [describe(path)["digest"] for path in paths] for name, paths in inputs},
         }
 
     def fingerprint(self) -> str:
