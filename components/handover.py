@@ -5,19 +5,16 @@ that points into the store; the data stay where they are.
 """
 
 import json
-import os
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bertline.components.artifacts import RUN, Artifact, Store, read_manifest
+from bertline.components.processes import join_run
+from bertline.model.preemption import TRY_AGAIN, PreemptedError
 from bertline.model.progress import say
 
-RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
-SECONDS_BETWEEN_LOOKS = 0.5
 BAD_INPUT = 2  # exit code of a step that refuses its input
 
 
@@ -25,16 +22,21 @@ def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store]
     """Make a task's artifact in the store and hand it over as the KFP artifact `output`.
 
     What came of it is noted in `store/runs/<run>/<task>.json`. An input that the step refuses
-    (ValueError, OSError) ends this process with exit code 2 and the message in that note.
+    (ValueError, OSError) ends this process with exit code 2 and the message in that note, SIGTERM in a
+    training with 75.
     """
-    _end_with_run()
-    note = Path(store) / "runs" / run / f"{task}.json"
+    folder = Path(store) / "runs" / run
+    join_run(folder)
+    note = folder / f"{task}.json"
     try:
         made = make(Store(Path(store)))
     except (ValueError, OSError) as error:
         _write(note, {"task": task, "error": str(error)})
         say(f"{task}: error: {error}")
         sys.exit(BAD_INPUT)
+    except PreemptedError as error:
+        say(f"{task}: {error}")
+        sys.exit(TRY_AGAIN)
     pointer = {key: made.manifest[key] for key in ("kind", "digest", "fingerprint")}
     _write(Path(output.path), {"path": str(made.path), **pointer})
     output.metadata.update(facts(made))
@@ -70,25 +72,6 @@ def run_notes(store: Path, run: str) -> list[dict[str, Any]]:
     """The notes of a run's tasks so far, in the order in which they ended."""
     files = sorted((store / "runs" / run).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
-
-
-def _end_with_run() -> None:
-    """End this process soon after a local run's is killed: two must never train in one work folder.
-
-    KFP starts a step through a shell, which outlives the run and hides its end from the step.
-    """
-    run_process = os.environ.get(RUN_PROCESS_VARIABLE)
-    if run_process:
-        threading.Thread(target=_watch, args=(int(run_process),), daemon=True).start()
-
-
-def _watch(process: int) -> None:
-    while True:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            os._exit(1)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

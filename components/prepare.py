@@ -22,6 +22,7 @@ import numpy as np
 from bertline.components.documents_as_ids import word_pieces
 from bertline.components.hashing import document_key
 from bertline.components.prepare_config import PrepareConfig
+from bertline.components.processes import end_with_parent
 from bertline.components.sentence_reader import (
     CarriedDocument,
     DocumentPlace,
@@ -145,7 +146,7 @@ def _run_processes(
     write = partial(_write_part, vocab=str(vocab), folder=str(work), shards=shards, config=config)
     if min(config.num_workers, len(by_shard)) == 1:
         return _summed(map(write, by_shard.items()))
-    with ProcessPoolExecutor(min(config.num_workers, len(by_shard))) as processes:
+    with ProcessPoolExecutor(min(config.num_workers, len(by_shard)), initializer=end_with_parent) as processes:
         return _summed(processes.map(write, by_shard.items()))
 
 

@@ -21,6 +21,7 @@ from bertline.components.abbreviations import (
     STARTERS,
 )
 from bertline.components.documents import Document, document_shards, read_documents
+from bertline.components.processes import end_with_parent
 from bertline.model.progress import Progress
 
 # Marks of scripts without capitals; they end a sentence with or without a space after them.
@@ -88,7 +89,7 @@ def _counts_of_shards(shards: list[Path], out: Path, num_workers: int) -> Iterat
     if min(num_workers, len(shards)) == 1:
         yield from (_split_shard(shard, out) for shard in shards)
         return
-    with ProcessPoolExecutor(min(num_workers, len(shards))) as processes:
+    with ProcessPoolExecutor(min(num_workers, len(shards)), initializer=end_with_parent) as processes:
         yield from processes.map(_split_shard, shards, [out] * len(shards))
 
 

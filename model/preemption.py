@@ -3,6 +3,7 @@
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Self
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
 
@@ -23,7 +24,7 @@ class Preemption:
         """Whether to end here, between two steps."""
         return self.requested
 
-    def __enter__(self) -> "Preemption":
+    def __enter__(self) -> Self:
         """Take SIGTERM over."""
         if self._listens:
             self._before = signal.signal(signal.SIGTERM, self._note)

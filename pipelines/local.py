@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertline.components.artifacts import make_writable
-from bertline.components.handover import RUN_PROCESS_VARIABLE, run_notes
+from bertline.components.handover import run_notes
+from bertline.components.processes import RUN_PROCESS_VARIABLE, RunPreemption
 from bertline.components.tasks import read_examples
 from bertline.model.config import bert_config
 from bertline.model.formats.reading import model_files
+from bertline.model.preemption import PreemptedError
 from bertline.model.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.runs import Run, pipeline_arguments
@@ -27,7 +29,7 @@ def run_here(name: str, run: Run, out: Path) -> int:
     """Carry out `run` below the folder `out`; returns the exit code.
 
     The same run again finds its finished steps in `out/store` and goes on after them. Bad input is
-    refused before the first step where it can be seen from here.
+    refused before the first step where it can be seen from here. Raises PreemptedError when SIGTERM came.
     """
     check(run, out)
     run_name = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
@@ -78,10 +80,13 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> Runti
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     pipeline = pretraining_pipeline(LOCAL)
-    with log.open("a", encoding="utf-8") as file, _steps_joined(file):
+    with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _steps_joined(file):
         try:
             pipeline(**arguments)
         except RuntimeError as error:  # kfp.local's word for a task that failed
+            if preemption.requested:
+                preemption.wait_for_steps()
+                raise PreemptedError("ended by SIGTERM; the same command goes on from there") from error
             return error
     return None
 

@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from bertline.components.artifacts import Recipe, Store, publish
-from bertline.components.handover import RUN_PROCESS_VARIABLE, perform, run_notes, taken
+from bertline.components.handover import perform, run_notes, taken
+from bertline.model.preemption import PreemptedError
 
 
 @dataclass(frozen=True)
@@ -63,24 +59,11 @@ def test_refused_input_ends_with_2_and_is_noted(tmp_path: Path) -> None:
     assert run_notes(tmp_path, "run-1") == [{"task": "ingest", "error": "dump.xml: cut short"}]
 
 
-def test_a_step_ends_when_its_run_is_killed(tmp_path: Path) -> None:
-    """Also behind a shell, as KFP starts it."""
-    step = (
-        "import sys, time\n"
-        "from types import SimpleNamespace\n"
-        "from bertline.components.handover import perform\n"
-        "def make(store):\n"
-        "    print('started', flush=True); time.sleep(60)\n"
-        "perform('slow', sys.argv[1], 'run-1', SimpleNamespace(path=sys.argv[1] + '/out', metadata={}), make)\n"
-    )
-    run = subprocess.Popen(["sleep", "60"])
-    environment = os.environ | {RUN_PROCESS_VARIABLE: str(run.pid)}
-    command = ["sh", "-c", '"$0" -c "$1" "$2"; true', sys.executable, step, str(tmp_path)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "started\n"
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        before = time.monotonic()
-        child.wait(timeout=20)
-        assert time.monotonic() - before < 10
+def test_a_training_that_sigterm_ended_ends_with_75(tmp_path: Path) -> None:
+    def end(store: Store):
+        raise PreemptedError("ended at step 3 by SIGTERM")
+
+    with pytest.raises(SystemExit) as stopped:
+        perform("pretrain_128", str(tmp_path), "run-1", kfp_artifact(tmp_path / "out"), end)
+    assert stopped.value.code == 75
+    assert run_notes(tmp_path, "run-1") == []

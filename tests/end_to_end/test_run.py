@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,14 +39,12 @@ STEPS = [
 ]
 
 
+def command(out: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "bertline.pipelines.cli", "run", "tiny", f"--out={out}", *BUDGET, *flags]
+
+
 def run_tiny(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bertline.pipelines.cli", "run", "tiny", f"--out={out}", *BUDGET, *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return subprocess.run(command(out, *flags), cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +118,25 @@ def test_a_step_that_refuses_its_input_ends_the_run_with_2_and_says_why(tmp_path
     assert "cut.xml" in ended.stderr
     assert "allow_truncated" in ended.stderr
     assert list(crawl(tmp_path / "out")) == []
+
+
+@pytest.mark.slow
+def test_sigterm_saves_the_step_and_the_same_command_goes_on_from_there(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    """The data are there already, so that the run soon comes to its training."""
+    out, flags = tmp_path / "out", ["--steps_128=1500", "--save_every=10000"]
+    shutil.copytree(finished[0] / "store", out / "store")
+    with subprocess.Popen(command(out, *flags), cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        shown = next(line for line in run.stdout if re.match(r"pretrain 128: \d+/", line))
+        run.terminate()
+        shown += run.communicate(timeout=60)[0]
+    assert run.returncode == 75
+    (step,) = re.findall(r"pretrain_128: ended at step (\d+) by SIGTERM", shown)
+    (snapshot,) = (out / "store").rglob("*.work/snapshot-*")
+    assert int(step) == int(snapshot.name.removeprefix("snapshot-")) < 1500
+    again = run_tiny(out, *flags)
+    assert again.returncode == 0, again.stderr
+    (first,) = re.findall(r"pretrain 128: (\d+)/", again.stdout)[:1]
+    assert int(first) > int(step)

@@ -1,0 +1,85 @@
+"""Processes that end together: workers with their step, and steps with the local run that started them.
+
+SIGTERM at a run goes on to its step, so that a training saves what it has reached before both end.
+"""
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from bertline.model.preemption import Preemption
+
+RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
+ENDING = "ending"  # in a run's folder: SIGTERM came
+STEPS = "steps.lock"  # in a run's folder, locked by every step while its process lives
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class RunPreemption(Preemption):
+    """SIGTERM at a local run, passed on to its step; use as a context manager around the steps."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is the run's own."""
+        super().__init__()
+        self._folder = folder
+
+    def wait_for_steps(self) -> None:
+        """Return when no step lives: SIGTERM at a process group kills the shell that a run waits for first."""
+        with (self._folder / STEPS).open("a") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give SIGTERM back."""
+        super().__exit__(kind, error, trace)
+        for name in (ENDING, STEPS):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        super()._note(number, frame)
+        (self._folder / ENDING).touch()
+
+
+def join_run(folder: Path) -> None:
+    """Let this process, a step's, end as its local run does; nothing happens without one.
+
+    Soon after the run was killed it is killed, too: two must never train in one work folder. KFP starts a step
+    through a shell, which outlives the run and hides its end from the step. SIGTERM at the run is SIGTERM here.
+    """
+    run_process = os.environ.get(RUN_PROCESS_VARIABLE)
+    if run_process is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / STEPS, os.O_RDWR | os.O_CREAT)  # open till the end; forked workers do not share the lock
+    fcntl.lockf(lock, fcntl.LOCK_SH)
+    _watch(lambda: not _lives(int(run_process)), lambda: os._exit(1))
+    _watch((folder / ENDING).exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def end_with_parent() -> None:
+    """Let this process, a worker's, end soon after its parent, however that ended: an initializer of process pools."""
+    parent = os.getppid()
+    _watch(lambda: os.getppid() != parent, lambda: os._exit(1))
+
+
+def _watch(happened: Callable[[], bool], act: Callable[[], None]) -> None:
+    def look() -> None:
+        while not happened():
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        act()
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
