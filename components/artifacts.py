@@ -5,7 +5,6 @@ the same bytes whatever the machine or the number of workers. What differs betwe
 versions, volatile parameters) stands beside it in RUN.json.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.code import code_fingerprint
+from bertline.model.checkpoints.disk import flush
 
 MANIFEST = "MANIFEST.json"
 RUN = "RUN.json"
@@ -56,15 +56,19 @@ class Recipe:
 
     def facts(self) -> dict[str, Any]:
         """What the artifact's identity is made of: step, parameters, inputs' digests and code."""
-        settings, inputs = self.parameters(volatile=False), self.inputs.items()
+        settings = self.parameters(volatile=False)
         return {
             "schema": SCHEMA,
             "kind": self.kind,
             "step": self.step,
             "code": code_fingerprint(tuple(self.code)),
             **{f"parameter {name}": value for name, value in settings.items()},
-            **{f"input {name}": [describe(path)["digest"] for path in paths] for name, paths in inputs},
+            **self.digests(),
         }
+
+    def digests(self) -> dict[str, list[str]]:
+        """Those of every input."""
+        return {f"input {name}": [describe(path)["digest"] for path in paths] for name, paths in self.inputs.items()}
 
     def fingerprint(self) -> str:
         """Identity of the artifact before it exists."""
@@ -99,9 +103,10 @@ def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Cou
     them; when `write` raises, nothing appears. An `out` that already is this artifact is verified and
     kept. Raises FileExistsError when `out` is something else.
     """
-    if (made_before := find(out, recipe)) is not None:
-        return made_before
     folder = place_of(out, recipe)
+    if (made_before := find(out, recipe)) is not None:
+        shutil.rmtree(work_folder(folder), ignore_errors=True)  # of a run that was killed when all was made
+        return made_before
     make_writable(folder.parent)
     _remove_drafts(folder)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -112,7 +117,10 @@ def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Cou
         manifest = _manifest(draft, recipe, counts)
         _write_json(draft / RUN, _run_facts(recipe, started))
         _write_json(draft / MANIFEST, manifest)
+        for path in [*draft.rglob("*"), draft]:
+            flush(path)
         _put_in_place(draft, folder)
+        flush(folder.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -291,6 +299,3 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
         file.write("\n")
-        file.flush()
-        with contextlib.suppress(OSError):  # not every file system can
-            os.fsync(file.fileno())

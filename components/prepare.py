@@ -37,7 +37,7 @@ from bertline.components.statistics_page import statistics_page
 from bertline.components.worker_files import PROCESSES, draft_for, for_workers, is_local, open_bytes, publish_draft
 from bertline.model.masking import mask_rules
 from bertline.model.progress import Progress, say
-from bertline.model.records import write_masking
+from bertline.model.records import COUNTS_FILE, write_masking
 from bertline.tokenizer.compiled import is_cached
 from bertline.tokenizer.segment import segmenter
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer, load_vocabulary
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 # Negatives come from the other documents of a shard: fewer would repeat the same ones.
 LEAST_DOCUMENTS_PER_SHARD = 32
 SHARD_TEXT_BYTES = 8 << 20  # what a worker holds at once, in ten times as much memory; files of 170 MB by default
-TOKEN_COUNTS_FILE = "token_counts.npy"
 STATISTICS_FILE, PAGE_FILE = "stats.json", "stats.html"
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -67,7 +66,7 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
         for name in part_files(number, shards, config):
             (out / name).parent.mkdir(exist_ok=True)
             ((work or out) / name).replace(out / name)
-    np.save(out / TOKEN_COUNTS_FILE, np.array(totals["token_counts"], np.int64))
+    np.save(out / COUNTS_FILE, np.array(totals["token_counts"], np.int64))
     if config.masking == "dynamic":
         write_masking(out, config.mask_config(), config.seed, vocabulary)
     counts = counts_of(totals, shards, vocabulary.unk_id, config)

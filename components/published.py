@@ -112,6 +112,7 @@ def pretrain(
     from bertline.model.backends.use import use_backend
     from bertline.model.checkpoints.snapshots import lay_beside
     from bertline.model.formats.reading import read_model
+    from bertline.model.preemption import ended_by_sigterm
     from bertline.model.pretrain import run
 
     inputs = {
@@ -143,12 +144,13 @@ def pretrain(
             heldout=heldout,
             log_dir=work.with_suffix(".tensorboard"),
             hosts=hosts,
+            digests=recipe.digests(),
         )
         if hosts.writes and config.keep_checkpoints_every_steps:
             lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
         return counts
 
-    with joined(config) as hosts:
+    with ended_by_sigterm(listens=config.hosts == 1), joined(config) as hosts:  # several are told by JAX's service
         return _published_by_first(hosts, out, recipe, write)
 
 

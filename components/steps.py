@@ -24,8 +24,10 @@ def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[
     from bertline.components.ingest.sources import IngestConfig, Sources
     from bertline.model.config import from_mapping
 
-    settings, text = from_mapping(IngestConfig, config), from_mapping(Sources, sources)
-    handover.perform("ingest", store, run, documents, lambda out: published.ingest(out, settings, text))
+    handover.perform(
+        *("ingest", store, run, documents),
+        lambda out: published.ingest(out, from_mapping(IngestConfig, config), from_mapping(Sources, sources)),
+    )
 
 
 @step
@@ -35,8 +37,10 @@ def split(store: str, run: str, documents: Input[Dataset], config: dict, sentenc
     from bertline.components.sentences import SplitConfig
     from bertline.model.config import from_mapping
 
-    settings, source = from_mapping(SplitConfig, config), handover.taken(documents)
-    handover.perform("split", store, run, sentences, lambda out: published.split(out, settings, source))
+    handover.perform(
+        *("split", store, run, sentences),
+        lambda out: published.split(out, from_mapping(SplitConfig, config), handover.taken(documents)),
+    )
 
 
 @step
@@ -50,9 +54,13 @@ def vocabulary(
     from bertline.components.vocabulary import VocabularyConfig
     from bertline.model.config import from_mapping
 
-    settings, source = from_mapping(VocabularyConfig, config), handover.taken(sentences)
     file = Path(released) if released else None
-    handover.perform("vocabulary", store, run, vocab, lambda out: published.vocabulary(out, settings, source, file))
+    handover.perform(
+        *("vocabulary", store, run, vocab),
+        lambda out: published.vocabulary(
+            out, from_mapping(VocabularyConfig, config), handover.taken(sentences), released=file
+        ),
+    )
 
 
 @step
@@ -70,8 +78,12 @@ def prepare(
     from bertline.components.prepare_config import PrepareConfig
     from bertline.model.config import from_mapping
 
-    settings, text, words = from_mapping(PrepareConfig, config), handover.taken(sentences), handover.taken(vocab)
-    handover.perform(name, store, run, records, lambda out: published.prepare(out, settings, text, words))
+    handover.perform(
+        *(name, store, run, records),
+        lambda out: published.prepare(
+            out, from_mapping(PrepareConfig, config), handover.taken(sentences), handover.taken(vocab)
+        ),
+    )
 
 
 @step
@@ -97,14 +109,16 @@ def pretrain(
     from bertline.model.config import from_mapping
     from bertline.model.pretrain_config import PretrainConfig
 
-    settings, source = from_mapping(PretrainConfig, config), handover.taken(records)
-    words = handover.taken(vocab) if vocab else None
-    before = handover.taken(initial) if initial else None
-    scored = handover.taken(heldout) if heldout else None
     handover.perform(
         *(name, store, run, checkpoint),
         lambda out: published.pretrain(
-            out, settings, source, words, before, initial=Path(released) if released else None, heldout=scored
+            out,
+            from_mapping(PretrainConfig, config),
+            handover.taken(records),
+            vocab=handover.taken(vocab) if vocab else None,
+            checkpoint=handover.taken(initial) if initial else None,
+            initial=Path(released) if released else None,
+            heldout=handover.taken(heldout) if heldout else None,
         ),
     )
 
@@ -124,8 +138,12 @@ def evaluate(
     from bertline.model.config import from_mapping
     from bertline.model.evaluate import EvaluateConfig
 
-    settings, model, heldout = from_mapping(EvaluateConfig, config), handover.taken(checkpoint), handover.taken(records)
-    made = handover.perform(name, store, run, scores, lambda out: published.evaluate(out, settings, model, heldout))
+    made = handover.perform(
+        *(name, store, run, scores),
+        lambda out: published.evaluate(
+            out, from_mapping(EvaluateConfig, config), handover.taken(checkpoint), handover.taken(records)
+        ),
+    )
     for key, value in made.manifest["counts"].items():
         scores.log_metric(key, value)
 
@@ -148,9 +166,12 @@ def finetune(
     from bertline.model.finetune import FinetuneConfig
 
     kind, files = settings["kind"], (Path(settings["train"]), Path(settings["dev"]))
-    tuning, source = from_mapping(FinetuneConfig, config), handover.taken(checkpoint)
-    name = f"finetune_{kind}"
-    made = handover.perform(name, store, run, model, lambda out: published.finetune(out, tuning, source, kind, *files))
+    made = handover.perform(
+        *(f"finetune_{kind}", store, run, model),
+        lambda out: published.finetune(
+            out, from_mapping(FinetuneConfig, config), handover.taken(checkpoint), kind, *files
+        ),
+    )
     for key, value in made.manifest["counts"].items():
         scores.log_metric(key, value)
 
@@ -162,8 +183,10 @@ def export(store: str, run: str, checkpoint: Input[Model], config: dict, exporte
     from bertline.model.config import from_mapping
     from bertline.model.export import ExportConfig
 
-    settings, source = from_mapping(ExportConfig, config), handover.taken(checkpoint)
-    handover.perform("export", store, run, exported, lambda out: published.export(out, settings, source))
+    handover.perform(
+        *("export", store, run, exported),
+        lambda out: published.export(out, from_mapping(ExportConfig, config), handover.taken(checkpoint)),
+    )
 
 
 @step

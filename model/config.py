@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 Config = TypeVar("Config")
 
 ACTIVATION_NAMES = ("gelu", "gelu_erf", "relu", "tanh", "linear")
+MAX_DROPOUT = 0.99  # a byte decides about an element (model/dropout.py), so there is a last rate below 1
 MISSPELT = 0.85  # similarity of two names from which one is taken for the other
 
 
@@ -43,6 +44,9 @@ class BertConfig:
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                 f"{self.num_attention_heads}; choose a head count that divides it"
             )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) <= MAX_DROPOUT:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and at most {MAX_DROPOUT}")
         if self.hidden_act not in ACTIVATION_NAMES:
             raise ValueError(f'hidden_act is "{self.hidden_act}"; known: {", ".join(ACTIVATION_NAMES)}')
 

@@ -63,14 +63,14 @@ class HeldoutEvaluation:
         self._forward = trainer.forward(measure_of(started.bert_config, config.precision))
         say(f"held-out records: {self._count:,} of {len(examples):,} examples; {EXPECTED}")
 
-    def after(self, step: int, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Score the weights if the step is one to score and not scored yet; given up when `stopping` says so."""
+    def after(self, step: int, stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Score the weights if the step is one to score and not scored yet; False where `stopping` had it given up."""
         if not self.is_due(step) or any(row["step"] == step for row in self._of_stage()):
-            return
+            return True
         started = time.monotonic()
         scores = self._scores(step, stopping)
         if scores is None:
-            return
+            return False
         row = self._log.add_evaluation(step, {name: scores[name] for name in LOGGED})
         if self._events is not None:
             self._events.add({"step": step} | {f"heldout/{name}": scores[name] for name in LOGGED})
@@ -78,6 +78,7 @@ class HeldoutEvaluation:
         if is_best and step < self._config.last_step and self._hosts.writes:  # the last weights are kept anyway
             self._save(step)
         say(f"{_line(scores)}{', the best so far' if is_best else ''} ({time.monotonic() - started:.1f} s)")
+        return True
 
     def is_due(self, step: int) -> bool:
         """Whether the weights of the step, where a call ends, are to be scored."""
@@ -101,10 +102,10 @@ class HeldoutEvaluation:
         return scores_of(totals, step)
 
     def _save(self, step: int) -> None:
-        every, call = self._config.save_checkpoints_steps, self._config.steps_per_call
         weights = self._trainer.weights()
         save_best(self._work, dataclasses.replace(self._started, weights=weights, slots=None, state={"step": step}))
-        before = -(-((step - 1) // every * every) // call) * call  # its snapshot may still be on its way to the disk
+        before = self._config.due_before(step, self._config.save_checkpoints_steps)
+        # The snapshot before may still be on its way to the disk.
         forget_others(self._work, self._log.rows, self._first_step, coming=(before, step))
 
 

@@ -17,6 +17,11 @@ class Schedule:
     num_warmup_steps: int
     decay: str = ORIGINAL_DECAY  # counts from step 0, as google-research/bert; linear: from the end of the warm-up
 
+    def __post_init__(self) -> None:
+        """Refuse an unknown decay."""
+        if self.decay not in DECAYS:
+            raise ValueError(f'learning_rate_decay is "{self.decay}"; known: {", ".join(DECAYS)}')
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -2,14 +2,16 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
 
 
-class PreemptedError(Exception):
-    """The training was asked to end; what it had reached is on disk."""
+class PreemptedError(BaseException):
+    """The training was asked to end; what it had reached is on disk. As Ctrl-C, no library's handler takes it up."""
 
 
 class Preemption:
@@ -39,3 +41,20 @@ class Preemption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+
+
+@contextmanager
+def ended_by_sigterm(*, listens: bool = True) -> Iterator[None]:
+    """SIGTERM raises PreemptedError at once: for what goes on before and after the updates of a training."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise PreemptedError("ended by SIGTERM; the same command goes on from the last snapshot")
+
+    if not (listens and threading.current_thread() is threading.main_thread()):
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,8 @@
 """Records -> a pretrained checkpoint: one stage of masked-LM and next-sentence training."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bertline.model.backends.hosts import ALONE, Hosts
@@ -39,6 +41,7 @@ def run(
     heldout: Path | None = None,
     log_dir: Path | None = None,
     hosts: Hosts = ALONE,
+    digests: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, int | float]:
     """Train one stage and write its checkpoint into `out`.
 
@@ -47,12 +50,12 @@ def run(
     start a schedule of their own. On the records `heldout`, weights are scored on the way and at the end; the best are
     written into `out/best` if they are not the last (bertline.model.checkpoints.best). Snapshots go to `work`, which
     is left to the caller: the same call after a crash goes on from the newest, and (compiled by XLA) ends with the
-    same bytes. TensorBoard events go to `log_dir`. Of several `hosts`, which all call this and read the same files,
-    the first writes.
+    same bytes; it is refused where the `digests` of its input are others. TensorBoard events go to `log_dir`. Of
+    several `hosts`, which all call this and read the same files, the first writes.
     Raises PreemptedError when SIGTERM came, after a snapshot.
     """
     use_backend(config.backend)
-    stage, reached, log = _begun(records, vocab, config, work, checkpoint, initial, heldout, hosts)
+    stage, reached, log = _begun(records, vocab, config, work, checkpoint, initial, heldout, hosts, digests)
     training = Training(stage, reached, log, work, log_dir)
     del reached, initial  # the training has copies of its own: these would be the model's size three times over
     final = training.run()
@@ -73,6 +76,7 @@ def _begun(
     initial: Opened | None,
     heldout: Path | None,
     hosts: Hosts,
+    digests: Mapping[str, Any],
 ) -> tuple[Stage, Checkpoint, TrainingLog]:
     """The stage, and what was reached of it, with its log; whatever cannot be trained is refused here."""
     start = _start(vocab, checkpoint, initial, config)
@@ -81,7 +85,7 @@ def _begun(
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
     lengths = ", ".join(map(str, examples.bin_widths))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
-    stage = Stage(config, examples, held_out, start.state["step"], digest_of(start.weights), hosts)
+    stage = Stage(config, examples, held_out, start.state["step"], digest_of(start.weights), digests, hosts)
     resumed = newest_snapshot(work, read_snapshot)
     hosts.agree({"the step that training goes on from": (start if resumed is None else resumed[0]).state["step"]})
     if resumed is None:
@@ -115,7 +119,7 @@ def _refuse_other_run(work: Path, there: dict[str, Any], here: dict[str, Any]) -
         found = there | dict.fromkeys(unknown)
         raise ValueError(
             f"{work} holds an interrupted run whose {differences(found, here)}; "
-            "repeat that run's settings, or delete the folder to start afresh"
+            "repeat that run with its settings and input, or delete the folder to start afresh"
         )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from bertline.model.config import MAX_DROPOUT
 from bertline.model.formats.initial_parts import listed
 from bertline.model.neighbours import ATTENTION_INITIALIZERS
 from bertline.model.optimizer_config import Rule, Schedule
@@ -79,8 +80,8 @@ class PretrainConfig:
         self._refuse_impossible_hosts()
         if self.initializer_range < 0:
             raise ValueError(f"initializer_range is {self.initializer_range}; it must be positive, or 0")
-        if self.dropout != -1 and not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1, or -1")
+        if self.dropout != -1 and not 0 <= self.dropout <= MAX_DROPOUT:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and at most {MAX_DROPOUT}, or -1")
         for name in ("stop_at_step", "num_warmup_steps"):
             if getattr(self, name) > self.num_train_steps:
                 raise ValueError(
@@ -124,3 +125,12 @@ class PretrainConfig:
         """
         before = (step - 1) // self.steps_per_call * self.steps_per_call
         return step // every > before // every
+
+    def due_before(self, step: int, every: int) -> int:
+        """The last step before `step` at which it was due; 0 where it never was.
+
+        >>> [PretrainConfig(steps_per_call=4).due_before(step, 5) for step in (8, 12, 16, 19)]
+        [0, 8, 12, 16]
+        """
+        ends_of_calls = range((step - 1) // self.steps_per_call * self.steps_per_call, 0, -self.steps_per_call)
+        return next((end for end in ends_of_calls if self.due(end, every)), 0)

@@ -26,8 +26,9 @@ from bertline.tokenizer.wordpiece import Vocabulary
 
 SCHEMAS = ("canonical", "compact")  # of masked rows; unmasked ones are compact
 MASKING_FILE = "masking.json"  # beside unmasked records: how to mask them
+COUNTS_FILE = "token_counts.npy"  # beside records that `prepare` made: occurrences of each vocabulary entry
 BIN_FOLDER = "length_"
-SAMPLED_RECORDS = 32  # of every file, checked when a set is opened
+SAMPLED_RECORDS = 32  # of every file, checked when a set is opened; the others are as they are read
 
 
 def part_name(number: int, total: int) -> str:
@@ -64,6 +65,13 @@ def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: in
     paths = sorted(folder.rglob("*.tfrecord"))
     if not paths:
         raise FileNotFoundError(f"{folder}: no *.tfrecord file in it; {ADVICE}")
+    if vocab_size is not None and (folder / COUNTS_FILE).is_file():
+        entries = len(np.load(folder / COUNTS_FILE, mmap_mode="r"))
+        if entries > vocab_size:
+            raise ValueError(
+                f"{folder}: made with a vocabulary of {entries:,} entries, the model's has {vocab_size:,}; prepare the "
+                "records with the vocabulary that the model is trained with"
+            )
     return Records(paths, max_seq_length, vocab_size, masking=folder / MASKING_FILE)
 
 
@@ -168,10 +176,14 @@ class Records:
         if file is None or not file.is_file():
             path = file or self._bins[0].path_of(0)
             raise FileNotFoundError(f"{path}: missing, but the records are unmasked and need it; {ADVICE} again")
-        content = json.loads(file.read_text(encoding="utf-8"))
-        config, vocabulary = from_mapping(MaskConfig, content["mask"]), Vocabulary(tuple(content["tokens"]))
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            mask, tokens, seed = content["mask"], tuple(content["tokens"]), int(content["seed"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}: not how records are to be masked ({error}); {ADVICE} again") from error
+        config, vocabulary = from_mapping(MaskConfig, mask), Vocabulary(tokens)
         rules = mask_rules(config, vocabulary, self.max_seq_length)
-        return [rules_within(rules, width) for width in self.bin_widths], int(content["seed"])
+        return [rules_within(rules, width) for width in self.bin_widths], seed
 
     def _check_ids(self, arrays: dict[str, NDArray[Any]], its_bin: RecordBin, positions: NDArray[np.int64]) -> None:
         if self._vocab_size is None:

@@ -23,6 +23,7 @@ from bertline.model.formats import tf1_variables
 from bertline.model.formats.tf1 import STEP
 from bertline.model.formats.tf1_config import read_config
 from bertline.model.formats.tf1_folder import BESIDE, numbered, save_numbered, write_whole
+from bertline.model.preemption import ended_by_sigterm
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.progress import say
 from bertline.model.records import MASKING_FILE, Records
@@ -52,6 +53,7 @@ class Files:
     )
 
 
+@ended_by_sigterm()
 def run(files: Files, config: RunPretrainingConfig) -> dict[str, int | float]:
     """Train and score as `config` asks; returns the counts of training, or the scores where they were asked for.
 
@@ -60,6 +62,7 @@ def run(files: Files, config: RunPretrainingConfig) -> dict[str, int | float]:
     """
     use_backend(config.backend_in_use)
     shape = read_config(files.bert_config_file).bert_config
+    shape_text = files.bert_config_file.read_text(encoding="utf-8")
     require_length(config.max_seq_length, shape.max_position_embeddings)
     vocabulary = _vocabulary(files, shape)
     examples = _examples(files.input_files, config, shape)
@@ -67,7 +70,8 @@ def run(files: Files, config: RunPretrainingConfig) -> dict[str, int | float]:
     counts: dict[str, int | float] = {}
     checkpoint = start.checkpoint
     if config.do_train:
-        checkpoint, counts = _trained(_Training(files, config.pretrain_config(), examples, start, vocabulary))
+        training = _Training(files, config.pretrain_config(), examples, start, shape_text, vocabulary)
+        checkpoint, counts = _trained(training)
     if config.do_eval:
         scores = model_scores(checkpoint, examples, config.evaluate_config())
         _write_scores(files.output_dir, scores)
@@ -81,14 +85,14 @@ class _Training:
     config: PretrainConfig
     examples: Records
     start: Start
+    shape: str  # the text of the bert_config.json
     vocabulary: bytes | None
 
     def settings(self) -> dict[str, Any]:
         """What decides every weight on the way, as JSON holds it."""
         fields = dataclasses.fields(self.config)
         settings = {f.name: getattr(self.config, f.name) for f in fields if not f.metadata.get("volatile")}
-        shape = dataclasses.asdict(self.start.checkpoint.bert_config)
-        return {**settings, **shape, "examples": len(self.examples)}
+        return {**settings, **dataclasses.asdict(self.start.checkpoint.bert_config), "examples": len(self.examples)}
 
 
 def _trained(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
@@ -184,7 +188,7 @@ def _writer(training: _Training, checkpoint: Checkpoint, log: TrainingLog) -> Ca
     lines = log.to_lines()
 
     def write(folder: Path) -> None:
-        write_whole(output_dir / BERT_CONFIG_FILE, training.files.bert_config_file.read_text(encoding="utf-8"))
+        write_whole(output_dir / BERT_CONFIG_FILE, training.shape)
         if training.vocabulary is not None:
             write_whole(output_dir / VOCABULARY_FILE, training.vocabulary.decode("utf-8"))
         write_whole(output_dir / LOG_FILE, lines)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint, write_file
+from bertline.model.checkpoints.state import STATE_FILE, Checkpoint, read_checkpoint, write_checkpoint, write_file
 from bertline.model.training_log import TrainingLog, rows_of
 
 LOG_FILE = "training_log.jsonl"
@@ -32,7 +32,11 @@ def read_snapshot(folder: Path) -> tuple[Checkpoint, TrainingLog]:
     """The state that `snapshot_writer` wrote; FileNotFoundError or ValueError for a missing, cut or foreign file."""
     checkpoint = read_checkpoint(folder, with_slots=True)
     rows = rows_of((folder / LOG_FILE).read_text(encoding="utf-8"))
-    return checkpoint, TrainingLog(checkpoint.state["stage"]["log_every_steps"], rows, checkpoint.state["pending"])
+    try:
+        log_every_steps, pending = checkpoint.state["stage"]["log_every_steps"], checkpoint.state["pending"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / STATE_FILE}: not of a training that goes on ({error})") from error
+    return checkpoint, TrainingLog(log_every_steps, rows, pending)
 
 
 def write_log(folder: Path, lines: str) -> None:

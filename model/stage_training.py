@@ -3,9 +3,9 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class Stage:
     heldout: Records | None
     first_step: int  # updates done before this stage
     first_weights: str  # digest of the weights that it starts with
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # digests of what is read, where they are known
     hosts: Hosts = ALONE  # that share each batch
 
     def batch_at(self, step: int) -> dict[str, np.ndarray]:
@@ -67,6 +68,7 @@ class Stage:
         settings = {f.name: getattr(self.config, f.name) for f in fields if not f.metadata.get("volatile")}
         return {
             **settings,
+            **self.inputs,
             "first_step": self.first_step,
             "first_weights": self.first_weights,
             "examples": len(self.examples),
@@ -122,7 +124,8 @@ class Training:
         give_back_freed_memory()
         start = self._reached.state["step"]
         with self._preemption, self._snapshots if self._stage.hosts.writes else contextlib.nullcontext():
-            self.evaluate(start)  # where SIGTERM came before it was done
+            if not self.evaluate(start):  # which SIGTERM had the run before give up, and now this one
+                self._end(start)
             try:
                 train(
                     self._trainer,
@@ -154,30 +157,30 @@ class Training:
 
     def at_rest(self, step: int) -> None:
         """Score the weights and save a snapshot, where that is due."""
-        self.evaluate(step)
-        if not self._saves_at(step):
+        given_up = not self.evaluate(step)
+        if not (given_up or self._saves_at(step)):
             return
         if self._stage.hosts.writes:
             self._snapshots.wait()  # before there is another copy of weights and slots
             write = self._writer(self.checkpoint_at(step), self._log, self._stage.identity())
             self._snapshots.save(step, write)
         if self._preemption.requested:
-            self._snapshots.wait()
-            self._stage.hosts.meet("all of it saved")
-            raise PreemptedError(
-                f"ended at step {step} by SIGTERM, all of it saved; the same command goes on from there"
-            )
+            self._end(step)
 
-    def evaluate(self, step: int) -> None:
-        """Score the weights if that is due and not done."""
-        if self._evaluation is not None:  # a machine that is taken away does not wait: the resumed run makes up for it
-            self._evaluation.after(step, stopping=lambda: self._preemption.look() and step < self._config.last_step)
+    def evaluate(self, step: int) -> bool:
+        """Score the weights if that is due and not done; False where SIGTERM came, for a resumed run to make up for."""
+        return self._evaluation is None or self._evaluation.after(step, stopping=self._preemption.look)
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The model as it is now, after `step` updates."""
         state = {"step": step, "schedule": schedule_of(self._config)}
         weights, slots = self._trainer.weights(), self._trainer.slots()
         return dataclasses.replace(self._reached, weights=weights, slots=slots, state=state)
+
+    def _end(self, step: int) -> NoReturn:
+        self._snapshots.wait()
+        self._stage.hosts.meet("all of it saved")
+        raise PreemptedError(f"ended at step {step} by SIGTERM, all of it saved; the same command goes on from there")
 
     def _failed_step_kept(self, error: "DivergedError") -> str:
         """Keep the step that diverged; returns where it lies, in words."""

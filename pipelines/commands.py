@@ -5,6 +5,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertline.components.published import vocab_file
 from bertline.pipelines.command import Command
@@ -12,6 +13,9 @@ from bertline.pipelines.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.options import add_config_flags, config_from_flags, read_config_file
 from bertline.pipelines.run_pretraining_verb import RUN_PRETRAINING
+
+if TYPE_CHECKING:
+    from bertline.pipelines.runs import Run
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -79,16 +83,23 @@ def _run_flags(parser: Parser) -> None:
     add_config_flags(parser, Run)
 
 
-def _run(flags: Flags) -> int:
-    from bertline.pipelines.local import run_here
-    from bertline.pipelines.recipes import RECIPES, recipe
+def run_of(flags: Flags) -> "Run":
+    """The settings of the run that the flags of `bertline run` ask for."""
+    from bertline.pipelines.recipes import recipe
     from bertline.pipelines.runs import RUNS, TEXT_SOURCES, Run, with_own_text
 
-    model = flags.model or (read_config_file(Path(flags.config)).get("model") if flags.config else None) or Run.model
-    run = recipe(flags.name, model) if flags.name in RECIPES else RUNS[flags.name]
-    if flags.name in RUNS and any(getattr(flags, source) for source in TEXT_SOURCES):
+    given = dict(read_config_file(Path(flags.config))) if flags.config else {}
+    given |= {name: value for name, value in vars(flags).items() if value is not None}
+    run = RUNS[flags.name] if flags.name in RUNS else recipe(flags.name, str(given.get("model") or Run.model))
+    if flags.name in RUNS and any(given.get(source) for source in TEXT_SOURCES):
         run = with_own_text(run)
-    return run_here(flags.name, config_from_flags(flags, Run, **dataclasses.asdict(run)), Path(flags.out))
+    return config_from_flags(flags, Run, **dataclasses.asdict(run))
+
+
+def _run(flags: Flags) -> int:
+    from bertline.pipelines.local import run_here
+
+    return run_here(flags.name, run_of(flags), Path(flags.out))
 
 
 def _compile_flags(parser: Parser) -> None:

@@ -13,16 +13,30 @@ from bertline.components.artifacts import make_writable
 from bertline.components.handover import run_notes
 from bertline.components.processes import RUN_PROCESS_VARIABLE, RunPreemption
 from bertline.components.tasks import read_examples
-from bertline.model.config import bert_config
+from bertline.model.config import bert_config, from_mapping
 from bertline.model.formats.reading import model_files
 from bertline.model.preemption import PreemptedError
 from bertline.model.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.runs import Run, pipeline_arguments
 from bertline.pipelines.tables import scores_table, steps_table
+from bertline.pipelines.verbs import STEP_VERBS
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 MARK = "\x1ebertline "  # a control character that no library prints
+
+
+# The settings of the pipeline's steps are those of the verbs.
+VERB_OF_STEP = {
+    "ingest": "ingest",
+    "split": "split",
+    "vocabulary": "vocab",
+    **dict.fromkeys(("prepare_128", "prepare_512", "heldout_128", "heldout_512"), "prepare"),
+    **dict.fromkeys(("pretrain_128", "pretrain_512"), "pretrain"),
+    "evaluate": "evaluate",
+    "finetune": "finetune",
+    "export": "export",
+}
 
 
 def run_here(name: str, run: Run, out: Path) -> int:
@@ -49,12 +63,17 @@ def run_here(name: str, run: Run, out: Path) -> int:
 
 
 def check(run: Run, out: Path) -> None:
-    """Refuse what would only fail hours later: missing sources, a wrong vocabulary, an unwritable output."""
+    """Refuse what would only fail hours later: impossible settings, missing sources, a wrong vocabulary, ..."""
     from bertline.components.ingest.sources import Sources
 
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
     arguments = pipeline_arguments(run)
+    for step, verb in VERB_OF_STEP.items():
+        try:
+            from_mapping(STEP_VERBS[verb].config(), arguments.get(step, {}))
+        except ValueError as error:
+            raise ValueError(f"{step}: {error}") from error
     Sources(**arguments["sources"]).files()
     if run.initial:
         if not run.vocab:

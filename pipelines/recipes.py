@@ -2,12 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bertline.model.config import bert_config
+from bertline.model.config import SIZES, bert_config, read_bert_config
 from bertline.pipelines.runs import Run
 
-SHAPE_VOCABULARY = 30522  # any: only the width of a size is asked for
+SHAPE_VOCABULARY = 30522  # any: only the width and the layers of a size are asked for
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,16 @@ BUDGETS = {
 
 def budget_choices(model: str) -> tuple[Choice, ...]:
     """Where the budget recipe of a model differs from the paper's."""
-    shape = bert_config(model, SHAPE_VOCABULARY)
+    own = model not in SIZES and Path(model).is_file()
+    shape = read_bert_config(Path(model)) if own else bert_config(model, SHAPE_VOCABULARY)
     width = shape.hidden_size
-    own = BUDGETS[min((known for known in BUDGETS if known >= width), default=max(BUDGETS))]
+    by_width = BUDGETS[min((known for known in BUDGETS if known >= width), default=max(BUDGETS))]
     return (
         Choice("steps_128", 90_000, "google-research/bert's README: 100,000 steps in all"),
         Choice("steps_512", 10_000, "google-research/bert's README"),
-        Choice("batch", own.batch, own.source),
+        Choice("batch", by_width.batch, by_width.source),
         Choice("batch_512", 0, "as many tokens as a step at 128"),
-        Choice("learning_rate", own.learning_rate, own.source),
+        Choice("learning_rate", by_width.learning_rate, by_width.source),
         Choice("warmup_share", 0.1, "a short schedule at a high rate: Izsak et al. 2021 warm up for 6 %"),
         Choice("learning_rate_decay", "linear", "no jump where the warm-up ends: Loshchilov and Hutter 2019"),
         Choice("optimizer", "adamw", "Loshchilov and Hutter 2019: the bias correction matters in a short schedule"),

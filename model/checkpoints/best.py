@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bertline.model.checkpoints.disk import flush_to_disk
 from bertline.model.checkpoints.snapshots import snapshot_steps
-from bertline.model.checkpoints.state import Checkpoint, flush_to_disk, read_checkpoint, write_checkpoint
+from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
 from bertline.model.progress import say
 from bertline.model.training_log import HELDOUT, Row, evaluations
 

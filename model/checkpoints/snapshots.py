@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from bertline.model.checkpoints.state import flush_to_disk
+from bertline.model.checkpoints.disk import flush_to_disk
 from bertline.model.progress import say
 
 Read = TypeVar("Read")
@@ -57,8 +57,8 @@ class Snapshots:
             writing.result()
 
     def __enter__(self) -> "Snapshots":
-        """Delete what a killed writer has left."""
-        for folder in self._work.glob(PARTIAL + "*"):
+        """Delete what a killed writer has left in a folder of its own."""
+        for folder in self._work.glob(PARTIAL + "*") if self._put == self._save else ():
             shutil.rmtree(folder)
         return self
 

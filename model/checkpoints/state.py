@@ -7,7 +7,6 @@ state is needed to go on exactly.
 """
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bertline.model.checkpoints.disk import unwritten
 from bertline.model.config import BertConfig, read_config_and_extras
 
 MODEL_FILE = "model.safetensors"
@@ -106,7 +106,7 @@ def write_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = N
         save_file(contiguous, path, metadata)
     except SafetensorError as error:
         size = sum(array.nbytes for array in contiguous.values())
-        raise _unwritten(path, size, error) from error
+        raise unwritten(path, size, error) from error
     path.chmod(path.parent.stat().st_mode & READABLE_AND_WRITABLE)  # the library lets its owner alone read it
 
 
@@ -115,7 +115,7 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise _unwritten(path, len(content), error.strerror or error) from error
+        raise unwritten(path, len(content), error.strerror or error) from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -129,29 +129,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: not a whole safetensors file ({error}); take another checkpoint") from error
 
 
-def flush_to_disk(folder: Path) -> None:
-    """Wait until the folder's files are on the disk, so that a rename after it never names cut ones."""
-    for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            raise _unwritten(path, path.stat().st_size, error.strerror or error) from error
-        finally:
-            os.close(descriptor)
-
-
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; expected a checkpoint folder with {MODEL_FILE} and its companions")
     return path
-
-
-def _unwritten(path: Path, size: int, reason: object) -> OSError:
-    return OSError(
-        f"{path}: could not write {size:,} bytes ({reason}); is the disk full? Free space there and give the same "
-        "command again"
-    )
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

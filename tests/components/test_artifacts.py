@@ -130,6 +130,9 @@ def test_the_work_folder_is_removed_once_the_artifact_is_whole(tmp_path: Path, s
 
     made = publish(Store(tmp_path / "store"), recipe(source), write)
     assert not work_folder(made.path).exists()
+    work_folder(made.path).mkdir()  # where a run was killed between the two
+    assert publish(Store(tmp_path / "store"), recipe(source), write).reused
+    assert not work_folder(made.path).exists()
 
 
 def test_something_else_in_the_way_is_refused_and_left_alone(tmp_path: Path, source: Path) -> None:

@@ -139,6 +139,10 @@ def test_unmasked_records_without_their_rules_are_refused(tmp_path):
     (tmp_path / "masking.json").write_text(json.dumps({"mask": {"ngrams": 2}, "seed": 1, "tokens": ["a"]}))
     with pytest.raises(ValueError, match="unknown MaskConfig keys: ngrams"):
         open_records(tmp_path)
+    for foreign in ("{}", "[]", "cut {"):
+        (tmp_path / "masking.json").write_text(foreign)
+        with pytest.raises(ValueError, match=r"masking\.json: not how records are to be masked"):
+            open_records(tmp_path)
 
 
 def in_bins(folder, schema="compact", **bins):

@@ -235,6 +235,30 @@ def test_sigterm_does_not_wait_for_an_evaluation_and_none_is_lost(
 
 
 @pytest.mark.slow
+def test_sigterm_does_not_wait_for_the_last_evaluation_either(
+    trained: Trained, toy_folder: Path, heldout: Path, tmp_path: Path
+) -> None:
+    """It comes with the last update; no snapshot but the one then written is there."""
+    uninterrupted = trained(eval_every_steps=0, save_checkpoints_steps=100)
+    arguments = command_of(toy_folder, heldout, tmp_path, eval_every_steps=0, save_checkpoints_steps=100)
+    at_last_update = f"""
+import os, signal
+from bertline.model.stage_training import Training
+after_update = Training.after_update
+def signalled(self, step, metrics):
+    after_update(self, step, metrics)
+    if step == {SETTINGS["num_train_steps"]}:
+        os.kill(os.getpid(), signal.SIGTERM)
+Training.after_update = signalled
+"""
+    command = [sys.executable, "-c", at_last_update + COMMAND, json.dumps(arguments)]
+    assert subprocess.run(command, check=False, timeout=120).returncode == TRY_AGAIN
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["snapshot-000000040"]
+    assert start(arguments).wait(timeout=120) == 0
+    assert files_of(tmp_path / "out") == files_of(uninterrupted)
+
+
+@pytest.mark.slow
 def test_jax_on_two_devices_gives_the_same_scores(
     trained: Trained, toy_folder: Path, heldout: Path, tmp_path: Path
 ) -> None:

@@ -117,6 +117,9 @@ def test_a_checkpoint_whose_weights_have_another_shape_is_refused(
         ("keep_checkpoints", 0),
         ("keep_checkpoints_every_steps", -1),
         ("precision", "float8"),
+        ("learning_rate_decay", "cosine"),
+        ("optimizer", "sgd"),
+        ("dropout", 0.999),
         ("seed", -1),
     ],
 )

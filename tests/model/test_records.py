@@ -145,6 +145,14 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
         open_records(tmp_path / "input_ids", vocab_size=50)
 
 
+def test_a_larger_vocabulary_than_the_models_is_seen_before_a_record_is_read(tmp_path):
+    folder = written(tmp_path / "records", some_rows(3, largest_id=9))
+    np.save(folder / "token_counts.npy", np.zeros(100, np.int64))
+    assert len(open_records(folder, vocab_size=100)) == 3
+    with pytest.raises(ValueError, match="records: made with a vocabulary of 100 entries, the model's has 99"):
+        open_records(folder, vocab_size=99)
+
+
 def test_cut_and_damaged_files_are_refused(tmp_path):
     folder = written(tmp_path / "records", some_rows(40))
     file = folder / part_name(0, 1)

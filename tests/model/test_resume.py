@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -270,6 +271,14 @@ def test_a_work_folder_of_another_stage_is_refused(
     places = {"work": stages / "work_first", "checkpoint": stages / "first"}
     with pytest.raises(ValueError, match=r"first_step is 0 there and 64 here.*max_seq_length is 16 there and 32"):
         run(toy_folder / "records_32", None, tmp_path, config, **places)
+
+
+def test_a_checkpoint_in_the_place_of_a_snapshot_is_passed_over(
+    stages: Path, first_stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(stages / "first", tmp_path / "work" / "snapshot-000000003")
+    assert files_of(first_stage("out")) == files_of(stages / "first")
+    assert "snapshot-000000003: damaged, going back to the one before" in capsys.readouterr().err
 
 
 def test_how_often_snapshots_come_and_stay_may_change_on_the_way(stages: Path, first_stage, tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ def test_the_newest_are_kept_and_others_by_their_steps(tmp_path: Path) -> None:
     assert [int(name[-9:]) for name in names(tmp_path / "more")] == [24, 42, 60, 66]
 
 
+def test_partial_ones_are_swept_from_a_folder_of_their_own_only(tmp_path: Path) -> None:
+    for folder in ("work", "users"):
+        (tmp_path / folder / "partial-1").mkdir(parents=True)
+    with Snapshots(tmp_path / "work"), Snapshots(tmp_path / "users", save=lambda step, write: None):
+        assert names(tmp_path / "work") == []
+        assert names(tmp_path / "users") == ["partial-1"]
+
+
 def test_those_of_every_so_many_steps_are_laid_beside_the_work(tmp_path: Path) -> None:
     work, folder = tmp_path / "work", tmp_path / "snapshots"
     with Snapshots(work, 2, 20) as snapshots:

@@ -1,5 +1,6 @@
 """`bertline pretrain` as its user meets it: bad input ends with 2 and leaves nothing, SIGTERM with 75."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -63,7 +64,23 @@ def test_snapshots_that_were_asked_for_are_models_beside_the_finished_stage(pret
 
 
 @pytest.mark.slow
-def test_sigterm_ends_with_75_and_a_snapshot(pretrain_arguments, started, tmp_path: Path) -> None:
+def test_sigterm_ends_with_75_before_the_first_step_too(pretrain_arguments, started, tmp_path: Path) -> None:
+    process, deadline = started(pretrain_arguments(tmp_path / "out")), time.monotonic() + SECONDS
+    while not list(tmp_path.glob(".out.*.tmp")):  # its files are being made; TensorFlow is not loaded yet
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 75, message
+    assert "bertline pretrain: ended by SIGTERM; the same command goes on from the last snapshot" in message
+    assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.slow
+def test_sigterm_ends_with_75_and_a_snapshot_from_which_only_the_same_input_goes_on(
+    pretrain_inputs: Path, pretrain_arguments, started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     process, deadline = started(pretrain_arguments(tmp_path / "out")), time.monotonic() + SECONDS
     while not list((tmp_path / "out.work").glob("snapshot-*")):
         assert process.poll() is None
@@ -74,3 +91,12 @@ def test_sigterm_ends_with_75_and_a_snapshot(pretrain_arguments, started, tmp_pa
     assert process.returncode == 75, message
     assert "by SIGTERM, all of it saved; the same command goes on from there" in message
     assert not (tmp_path / "out").exists()
+    other = shutil.copytree(pretrain_inputs / "heldout", tmp_path / "other")  # as many examples, of the same length
+    before = files_of(tmp_path / "out.work")
+    assert main(pretrain_arguments(tmp_path / "out", f"--records={other}")) == 2
+    assert "out.work holds an interrupted run whose input records is ['sha256:" in capsys.readouterr().err
+    assert files_of(tmp_path / "out.work") == before
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

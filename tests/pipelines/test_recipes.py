@@ -74,3 +74,10 @@ def test_going_on_from_a_released_model_needs_its_vocabulary(tmp_path: Path) -> 
     stages = pipeline_arguments(dataclasses.replace(run, initialize="pooler"))
     assert (stages["pretrain_128"]["model"], stages["pretrain_128"]["initialize"]) == ("", "pooler")
     assert "initialize" not in stages["pretrain_512"]
+
+
+def test_a_configuration_of_ones_own_may_have_any_vocabulary(tmp_path: Path) -> None:
+    file = tmp_path / "bert_config.json"
+    file.write_text('{"vocab_size": 21128, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}')
+    mini = recipe("budget", "mini")
+    assert recipe("budget", str(file)) == dataclasses.replace(mini, model=str(file))

@@ -1,40 +1,62 @@
+import argparse
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bertline.components.ingest.sources import IngestConfig, Sources
-from bertline.components.prepare import PrepareConfig
-from bertline.components.sentences import SplitConfig
-from bertline.components.vocabulary import VocabularyConfig
+from bertline.components.prepare_config import PrepareConfig
 from bertline.model.config import from_mapping
-from bertline.model.evaluate import EvaluateConfig
-from bertline.model.export import ExportConfig
-from bertline.model.finetune import FinetuneConfig
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.pipelines.runs import RUNS, batch_512, pipeline_arguments
+from bertline.pipelines.commands import COMMANDS, run_of
+from bertline.pipelines.local import VERB_OF_STEP, check
+from bertline.pipelines.recipes import RECIPES, recipe
+from bertline.pipelines.runs import RUNS, Run, batch_512, pipeline_arguments
+from bertline.pipelines.verbs import STEP_VERBS
 
-CONFIGS = {
-    "ingest": IngestConfig,
-    "split": SplitConfig,
-    "vocabulary": VocabularyConfig,
-    "prepare_128": PrepareConfig,
-    "prepare_512": PrepareConfig,
-    "heldout_128": PrepareConfig,
-    "heldout_512": PrepareConfig,
-    "pretrain_128": PretrainConfig,
-    "pretrain_512": PretrainConfig,
-    "evaluate": EvaluateConfig,
-    "finetune": FinetuneConfig,
-    "export": ExportConfig,
-}
+NO_SETTINGS = {"sources", "tasks", "released_vocabulary", "released_model"}
 
 
-def test_every_named_run_makes_valid_settings_of_every_step() -> None:
-    for run in RUNS.values():
-        arguments = pipeline_arguments(run)
-        from_mapping(Sources, arguments["sources"])
-        for step, config in CONFIGS.items():
-            from_mapping(config, arguments.get(step, {}))
+@pytest.mark.parametrize("run", [*RUNS.values(), *(recipe(name, "mini") for name in RECIPES)])
+def test_every_named_run_makes_valid_settings_of_every_step(run: Run, tmp_path: Path) -> None:
+    assert VERB_OF_STEP.keys() >= pipeline_arguments(run).keys() - NO_SETTINGS
+    text = tmp_path / "text.txt"
+    text.write_text("A line.\n")
+    check(dataclasses.replace(run, books="", dump="", text=str(text)), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gradient_accumulation_steps": 8}, "pretrain_512: train_batch_size is 4, no multiple"),
+        ({"optimizer": "sgd"}, "pretrain_128: optimizer"),
+        ({"learning_rate_decay": "cosine"}, "pretrain_128: learning_rate_decay"),
+        ({"warmup_share": 2.0}, "pretrain_128: num_warmup_steps"),
+        ({"length_bins": "64,600"}, "prepare_512: length_bins"),
+        ({"finetune_epochs": -1.0}, "finetune: num_train_epochs"),
+    ],
+)
+def test_settings_that_a_later_step_would_refuse_are_refused_at_once(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(dataclasses.replace(RUNS["tiny"], **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def run_from(*argv: str) -> Run:
+    parser = argparse.ArgumentParser()
+    COMMANDS["run"].add_flags(parser)
+    return run_of(parser.parse_args(argv))
+
+
+def test_text_of_ones_own_replaces_the_examples_wherever_it_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "settings.json"
+    config.write_text('{"jsonl": "mine.jsonl", "model": "mini"}')
+    for argv in (["--jsonl=mine.jsonl", "--model=mini"], [f"--config={config}"]):
+        run = run_from("tiny", *argv)
+        assert (run.jsonl, run.books, run.dump, run.vocab_size, run.model) == ("mine.jsonl", "", "", 30000, "mini")
+    assert run_from("budget", f"--config={config}") == dataclasses.replace(recipe("budget", "mini"), jsonl="mine.jsonl")
 
 
 def test_both_stages_are_of_one_schedule() -> None:
@@ -89,5 +111,5 @@ def test_all_steps_that_compute_do_so_alike() -> None:
         dataclasses.replace(RUNS["tiny"], backend="jax", precision="mixed_bfloat16", jit_compile=False)
     )
     for step in ("pretrain_128", "pretrain_512", "evaluate", "finetune"):
-        config = from_mapping(CONFIGS[step], arguments[step])
+        config = from_mapping(STEP_VERBS[VERB_OF_STEP[step]].config(), arguments[step])
         assert (config.backend, config.precision, config.jit_compile) == ("jax", "mixed_bfloat16", False)
