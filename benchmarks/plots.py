@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 520, 300  # pixels
 LEFT, RIGHT, TOP, BOTTOM = 64, 150, 34, 46  # around the plot; the names of the lines stand at the right
-COLOURS = ("#0b6e99", "#d9480f", "#5c940d", "#862e9c", "#495057")
+COLOURS = ("#0b6e99", "#d9480f", "#5c940d", "#862e9c", "#495057", "#c2255c", "#0c8599")
 Point = tuple[float, float]
 
 

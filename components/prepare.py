@@ -8,6 +8,7 @@ shuffles. Memory grows with the largest shard, not with the corpus.
 
 import json
 import logging
+import math
 import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +38,7 @@ from bertline.components.statistics_page import statistics_page
 from bertline.components.worker_files import PROCESSES, draft_for, for_workers, is_local, open_bytes, publish_draft
 from bertline.model.masking import mask_rules
 from bertline.model.progress import Progress, say
-from bertline.model.records import COUNTS_FILE, write_masking
+from bertline.model.records import STATISTICS_FILE, write_masking
 from bertline.tokenizer.compiled import is_cached
 from bertline.tokenizer.segment import segmenter
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer, load_vocabulary
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 # Negatives come from the other documents of a shard: fewer would repeat the same ones.
 LEAST_DOCUMENTS_PER_SHARD = 32
 SHARD_TEXT_BYTES = 8 << 20  # what a worker holds at once, in ten times as much memory; files of 170 MB by default
-STATISTICS_FILE, PAGE_FILE = "stats.json", "stats.html"
+COUNTS_FILE, PAGE_FILE = "token_counts.npy", "stats.html"
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -59,6 +60,7 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
     `work`, where a run after a kill finds them. Raises FileNotFoundError for missing inputs, ValueError for
     files that do not correspond and for a part without instances.
     """
+    _warn_of_few_predictions(config)
     totals, shards = write_shards(sentence_files(sentences), str(sentences), vocab, work or out, config)
     vocabulary = load_vocabulary(vocab)
     for number in range(shards):
@@ -74,6 +76,16 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
     (out / STATISTICS_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (out / PAGE_FILE).write_text(statistics_page(told), encoding="utf-8")
     return counts
+
+
+def _warn_of_few_predictions(config: PrepareConfig) -> None:
+    wanted = math.ceil(config.masked_lm_prob * config.max_seq_length)
+    if config.max_predictions_per_seq < wanted:
+        say(
+            f"max_predictions_per_seq is {config.max_predictions_per_seq}: less than masked_lm_prob, "
+            f"{config.masked_lm_prob:.0%}, of long rows will be masked; {wanted} suit max_seq_length "
+            f"{config.max_seq_length}"
+        )
 
 
 def write_shards(
@@ -125,7 +137,7 @@ def _shards(files: Sequence[SentenceFile], name: str, config: PrepareConfig) -> 
     if not total:
         raise ValueError(f"{name}: no document in it; it takes one sentence a line, and text in some of them")
     if not chosen:
-        advice = "raise heldout_share" if config.part == "heldout" else "lower heldout_share"
+        advice = f"{'raise' if config.part == 'heldout' else 'lower'} heldout_share of all parts"
         raise ValueError(
             f'{name}: none of its {total} documents is in part "{config.part}" with heldout_share '
             f"{config.heldout_share}; {advice}, or add documents"

@@ -6,7 +6,7 @@ function of that module, imported late so that a finished step starts neither Be
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertline.components.artifacts import (
     MANIFEST,
@@ -120,7 +120,7 @@ def pretrain(
         "vocabulary": [vocab] if vocab else [],
         "checkpoint": [_is(checkpoint, "checkpoint")] if checkpoint else [],
         "initial": _model_inputs(initial) if initial else [],
-        "heldout": [_other_than(records, _is(heldout, "records"))] if heldout else [],
+        "heldout": [_never_trained_on(records, _is(heldout, "records"))] if heldout else [],
     }
     recipe = Recipe(
         kind=f"checkpoint_{config.max_seq_length}",
@@ -254,15 +254,40 @@ def _model_inputs(model: Path) -> list[Path]:
 
 def _is(path: Path, kind: str) -> Path:
     """`path`, once it is seen to be a whole artifact of that kind."""
+    from bertline.model.checkpoints.best import BEST_FILE, BEST_FOLDER
+
+    if path.name == BEST_FOLDER and not path.exists() and (path.parent / BEST_FILE).is_file():
+        raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}")
     read_manifest(path, kind)
     return path
 
 
-def _other_than(records: Path, heldout: Path) -> Path:
-    """`heldout`, once it is seen to be another artifact than the records of training."""
+def _never_trained_on(records: Path, heldout: Path) -> Path:
+    """`heldout`, once it is seen to share no document with the records of training, where they are of one text."""
     if describe(records)["digest"] == describe(heldout)["digest"]:
         raise ValueError(f'{heldout}: trained on, not held out; run "bertline prepare --part heldout"')
+    trained, scored = (_part_of(read_manifest(path)) for path in (records, heldout))
+    apart = (trained.part, scored.part) == ("train", "heldout") and trained.share == scored.share
+    if trained.text and trained.text == scored.text and not apart:
+        raise ValueError(
+            f'{heldout}: part "{scored.part}" with heldout_share {scored.share} of the text that {records} has '
+            f'"{trained.part}" with {trained.share} of; documents can be in both. Prepare train and heldout with '
+            "one heldout_share"
+        )
     return heldout
+
+
+class _Part(NamedTuple):
+    text: list[str]  # digests
+    part: str
+    share: float
+
+
+def _part_of(manifest: Mapping[str, Any]) -> _Part:
+    """Which documents of which text the records hold."""
+    text = [entry["digest"] for entry in manifest["inputs"] if entry["name"] == "sentences"]
+    settings = manifest["parameters"]
+    return _Part(text, settings.get("part", ""), settings.get("heldout_share", 0.0))
 
 
 def vocab_file(vocab: Path) -> Path:

@@ -126,6 +126,7 @@ def statistics(totals: Totals, counts: Counts, vocabulary: Vocabulary, config: P
             for name, value in asdict(config).items()
             if name not in ("num_workers", "runner", "beam_options")
         },
+        "vocabulary": vocabulary.note(),
         "counts": counts,
         "histograms": _histograms(totals, config),
         "random_next": asked if config.pairs in LABELS else None,

@@ -16,7 +16,7 @@ from bertline.model.heldout import open_heldout
 from bertline.model.neighbours import RANDOM
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.progress import say
-from bertline.model.records import open_records
+from bertline.model.records import open_records, refuse_other_vocabulary
 from bertline.model.stage_snapshots import LOG_FILE, read_snapshot, write_log
 from bertline.model.stage_start import (
     differences,
@@ -83,6 +83,8 @@ def _begun(
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     refuse_impossible(start, config, records, len(examples))
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
+    for folder in (records, *([heldout] if heldout else [])):
+        refuse_other_vocabulary(folder, start.vocabulary)
     lengths = ", ".join(map(str, examples.bin_widths))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
     stage = Stage(config, examples, held_out, start.state["step"], digest_of(start.weights), digests, hosts)

@@ -22,12 +22,12 @@ class PretrainConfig:
 
     model: str = ""  # a size of model/config.py, or the path of a bert_config.json; none: the given model's, or base
     max_seq_length: int = 128  # of the records; Devlin et al. 2018, A.2: 90 % of the steps at 128, the rest at 512
-    train_batch_size: int = 32  # run_pretraining's default; the paper has 256
+    train_batch_size: int = 32  # sequences a step, on all devices together; run_pretraining's default, the paper's 256
     learning_rate: float = 1e-4  # its peak; Devlin et al. 2018, A.2; 2e-5 to go on from a released model (its README)
     num_train_steps: int = 100_000  # of the whole schedule, over all stages; run_pretraining's default
     stop_at_step: int = 0  # last step of this stage, counted over all stages; 0: num_train_steps
     num_warmup_steps: int = 10_000  # Devlin et al. 2018, A.2
-    learning_rate_decay: str = "original"  # counts from step 0, as google-research/bert; linear: from the warm-up's end
+    learning_rate_decay: str = "original"  # as if from step 0, a jump after the warm-up; linear: from the warm-up's end
     optimizer: str = "bert_adam"  # without bias correction; adamw: Loshchilov and Hutter 2019; lamb: You et al. 2019
     weight_decay: float = 0.01  # not of biases and layer normalisations; Devlin et al. 2018, A.2
     gradient_accumulation_steps: int = 1  # parts of a batch, computed one after the other to need less memory
@@ -45,9 +45,7 @@ class PretrainConfig:
     host: int = field(default=-1, metadata={"volatile": True})  # this one's number, from 0; -1: the cluster says
     coordinator: str = field(default="", metadata={"volatile": True})  # ADDRESS:PORT of host 0; none: the cluster says
     do_lower_case: bool = True  # how the records were tokenised; kept with the model
-    # By XLA: repeatable to the bit. Without it, which suits processors with bfloat16 units, TensorFlow's sums may
-    # differ in their last digit from run to run.
-    jit_compile: bool = True
+    jit_compile: bool = True  # by XLA, repeatable to the bit; without, bfloat16 is faster on processors that have it
     log_every_steps: int = 100  # steps a row of training_log.jsonl
     eval_every_steps: int = 0  # steps between scores on held-out records; 0: at the end of the stage only
     eval_batch_size: int = 32  # held-out examples at a time

@@ -42,12 +42,14 @@ class Progress:
     def advance(self, amount: int = 1, **facts: float | str) -> None:
         """Note that `amount` more units are done; `facts` (loss=..., kept=...) are shown beside the rate.
 
-        A text is shown as it is, a number with four digits.
+        A text is shown as it is, a number with four digits. A fact named as the rate (steps/s) takes its place.
         """
         self.done += amount
         self._facts.update(facts)
         if self._bar is not None:
-            self._bar.set_postfix(self._shown_facts(), refresh=False)
+            own_rate = f"{self.unit}/s"
+            shown = {key: text for key, text in self._shown_facts().items() if key != own_rate}
+            self._bar.set_postfix(shown, refresh=False)
             self._bar.update(amount)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._print_line()
@@ -74,8 +76,10 @@ class Progress:
         self._last_line = time.monotonic()
         rate = (self.done - self._first) / max(self._last_line - self._started, 1e-9)
         total = "" if self.total is None else f"/{self.total:,}"
-        parts = [f"{self.done:,}{total} {self.unit}", f"{rate:,.1f} {self.unit}/s"]
-        parts += [f"{key} {value}" for key, value in self._shown_facts().items()]
+        facts = self._shown_facts()
+        known_rate = facts.pop(f"{self.unit}/s", f"{rate:,.1f}")
+        parts = [f"{self.done:,}{total} {self.unit}", f"{known_rate} {self.unit}/s"]
+        parts += [f"{key} {value}" for key, value in facts.items()]
         if self.total is not None and rate > 0 and self.done < self.total:
             parts.append(f"ETA {_clock((self.total - self.done) / rate)}")
         say(f"{self.label}: {', '.join(parts)}")

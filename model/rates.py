@@ -46,7 +46,9 @@ class Rates:
             return {}
         flops = f"{with_prefix(row['rate/model_flops_per_second'])} ({row['rate/share_of_peak']:.0%} of peak)"
         sequences, tokens = row["rate/sequences_per_second"], row["rate/tokens_per_second"]
-        return {"sequences/s": f"{sequences:,.1f}", "tokens/s": f"{tokens:,.0f}", "FLOP/s": flops}
+        steps = sum(steps for _, steps, _ in self._calls) / max(sum(taken for taken, _, _ in self._calls), 1e-9)
+        shown = {"steps/s": f"{steps:.3g}", "sequences/s": f"{sequences:,.1f}", "tokens/s": f"{tokens:,.0f}"}
+        return {**shown, "FLOP/s": flops}
 
 
 class Stopwatch:

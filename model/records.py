@@ -22,11 +22,11 @@ from bertline.model.masking import MaskConfig, MaskRules, dynamic_keys, mask_rul
 from bertline.model.record_bins import ADVICE, FEATURES, RecordBin, RecordPart, same
 from bertline.model.record_files import allow_open_files
 from bertline.model.rows import Predictions, Rows, features
-from bertline.tokenizer.wordpiece import Vocabulary
+from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
 SCHEMAS = ("canonical", "compact")  # of masked rows; unmasked ones are compact
 MASKING_FILE = "masking.json"  # beside unmasked records: how to mask them
-COUNTS_FILE = "token_counts.npy"  # beside records that `prepare` made: occurrences of each vocabulary entry
+STATISTICS_FILE = "stats.json"  # beside records that `prepare` made: what they hold
 BIN_FOLDER = "length_"
 SAMPLED_RECORDS = 32  # of every file, checked when a set is opened; the others are as they are read
 
@@ -65,14 +65,21 @@ def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: in
     paths = sorted(folder.rglob("*.tfrecord"))
     if not paths:
         raise FileNotFoundError(f"{folder}: no *.tfrecord file in it; {ADVICE}")
-    if vocab_size is not None and (folder / COUNTS_FILE).is_file():
-        entries = len(np.load(folder / COUNTS_FILE, mmap_mode="r"))
-        if entries > vocab_size:
-            raise ValueError(
-                f"{folder}: made with a vocabulary of {entries:,} entries, the model's has {vocab_size:,}; prepare the "
-                "records with the vocabulary that the model is trained with"
-            )
     return Records(paths, max_seq_length, vocab_size, masking=folder / MASKING_FILE)
+
+
+def refuse_other_vocabulary(folder: Path, vocabulary: bytes) -> None:
+    """Raises ValueError where `prepare` noted that it made the records with another vocabulary, be it as large."""
+    notes = folder / STATISTICS_FILE
+    noted = json.loads(notes.read_text(encoding="utf-8")).get("vocabulary") if notes.is_file() else None
+    if noted is None or not vocabulary:  # a converted model need not have one
+        return
+    ours = parse_vocabulary(vocabulary, "the model's vocabulary").note()
+    if ours != noted:
+        raise ValueError(
+            f"{folder}: made with another vocabulary, of {noted['entries']:,} entries, than the model's, of "
+            f"{ours['entries']:,}; prepare the records with the vocabulary that the model is trained with"
+        )
 
 
 class BatchShape(NamedTuple):
@@ -109,7 +116,7 @@ class Records:
         if max_seq_length not in (None, self.max_seq_length):
             raise ValueError(
                 f"{parts[0].path}: max_seq_length is {self.max_seq_length}, this stage needs {max_seq_length}; "
-                f'run "bertline prepare --max_seq_length {max_seq_length}"'
+                f"give --max_seq_length={self.max_seq_length}, or make records of the other length"
             )
         self._rules: Sequence[MaskRules | None] = [None] * len(self._bins)
         self._seed = 0

@@ -119,9 +119,11 @@ def refuse_impossible(start: Checkpoint, config: "PretrainConfig", records: Path
     """Refuse what could not end well, before the first step (ValueError)."""
     require_length(config.max_seq_length, start.bert_config.max_position_embeddings)
     if start.state["step"] >= config.last_step:
+        spent = "the schedule is at its end: train the stage before with a smaller stop_at_step, or give it as initial"
+        advice = "raise stop_at_step, which counts over all stages"
         raise ValueError(
             f"the checkpoint is at step {start.state['step']} and this stage ends at step {config.last_step}; "
-            "raise stop_at_step, which counts over all stages"
+            f"{spent if config.last_step == config.num_train_steps else advice}"
         )
     if num_examples < config.train_batch_size:
         raise ValueError(

@@ -185,7 +185,10 @@ STEP_VERBS = {
     "pretrain": StepVerb(
         "records -> the checkpoint at the end of one stage of the schedule",
         "bertline pretrain --records records_128 --vocab vocab.txt --model tiny --num_train_steps 1000 "
-        "--stop_at_step 900 --out checkpoint_128",
+        "--num_warmup_steps 100 --stop_at_step 900 --out checkpoint_128\n"
+        "  bertline pretrain --records records_512 --checkpoint checkpoint_128 --max_seq_length 512 "
+        "--num_train_steps 1000 --num_warmup_steps 100 --out checkpoint_512\n"
+        "SIGTERM saves the step and ends with exit code 75; the same command goes on, as after a crash.",
         _pretrain_config,
         _pretrain,
         {"records": "records, as `bertline prepare` writes them"},

@@ -381,3 +381,12 @@ def test_nothing_but_results_is_left_behind(tmp_path, vocab):
     out, counts = prepared(tmp_path, sentences, vocab, part="all")
     assert {path.suffix for path in out.iterdir()} == {".tfrecord", ".npy", ".json", ".html"}
     assert json.loads(json.dumps(counts)) == counts  # plain numbers
+
+
+def test_too_few_predictions_for_the_length_are_said(tmp_path, vocab, capsys):
+    text = sentences_folder(tmp_path / "text", some_documents(40))
+    prepared(tmp_path, text, vocab, "few", max_seq_length=256, max_predictions_per_seq=20)
+    said = capsys.readouterr().err
+    assert "max_predictions_per_seq is 20: less than masked_lm_prob, 15%, of long rows will be masked; 39 suit" in said
+    prepared(tmp_path, text, vocab, "enough", max_seq_length=256, max_predictions_per_seq=39)
+    assert "max_predictions_per_seq" not in capsys.readouterr().err

@@ -29,7 +29,7 @@ def test_rates_are_sequences_tokens_and_operations_of_the_steps_noted() -> None:
             "rate/share_of_peak": 0.5,
         }
     )
-    assert rates.facts() == {"sequences/s": "32.0", "tokens/s": "4,352", "FLOP/s": "4G (50% of peak)"}
+    assert rates.facts() == {"steps/s": "4", "sequences/s": "32.0", "tokens/s": "4,352", "FLOP/s": "4G (50% of peak)"}
 
 
 def test_rates_are_those_of_the_last_calls() -> None:

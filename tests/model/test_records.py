@@ -1,5 +1,6 @@
 """The records: bytes as TensorFlow makes them, and reading them back in any order."""
 
+import json
 import subprocess
 import sys
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from bertline.model.example_encoding import encode_examples
-from bertline.model.records import FEATURES, open_records, part_name
+from bertline.model.records import FEATURES, open_records, part_name, refuse_other_vocabulary
+from bertline.tokenizer.wordpiece import Vocabulary
 
 tf = pytest.importorskip("tensorflow")
 
@@ -118,7 +120,7 @@ def test_records_of_another_length_are_refused(tmp_path):
     with pytest.raises(
         ValueError,
         match=r"records_512/part-00000-of-00001\.tfrecord: max_seq_length is 16, this stage needs 512; "
-        r'run "bertline prepare --max_seq_length 512"',
+        r"give --max_seq_length=16, or make records of the other length",
     ):
         open_records(folder, max_seq_length=512)
     mixed = written(tmp_path / "mixed", some_rows(3), some_rows(3, width=32))
@@ -145,12 +147,17 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
         open_records(tmp_path / "input_ids", vocab_size=50)
 
 
-def test_a_larger_vocabulary_than_the_models_is_seen_before_a_record_is_read(tmp_path):
-    folder = written(tmp_path / "records", some_rows(3, largest_id=9))
-    np.save(folder / "token_counts.npy", np.zeros(100, np.int64))
-    assert len(open_records(folder, vocab_size=100)) == 3
-    with pytest.raises(ValueError, match="records: made with a vocabulary of 100 entries, the model's has 99"):
-        open_records(folder, vocab_size=99)
+def test_another_vocabulary_is_refused_though_it_is_as_large(tmp_path):
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two"]
+    lines = "\n".join(tokens).encode()
+    refuse_other_vocabulary(tmp_path, lines)  # of records without notes nothing is known
+    (tmp_path / "stats.json").write_text(json.dumps({"vocabulary": Vocabulary(tuple(tokens)).note()}))
+    for same in (lines, lines + b"\n", lines.replace(b"\n", b"\r\n"), b""):
+        refuse_other_vocabulary(tmp_path, same)
+    for other in (lines.replace(b"one\ntwo", b"two\none"), lines + b"\nthree"):
+        entries = len(other.split())
+        with pytest.raises(ValueError, match=f"another vocabulary, of 7 entries, than the model's, of {entries}; "):
+            refuse_other_vocabulary(tmp_path, other)
 
 
 def test_cut_and_damaged_files_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """`bertline pretrain` as its user meets it: bad input ends with 2 and leaves nothing, SIGTERM with 75."""
 
+import json
 import shutil
 import signal
 import time
@@ -43,6 +44,35 @@ def test_bad_input_ends_with_2_and_leaves_nothing(
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.work").exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "heldout"),
+    [
+        (("train", 0.15), ("heldout", 0.3)),
+        (("heldout", 0.15), ("train", 0.15)),
+        (("all", 0.0), ("heldout", 0.15)),
+    ],
+)
+def test_held_out_records_with_documents_that_are_trained_on_are_refused(
+    records: tuple[str, float],
+    heldout: tuple[str, float],
+    pretrain_inputs: Path,
+    pretrain_arguments,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = {"name": "sentences", "kind": "sentences", "digest": "sha256:0", "file": "sentences"}
+    for name, (part, share) in (("records", records), ("heldout", heldout)):
+        manifest = shutil.copytree(pretrain_inputs / name, tmp_path / name) / "MANIFEST.json"
+        noted = {"inputs": [text], "parameters": {"part": part, "heldout_share": share}}
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | noted))
+    places = [f"--records={tmp_path / 'records'}", f"--heldout={tmp_path / 'heldout'}"]
+    assert main(pretrain_arguments(tmp_path / "out", *places)) == 2
+    said = capsys.readouterr().err
+    assert f'heldout: part "{heldout[0]}" with heldout_share {heldout[1]} of the text that' in said
+    assert "Prepare train and heldout with one heldout_share" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_devices_than_there_are_end_with_2(pretrain_arguments, started, tmp_path: Path) -> None:
