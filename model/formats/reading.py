@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bertline.model.backends.use import use_backend
 from bertline.model.checkpoints.state import (
     BERT_CONFIG_FILE,
     OPTIMIZER_FILE,
@@ -41,6 +42,7 @@ def read_model(
     A vocabulary, a configuration or a case that is given takes the place of the one beside the weights. Raises
     FileNotFoundError when nothing is there, ValueError for what is no model, not whole, or does not fit together.
     """
+    use_backend("")  # readers load Keras
     opened = _reader(path)(path, vocab_file, bert_config_file)
     beside = (path if path.is_dir() else path.parent) / VOCABULARY_FILE
     if vocab_file is not None and beside.is_file() and beside.read_bytes() != opened.checkpoint.vocabulary:
