@@ -23,7 +23,6 @@ import numpy as np
 from bertline.components.documents_as_ids import word_pieces
 from bertline.components.hashing import document_key
 from bertline.components.prepare_config import PrepareConfig
-from bertline.components.processes import end_with_parent
 from bertline.components.sentence_reader import (
     CarriedDocument,
     DocumentPlace,
@@ -35,6 +34,7 @@ from bertline.components.sentence_reader import (
 from bertline.components.shards import ShardWriter, part_files, totals_path, write_shard
 from bertline.components.statistics import Counts, Totals, added, counts_of, statistics, totals_as_json
 from bertline.components.statistics_page import statistics_page
+from bertline.components.watching import end_with_parent
 from bertline.components.worker_files import PROCESSES, draft_for, for_workers, is_local, open_bytes, publish_draft
 from bertline.model.masking import mask_rules
 from bertline.model.progress import Progress, say

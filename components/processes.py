@@ -1,23 +1,21 @@
-"""Processes that end together: workers with their step, and steps with the local run that started them.
+"""A local run and the processes of its steps, which end together.
 
 SIGTERM at a run goes on to its step, so that a training saves what it has reached before both end.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from bertline.components.watching import watch
 from bertline.model.preemption import Preemption
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
 ENDING = "ending"  # in a run's folder: SIGTERM came
 STEPS = "steps.lock"  # in a run's folder, locked by every step while its process lives
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class RunPreemption(Preemption):
@@ -43,7 +41,8 @@ class RunPreemption(Preemption):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         super()._note(number, frame)
-        (self._folder / ENDING).touch()
+        with contextlib.suppress(OSError):  # a full disk: the step goes on, and ends with the run if that is killed
+            (self._folder / ENDING).touch()
 
 
 def join_run(folder: Path) -> None:
@@ -58,23 +57,8 @@ def join_run(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / STEPS, os.O_RDWR | os.O_CREAT)  # open till the end; forked workers do not share the lock
     fcntl.lockf(lock, fcntl.LOCK_SH)
-    _watch(lambda: not _lives(int(run_process)), lambda: os._exit(1))
-    _watch((folder / ENDING).exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
-
-
-def end_with_parent() -> None:
-    """Let this process, a worker's, end soon after its parent, however that ended: an initializer of process pools."""
-    parent = os.getppid()
-    _watch(lambda: os.getppid() != parent, lambda: os._exit(1))
-
-
-def _watch(happened: Callable[[], bool], act: Callable[[], None]) -> None:
-    def look() -> None:
-        while not happened():
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        act()
-
-    threading.Thread(target=look, daemon=True).start()
+    watch(lambda: not _lives(int(run_process)), lambda: os._exit(1))
+    watch((folder / ENDING).exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _lives(process: int) -> bool:

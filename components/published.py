@@ -266,28 +266,30 @@ def _never_trained_on(records: Path, heldout: Path) -> Path:
     """`heldout`, once it is seen to share no document with the records of training, where they are of one text."""
     if describe(records)["digest"] == describe(heldout)["digest"]:
         raise ValueError(f'{heldout}: trained on, not held out; run "bertline prepare --part heldout"')
-    trained, scored = (_part_of(read_manifest(path)) for path in (records, heldout))
-    apart = (trained.part, scored.part) == ("train", "heldout") and trained.share == scored.share
-    if trained.text and trained.text == scored.text and not apart:
+    trained, scored = (_documents_of(read_manifest(path)) for path in (records, heldout))
+    overlap = max(trained.first, scored.first) < min(trained.last, scored.last)
+    if trained.text and trained.text == scored.text and overlap:
         raise ValueError(
-            f'{heldout}: part "{scored.part}" with heldout_share {scored.share} of the text that {records} has '
-            f'"{trained.part}" with {trained.share} of; documents can be in both. Prepare train and heldout with '
-            "one heldout_share"
+            f"{heldout}: {scored.words}, {records}: {trained.words} of the same text, so documents are in both; "
+            "prepare --part train and --part heldout with one heldout_share"
         )
     return heldout
 
 
-class _Part(NamedTuple):
+class _Documents(NamedTuple):
+    """Which documents of a text: those whose keys lie between two shares of all."""
+
     text: list[str]  # digests
-    part: str
-    share: float
+    first: float
+    last: float
+    words: str
 
 
-def _part_of(manifest: Mapping[str, Any]) -> _Part:
-    """Which documents of which text the records hold."""
+def _documents_of(manifest: Mapping[str, Any]) -> _Documents:
     text = [entry["digest"] for entry in manifest["inputs"] if entry["name"] == "sentences"]
-    settings = manifest["parameters"]
-    return _Part(text, settings.get("part", ""), settings.get("heldout_share", 0.0))
+    part, share = (manifest["parameters"].get(name) for name in ("part", "heldout_share"))
+    first, last = (share, 1.0) if part == "train" else (0.0, share) if part == "heldout" else (0.0, 1.0)
+    return _Documents(text, first, last, f'part "{part}" with heldout_share {share}')
 
 
 def vocab_file(vocab: Path) -> Path:

@@ -35,9 +35,9 @@ class Preemption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give SIGTERM back."""
+        """Give SIGTERM back; once it has ended the training it is ignored, for it may come to a run and its steps."""
         if self._listens:
-            signal.signal(signal.SIGTERM, self._before)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN if kind is PreemptedError else self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
@@ -48,6 +48,7 @@ def ended_by_sigterm(*, listens: bool = True) -> Iterator[None]:
     """SIGTERM raises PreemptedError at once: for what goes on before and after the updates of a training."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise PreemptedError("ended by SIGTERM; the same command goes on from the last snapshot")
 
     if not (listens and threading.current_thread() is threading.main_thread()):
@@ -56,5 +57,9 @@ def ended_by_sigterm(*, listens: bool = True) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    finally:
+    except PreemptedError:
+        raise  # and SIGTERM stays ignored
+    except BaseException:
         signal.signal(signal.SIGTERM, before)
+        raise
+    signal.signal(signal.SIGTERM, before)

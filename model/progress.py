@@ -42,7 +42,8 @@ class Progress:
     def advance(self, amount: int = 1, **facts: float | str) -> None:
         """Note that `amount` more units are done; `facts` (loss=..., kept=...) are shown beside the rate.
 
-        A text is shown as it is, a number with four digits. A fact named as the rate (steps/s) takes its place.
+        A text is shown as it is, a number with four digits. In a line, a fact named as the rate (steps/s) takes
+        its place.
         """
         self.done += amount
         self._facts.update(facts)

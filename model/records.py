@@ -71,8 +71,13 @@ def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: in
 def refuse_other_vocabulary(folder: Path, vocabulary: bytes) -> None:
     """Raises ValueError where `prepare` noted that it made the records with another vocabulary, be it as large."""
     notes = folder / STATISTICS_FILE
-    noted = json.loads(notes.read_text(encoding="utf-8")).get("vocabulary") if notes.is_file() else None
-    if noted is None or not vocabulary:  # a converted model need not have one
+    try:
+        noted = json.loads(notes.read_text(encoding="utf-8"))["vocabulary"]
+    except (FileNotFoundError, KeyError):  # of another program, or an earlier version
+        return
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{notes}: damaged ({error}); {ADVICE} again") from error
+    if not vocabulary:  # a converted model need not have one
         return
     ours = parse_vocabulary(vocabulary, "the model's vocabulary").note()
     if ours != noted:

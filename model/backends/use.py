@@ -4,14 +4,21 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 
 VARIABLE = "KERAS_BACKEND"
 TENSORFLOW = "tensorflow"
 # What TensorFlow says while it is loaded, before it heeds TF_CPP_MIN_LOG_LEVEL: of absent GPUs and of oneDNN.
 CHATTER = (b"WARNING: All log messages before absl::InitializeLog()", b" cudart_stub.cc:", b" port.cc:")
+FILTER = f"""
+import sys
+for line in sys.stdin.buffer:
+    if not any(chatter in line for chatter in {CHATTER}):
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+"""
 STDERR = 2
 
 
@@ -36,18 +43,15 @@ def use_backend(name: str) -> None:
 
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Hold back what this process writes to its standard error, and pass on in the end all but CHATTER."""
+    """Pass on what this process writes to its standard error, but for CHATTER: by a process that outlives a crash."""
     sys.stderr.flush()
     shown = os.dup(STDERR)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), STDERR)
+    with subprocess.Popen([sys.executable, "-ISc", FILTER], stdin=subprocess.PIPE) as passing_on:
+        assert passing_on.stdin is not None
+        os.dup2(passing_on.stdin.fileno(), STDERR)
         try:
             yield
         finally:
             sys.stderr.flush()
             os.dup2(shown, STDERR)
             os.close(shown)
-            held.seek(0)
-            for line in held:
-                if not any(chatter in line for chatter in CHATTER):
-                    os.write(STDERR, line)

@@ -37,7 +37,7 @@ with Preemption() as preemption:
 POOL = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
-from bertline.components.processes import end_with_parent
+from bertline.components.watching import end_with_parent
 def worker(number):
     time.sleep(0.1)
     return os.getpid()
@@ -49,10 +49,9 @@ with ProcessPoolExecutor(2, initializer=end_with_parent) as workers:
 
 def gone(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return "State:\tZ" in Path(f"/proc/{process}/status").read_text()  # dead, though nobody has asked how it ended
+    except (FileNotFoundError, ProcessLookupError):
         return True
-    return "State:\tZ" in Path(f"/proc/{process}/status").read_text()  # dead, though nobody has asked how it ended
 
 
 def within(seconds: float, happened: Callable[[], bool]) -> bool:

@@ -50,8 +50,9 @@ def test_bad_input_ends_with_2_and_leaves_nothing(
     ("records", "heldout"),
     [
         (("train", 0.15), ("heldout", 0.3)),
-        (("heldout", 0.15), ("train", 0.15)),
+        (("heldout", 0.2), ("train", 0.15)),
         (("all", 0.0), ("heldout", 0.15)),
+        (("train", 0.15), ("train", 0.3)),
     ],
 )
 def test_held_out_records_with_documents_that_are_trained_on_are_refused(
@@ -70,8 +71,8 @@ def test_held_out_records_with_documents_that_are_trained_on_are_refused(
     places = [f"--records={tmp_path / 'records'}", f"--heldout={tmp_path / 'heldout'}"]
     assert main(pretrain_arguments(tmp_path / "out", *places)) == 2
     said = capsys.readouterr().err
-    assert f'heldout: part "{heldout[0]}" with heldout_share {heldout[1]} of the text that' in said
-    assert "Prepare train and heldout with one heldout_share" in said
+    assert f'/heldout: part "{heldout[0]}" with heldout_share {heldout[1]}, ' in said
+    assert f'/records: part "{records[0]}" with heldout_share {records[1]} of the same text' in said
     assert not (tmp_path / "out").exists()
 
 
