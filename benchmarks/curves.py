@@ -3,10 +3,12 @@
     python benchmarks/curves.py --run budget=CHECKPOINT_128,CHECKPOINT_512 --line trigram=5.02 --plot FILE
 
 The checkpoints are the finished ones of a run's two stages, scored on held-out records; their RUN.json says how long
-each took, so it must have been made by one process, without an interruption.
+each took, so it must have been made by one process, without an interruption. Where other programs ran beside it, give
+the seconds that the stages take alone: NAME=CHECKPOINT_128,CHECKPOINT_512@SECONDS,SECONDS.
 """
 
 import argparse
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +36,15 @@ class Stage:
     scores: list[dict[str, float]]  # its evaluations
 
     @classmethod
-    def of(cls, checkpoint: Path) -> "Stage":
-        """Read it from its checkpoint."""
+    def of(cls, checkpoint: Path, seconds: float | None = None) -> "Stage":
+        """Read it from its checkpoint; `seconds`, if given, are how long it took."""
         manifest, facts = (json.loads((checkpoint / name).read_text(encoding="utf-8")) for name in (MANIFEST, RUN))
         last = int(manifest["counts"]["step"])
         first = last - int(manifest["counts"]["steps"])
         rows = evaluations(rows_of((checkpoint / LOG_FILE).read_text(encoding="utf-8")))
         mine = [row for row in rows if row["step"] > first]
-        return cls(first, last, facts["seconds"], manifest["parameters"]["max_seq_length"], mine)
+        length = manifest["parameters"]["max_seq_length"]
+        return cls(first, last, seconds or facts["seconds"], length, mine)
 
     def minutes(self, step: float) -> float:
         """When it reached the step, counted from its start: a steady pace."""
@@ -70,8 +73,10 @@ def main() -> None:
     flags = parser().parse_args()
     runs = {}
     for given in flags.run:
-        name, _, checkpoints = given.partition("=")
-        runs[name] = [Stage.of(Path(checkpoint)) for checkpoint in checkpoints.split(",")]
+        name, _, stages = given.partition("=")
+        checkpoints, _, seconds = stages.partition("@")
+        alone = [float(each) for each in seconds.split(",")] if seconds else itertools.repeat(None)
+        runs[name] = [Stage.of(Path(each), taken) for each, taken in zip(checkpoints.split(","), alone)]
     print_rows(COLUMNS, [summary(name, stage) for name, stages in runs.items() for stage in stages])
     if not flags.plot:
         return
@@ -93,7 +98,7 @@ def marks_within(span: list[float]) -> list[float]:
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--run", action="append", required=True, metavar="NAME=CHECKPOINT,CHECKPOINT")
+    made.add_argument("--run", action="append", required=True, metavar="NAME=CHECKPOINT,CHECKPOINT[@S,S]")
     made.add_argument("--line", action="append", default=[], metavar="NAME=NATS", help="a loss to compare with")
     made.add_argument("--plot", metavar="FILE", help="the SVG file to write")
     made.add_argument("--title", default="Held-out masked-LM loss")
