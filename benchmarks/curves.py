@@ -16,7 +16,7 @@ from pathlib import Path
 from plots import Chart, Point, svg_of
 from report import print_rows
 
-from bertline.components.artifacts import MANIFEST, RUN
+from bertline.components.manifests import MANIFEST, RUN
 from bertline.model.stage_snapshots import LOG_FILE
 from bertline.model.training_log import HELDOUT, evaluations, rows_of
 

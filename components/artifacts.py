@@ -1,9 +1,4 @@
-"""Artifacts: directories that a MANIFEST.json, written last, declares whole; their digests are the lineage.
-
-MANIFEST.json holds what depends on inputs and parameters alone, so that the same input and seed give
-the same bytes whatever the machine or the number of workers. What differs between runs (times,
-versions, volatile parameters) stands beside it in RUN.json.
-"""
+"""Artifacts: how a step's output is made whole or not at all, and found again by what it is made of."""
 
 import dataclasses
 import datetime
@@ -13,19 +8,16 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bertline.components.code import code_fingerprint
+from bertline.components.manifests import MANIFEST, RUN, describe, digest_of, read_manifest, sha256_of, verify
 from bertline.model.checkpoints.disk import flush
 
-MANIFEST = "MANIFEST.json"
-RUN = "RUN.json"
 SCHEMA = "bertline/manifest/v1"
-CHUNK_BYTES = 1 << 20
 
 Counts = dict[str, int | float]
 
@@ -145,84 +137,6 @@ def work_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.work")
 
 
-def read_manifest(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """The manifest of the artifact at `path`, or of a folder inside one (the best weights of a checkpoint).
-
-    The latter has the files and the digest of that folder, and as `part_of` the artifact's. Raises
-    FileNotFoundError for a missing folder and ValueError for one without a manifest (an interrupted or foreign
-    folder) or of another kind than `kind` (a prefix: "records").
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such artifact; is the path right, and has its step been run?")
-    if not (path / MANIFEST).is_file():
-        return _manifest_of_part(path, kind)
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        found = manifest["kind"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path / MANIFEST}: damaged ({error}); remove {path} and run its step again") from error
-    if kind is not None and not str(found).startswith(kind):
-        raise ValueError(f"{path}: holds {found}, but {kind} are wanted here")
-    return dict(manifest)
-
-
-def _manifest_of_part(path: Path, kind: str | None) -> dict[str, Any]:
-    if (path.parent / MANIFEST).is_file():
-        whole, inside = read_manifest(path.parent, kind), f"{path.name}/"
-        files = [
-            each | {"path": each["path"].removeprefix(inside)}
-            for each in whole["files"]
-            if each["path"].startswith(inside)
-        ]
-        if files:
-            return whole | {"files": files, "digest": _digest(files), "part_of": whole["digest"]}
-    raise ValueError(f"{path}: not an artifact (no {MANIFEST}); it is not whole, or bertline did not write it")
-
-
-def verify(path: Path) -> dict[str, Any]:
-    """The manifest of `path` after every file's size and sha256 was found as it says; ValueError otherwise."""
-    manifest = read_manifest(path)
-    for entry in manifest["files"]:
-        file = path / entry["path"]
-        if not file.is_file():
-            raise ValueError(f"{file}: missing; remove {path} and run its step again")
-        if file.stat().st_size != entry["size_bytes"] or sha256_of(file) != entry["sha256"]:
-            raise ValueError(f"{file}: differs from its manifest; remove {path} and run its step again")
-    return manifest
-
-
-def describe(path: Path) -> dict[str, str]:
-    """Kind and digest of an input: an artifact's from its manifest, a plain file's from its bytes."""
-    if path.is_dir():
-        manifest = read_manifest(path)
-        return {key: manifest[key] for key in ("kind", "digest", "part_of") if key in manifest}
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give the path of an existing input")
-    return {"kind": "file", "digest": f"sha256:{sha256_of(path)}"}
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: Path, size_bytes: int, modified_ns: int) -> str:
-    """Read once, though a large dump is asked for several times; an edited file is read again."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def crawl(root: Path) -> Iterator[Path]:
-    """Every whole artifact below `root`, in order of path; drafts and work folders are passed over."""
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and not name.endswith(".work"))
-        if MANIFEST in files:
-            subfolders.clear()
-            yield Path(folder)
-
-
 def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
     """The manifest if `out` is this very artifact, None if it is an empty folder."""
     if out.is_dir() and not any(out.iterdir()):
@@ -268,7 +182,7 @@ def _manifest(folder: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": recipe.kind,
         "step": recipe.step,
-        "digest": _digest(files),
+        "digest": digest_of(files),
         "fingerprint": recipe.fingerprint(),
         "code": code_fingerprint(tuple(recipe.code)),
         "inputs": recipe.described_inputs(),
@@ -276,11 +190,6 @@ def _manifest(folder: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
         "counts": dict(sorted(counts.items())),
         "files": files,
     }
-
-
-def _digest(files: Sequence[Mapping[str, Any]]) -> str:
-    content = hashlib.sha256(json.dumps([(each["path"], each["sha256"]) for each in files]).encode())
-    return f"sha256:{content.hexdigest()}"
 
 
 def _run_facts(recipe: Recipe, started: float) -> dict[str, Any]:

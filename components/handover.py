@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bertline.components.artifacts import RUN, Artifact, Store, read_manifest
+from bertline.components.artifacts import Artifact, Store
+from bertline.components.manifests import RUN, read_manifest
 from bertline.components.processes import join_run
 from bertline.model.preemption import TRY_AGAIN, PreemptedError
 from bertline.model.progress import say

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.components.artifacts import RUN, crawl, read_manifest
 from bertline.components.handover import run_notes
+from bertline.components.manifests import RUN, crawl, read_manifest
 from bertline.components.pages import page
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 210, 104, 64, 24, 24

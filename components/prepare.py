@@ -22,6 +22,7 @@ import numpy as np
 
 from bertline.components.documents_as_ids import word_pieces
 from bertline.components.hashing import document_key
+from bertline.components.parts import is_in_part
 from bertline.components.prepare_config import PrepareConfig
 from bertline.components.sentence_reader import (
     CarriedDocument,
@@ -115,14 +116,6 @@ def write_shards(
     if totals["tokens"] == totals["token_counts"][vocabulary.unk_id]:
         raise ValueError(f"{vocab}: all words of {name} are unknown to it; is it the vocabulary of this language?")
     return totals, shards
-
-
-def is_in_part(document_id: str, config: PrepareConfig) -> bool:
-    """Whether a document belongs to the part to prepare; a function of its id, not of the seed."""
-    if config.part == "all":
-        return True
-    is_held_out = document_key(document_id, "heldout") < config.heldout_share * 2**64
-    return is_held_out == (config.part == "heldout")
 
 
 def _shards(files: Sequence[SentenceFile], name: str, config: PrepareConfig) -> int:

@@ -6,22 +6,11 @@ function of that module, imported late so that a finished step starts neither Be
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from bertline.components.artifacts import (
-    MANIFEST,
-    Artifact,
-    Counts,
-    Recipe,
-    Store,
-    describe,
-    find,
-    place_of,
-    publish,
-    read_manifest,
-    verify,
-    work_folder,
-)
+from bertline.components.artifacts import Artifact, Counts, Recipe, Store, find, place_of, publish, work_folder
+from bertline.components.manifests import MANIFEST, describe, read_manifest, verify
+from bertline.components.parts import Part
 
 if TYPE_CHECKING:
     from bertline.components.ingest.sources import IngestConfig, Sources
@@ -266,30 +255,20 @@ def _never_trained_on(records: Path, heldout: Path) -> Path:
     """`heldout`, once it is seen to share no document with the records of training, where they are of one text."""
     if describe(records)["digest"] == describe(heldout)["digest"]:
         raise ValueError(f'{heldout}: trained on, not held out; run "bertline prepare --part heldout"')
-    trained, scored = (_documents_of(read_manifest(path)) for path in (records, heldout))
-    overlap = max(trained.first, scored.first) < min(trained.last, scored.last)
-    if trained.text and trained.text == scored.text and overlap:
+    (text, trained), (other_text, scored) = (_documents_of(read_manifest(path)) for path in (records, heldout))
+    if text and text == other_text and trained.overlaps(scored):
         raise ValueError(
-            f"{heldout}: {scored.words}, {records}: {trained.words} of the same text, so documents are in both; "
-            "prepare --part train and --part heldout with one heldout_share"
+            f"{heldout}: {scored}, {records}: {trained} of the same text, so documents are in both; prepare --part "
+            "train and --part heldout with one heldout_share"
         )
     return heldout
 
 
-class _Documents(NamedTuple):
-    """Which documents of a text: those whose keys lie between two shares of all."""
-
-    text: list[str]  # digests
-    first: float
-    last: float
-    words: str
-
-
-def _documents_of(manifest: Mapping[str, Any]) -> _Documents:
+def _documents_of(manifest: Mapping[str, Any]) -> tuple[list[str], Part]:
+    """The digests of the text of which records are made, and the part of it."""
     text = [entry["digest"] for entry in manifest["inputs"] if entry["name"] == "sentences"]
-    part, share = (manifest["parameters"].get(name) for name in ("part", "heldout_share"))
-    first, last = (share, 1.0) if part == "train" else (0.0, share) if part == "heldout" else (0.0, 1.0)
-    return _Documents(text, first, last, f'part "{part}" with heldout_share {share}')
+    settings = manifest["parameters"]
+    return text, Part(settings.get("part", "all"), settings.get("heldout_share", 0.0))
 
 
 def vocab_file(vocab: Path) -> Path:

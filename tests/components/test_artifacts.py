@@ -9,17 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.artifacts import (
-    MANIFEST,
-    Recipe,
-    Store,
-    crawl,
-    describe,
-    publish,
-    read_manifest,
-    verify,
-    work_folder,
-)
+from bertline.components.artifacts import Recipe, Store, publish, work_folder
+from bertline.components.manifests import MANIFEST, crawl, describe, read_manifest, verify
 
 
 @dataclass(frozen=True)

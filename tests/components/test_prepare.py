@@ -10,7 +10,8 @@ import pytest
 
 from bertline.components.documents_as_ids import word_pieces
 from bertline.components.hashing import document_key
-from bertline.components.prepare import is_in_part, run
+from bertline.components.parts import is_in_part
+from bertline.components.prepare import run
 from bertline.components.prepare_config import PrepareConfig
 from bertline.components.sentence_reader import document_places, read_documents, sentence_files
 from bertline.components.shards import ShardWriter, write_shard

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.artifacts import crawl, verify
+from bertline.components.manifests import crawl, verify
 
 ROOT = Path(__file__).parents[2]
 BUDGET = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.artifacts import read_manifest
+from bertline.components.manifests import read_manifest
 from bertline.model.bert import initial_weights
 from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig
