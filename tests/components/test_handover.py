@@ -49,21 +49,20 @@ def test_an_artifact_that_changed_since_is_refused(tmp_path: Path) -> None:
         taken(output)
 
 
-def test_refused_input_ends_with_2_and_is_noted(tmp_path: Path) -> None:
-    def refuse(store: Store):
-        raise ValueError("dump.xml: cut short")
-
-    with pytest.raises(SystemExit) as stopped:
-        perform("ingest", str(tmp_path), "run-1", kfp_artifact(tmp_path / "out"), refuse)
-    assert stopped.value.code == 2
-    assert run_notes(tmp_path, "run-1") == [{"task": "ingest", "error": "dump.xml: cut short"}]
-
-
-def test_a_training_that_sigterm_ended_ends_with_75(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "notes"),
+    [
+        (ValueError("dump.xml: cut short"), 2, [{"task": "ingest", "error": "dump.xml: cut short"}]),
+        (PreemptedError("ended at step 3 by SIGTERM"), 75, []),
+    ],
+)
+def test_refused_input_ends_with_2_and_is_noted_and_sigterm_in_a_training_with_75(
+    error: BaseException, code: int, notes: list[dict[str, str]], tmp_path: Path
+) -> None:
     def end(store: Store):
-        raise PreemptedError("ended at step 3 by SIGTERM")
+        raise error
 
     with pytest.raises(SystemExit) as stopped:
-        perform("pretrain_128", str(tmp_path), "run-1", kfp_artifact(tmp_path / "out"), end)
-    assert stopped.value.code == 75
-    assert run_notes(tmp_path, "run-1") == []
+        perform("ingest", str(tmp_path), "run-1", kfp_artifact(tmp_path / "out"), end)
+    assert stopped.value.code == code
+    assert run_notes(tmp_path, "run-1") == notes

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -94,16 +95,23 @@ def test_snapshots_that_were_asked_for_are_models_beside_the_finished_stage(pret
     assert main(["inspect", str(snapshots[0])]) == 0
 
 
-@pytest.mark.slow
-def test_sigterm_ends_with_75_before_the_first_step_too(pretrain_arguments, started, tmp_path: Path) -> None:
-    process, deadline = started(pretrain_arguments(tmp_path / "out")), time.monotonic() + SECONDS
-    while not list(tmp_path.glob(".out.*.tmp")):  # its files are being made; TensorFlow is not loaded yet
+def ended_by_sigterm(process: "subprocess.Popen[str]", folder: Path, once: str) -> str:
+    """What it said, when it got SIGTERM once something of that name was in the folder, and ended with 75."""
+    deadline = time.monotonic() + SECONDS
+    while not list(folder.glob(once)):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
     message = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 75, message
+    return message
+
+
+@pytest.mark.slow
+def test_sigterm_ends_with_75_before_the_first_step_too(pretrain_arguments, started, tmp_path: Path) -> None:
+    # Its files are being made; TensorFlow is not loaded yet.
+    message = ended_by_sigterm(started(pretrain_arguments(tmp_path / "out")), tmp_path, once=".out.*.tmp")
     assert "bertline pretrain: ended by SIGTERM; the same command goes on from the last snapshot" in message
     assert not list(tmp_path.glob("*out*"))
 
@@ -112,14 +120,7 @@ def test_sigterm_ends_with_75_before_the_first_step_too(pretrain_arguments, star
 def test_sigterm_ends_with_75_and_a_snapshot_from_which_only_the_same_input_goes_on(
     pretrain_inputs: Path, pretrain_arguments, started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process, deadline = started(pretrain_arguments(tmp_path / "out")), time.monotonic() + SECONDS
-    while not list((tmp_path / "out.work").glob("snapshot-*")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    message = process.communicate(timeout=SECONDS)[1]
-    assert process.returncode == 75, message
+    message = ended_by_sigterm(started(pretrain_arguments(tmp_path / "out")), tmp_path, once="out.work/snapshot-*")
     assert "by SIGTERM, all of it saved; the same command goes on from there" in message
     assert not (tmp_path / "out").exists()
     other = shutil.copytree(pretrain_inputs / "heldout", tmp_path / "other")  # as many examples, of the same length
