@@ -57,9 +57,6 @@ def ended_by_sigterm(*, listens: bool = True) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except PreemptedError:
-        raise  # and SIGTERM stays ignored
-    except BaseException:
-        signal.signal(signal.SIGTERM, before)
-        raise
-    signal.signal(signal.SIGTERM, before)
+    finally:
+        if signal.getsignal(signal.SIGTERM) is end:  # otherwise it came, and stays ignored
+            signal.signal(signal.SIGTERM, before)
