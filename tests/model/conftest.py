@@ -1,6 +1,9 @@
 """A toy model's shape, vocabulary and records, made afresh by the tests of training."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,3 +121,16 @@ def stages(
     ]
     (folder / "counts.json").write_text(json.dumps(counts))
     return folder
+
+
+@pytest.fixture(scope="session")
+def passes_on_jax() -> Callable[[str, str], None]:
+    """Runs a test of a file in a process that computes with JAX: a process has one backend."""
+
+    def run(file: str, test: str) -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{file}::{test}"]
+        environment = os.environ | {"KERAS_BACKEND": "jax"}
+        process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+        assert process.returncode == 0, process.stdout
+
+    return run

@@ -2,9 +2,6 @@
 
 import dataclasses
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -222,9 +219,5 @@ def test_forward_equals_the_original(reference: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["encoder_and_losses_equal_plain_numpy", "forward_equals_the_original"])
-def test_so_it_is_on_jax(name: str) -> None:
-    """A process has one backend: these tests in one that computes with JAX."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::test_{name}"]
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
-    assert process.returncode == 0, process.stdout
+def test_so_it_is_on_jax(name: str, passes_on_jax) -> None:
+    passes_on_jax(__file__, f"test_{name}")
