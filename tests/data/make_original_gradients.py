@@ -44,9 +44,8 @@ def main(original):
     predictions = (fed["masked_lm_positions"], fed["masked_lm_ids"], fed["masked_lm_weights"])
     words = model.get_sequence_output(), model.get_embedding_table()
     mlm_loss = run_pretraining.get_masked_lm_output(config, *words, *predictions)[0]
-    nsp_loss = run_pretraining.get_next_sentence_output(config, model.get_pooled_output(), fed["next_sentence_labels"])[
-        0
-    ]
+    pooled, labels = model.get_pooled_output(), fed["next_sentence_labels"]
+    nsp_loss = run_pretraining.get_next_sentence_output(config, pooled, labels)[0]
     variables = tf.trainable_variables()
     gradients = [tf.convert_to_tensor(each) for each in tf.gradients(mlm_loss + nsp_loss, variables)]
     with tf.Session() as session:
