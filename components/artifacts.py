@@ -15,7 +15,7 @@ from typing import Any
 
 from bertline.components.code import code_fingerprint
 from bertline.components.manifests import MANIFEST, RUN, describe, digest_of, read_manifest, sha256_of, verify
-from bertline.model.checkpoints.disk import flush
+from bertline.files import flush
 
 SCHEMA = "bertline/manifest/v1"
 

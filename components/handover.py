@@ -13,8 +13,8 @@ from typing import Any
 from bertline.components.artifacts import Artifact, Store
 from bertline.components.manifests import RUN, read_manifest
 from bertline.components.processes import join_run
-from bertline.model.preemption import TRY_AGAIN, PreemptedError
-from bertline.model.progress import say
+from bertline.preemption import TRY_AGAIN, PreemptedError
+from bertline.progress import say
 
 BAD_INPUT = 2  # exit code of a step that refuses its input
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from bertline.components.watching import watch
-from bertline.model.preemption import Preemption
+from bertline.preemption import Preemption
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
 ENDING = "ending"  # in a run's folder: SIGTERM came

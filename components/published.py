@@ -101,8 +101,8 @@ def pretrain(
     from bertline.model.backends.use import use_backend
     from bertline.model.checkpoints.snapshots import lay_beside
     from bertline.model.formats.reading import read_model
-    from bertline.model.preemption import ended_by_sigterm
     from bertline.model.pretrain import run
+    from bertline.preemption import ended_by_sigterm
 
     inputs = {
         "records": [_is(records, "records")],

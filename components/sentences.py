@@ -22,7 +22,7 @@ from bertline.components.abbreviations import (
 )
 from bertline.components.documents import Document, document_shards, read_documents
 from bertline.components.watching import end_with_parent
-from bertline.model.progress import Progress
+from bertline.progress import Progress
 
 # Marks of scripts without capitals; they end a sentence with or without a space after them.
 FULL_MARKS = "。！？｡।॥۔؟።"

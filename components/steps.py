@@ -22,7 +22,7 @@ def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[
     """Wikipedia dumps, books and other text -> documents."""
     from bertline.components import handover, published
     from bertline.components.ingest.sources import IngestConfig, Sources
-    from bertline.model.config import from_mapping
+    from bertline.settings import from_mapping
 
     handover.perform(
         *("ingest", store, run, documents),
@@ -35,7 +35,7 @@ def split(store: str, run: str, documents: Input[Dataset], config: dict, sentenc
     """Documents -> sentences, one a line."""
     from bertline.components import handover, published
     from bertline.components.sentences import SplitConfig
-    from bertline.model.config import from_mapping
+    from bertline.settings import from_mapping
 
     handover.perform(
         *("split", store, run, sentences),
@@ -52,7 +52,7 @@ def vocabulary(
 
     from bertline.components import handover, published
     from bertline.components.vocabulary import VocabularyConfig
-    from bertline.model.config import from_mapping
+    from bertline.settings import from_mapping
 
     file = Path(released) if released else None
     handover.perform(
@@ -76,7 +76,7 @@ def prepare(
     """Sentences -> records of masked-LM / next-sentence instances."""
     from bertline.components import handover, published
     from bertline.components.prepare_config import PrepareConfig
-    from bertline.model.config import from_mapping
+    from bertline.settings import from_mapping
 
     handover.perform(
         *(name, store, run, records),
@@ -106,8 +106,8 @@ def pretrain(
     from pathlib import Path
 
     from bertline.components import handover, published
-    from bertline.model.config import from_mapping
     from bertline.model.pretrain_config import PretrainConfig
+    from bertline.settings import from_mapping
 
     handover.perform(
         *(name, store, run, checkpoint),
@@ -135,8 +135,8 @@ def evaluate(
 ) -> None:
     """A checkpoint's scores on held-out records."""
     from bertline.components import handover, published
-    from bertline.model.config import from_mapping
     from bertline.model.evaluate import EvaluateConfig
+    from bertline.settings import from_mapping
 
     made = handover.perform(
         *(name, store, run, scores),
@@ -162,8 +162,8 @@ def finetune(
     from pathlib import Path
 
     from bertline.components import handover, published
-    from bertline.model.config import from_mapping
     from bertline.model.finetune import FinetuneConfig
+    from bertline.settings import from_mapping
 
     kind, files = settings["kind"], (Path(settings["train"]), Path(settings["dev"]))
     made = handover.perform(
@@ -180,8 +180,8 @@ def finetune(
 def export(store: str, run: str, checkpoint: Input[Model], config: dict, exported: Output[Model]) -> None:
     """A checkpoint in another library's format."""
     from bertline.components import handover, published
-    from bertline.model.config import from_mapping
     from bertline.model.export import ExportConfig
+    from bertline.settings import from_mapping
 
     handover.perform(
         *("export", store, run, exported),

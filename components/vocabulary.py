@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertline.components.sentence_reader import sentence_files
-from bertline.model.progress import Progress
+from bertline.progress import Progress
 from bertline.tokenizer.learn import learn_pieces
 from bertline.tokenizer.lines import LineNormalizer
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, load_vocabulary

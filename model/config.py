@@ -1,14 +1,13 @@
-"""The model's hyperparameters, the table of released sizes, and configurations read from mappings."""
+"""The model's hyperparameters and the table of released sizes."""
 
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
-Config = TypeVar("Config")
+from bertline.settings import from_mapping
 
 ACTIVATION_NAMES = ("gelu", "gelu_erf", "relu", "tanh", "linear")
 MAX_DROPOUT = 0.99  # a byte decides about an element (model/dropout.py), so there is a last rate below 1
@@ -153,34 +152,3 @@ def parameter_count(config: BertConfig, *, heads: bool = True) -> int:
     masked_lm = hidden * hidden + hidden + 2 * hidden + config.vocab_size
     next_sentence = 2 * hidden + 2
     return encoder + (masked_lm + next_sentence if heads else 0)
-
-
-def from_mapping(cls: type[Config], mapping: Mapping[str, Any]) -> Config:
-    """An instance of the dataclass `cls` from JSON-like values.
-
-    Restores the types that a KFP parameter or a flag lost (12.0 to 12, "true" to True) and refuses
-    unknown keys and values of another type by name (ValueError).
-    """
-    types = get_type_hints(cls)
-    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
-    unknown = sorted(set(mapping) - set(fields))
-    if unknown:
-        raise ValueError(f"unknown {cls.__name__} keys: {', '.join(unknown)}; known: {', '.join(fields)}")
-    return cls(**{key: _restore(key, value, types[key]) for key, value in mapping.items()})
-
-
-def _restore(key: str, value: Any, wanted: type) -> Any:
-    if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if wanted is bool and isinstance(value, bool):
-        return value
-    if wanted is str and isinstance(value, str):
-        return value
-    if wanted in (int, float) and not isinstance(value, bool):
-        try:
-            number = float(value) if wanted is float else int(value)
-        except (TypeError, ValueError, OverflowError):
-            number = None
-        if number is not None and (wanted is float or isinstance(value, str) or number == value):
-            return number
-    raise ValueError(f"{key} must be {wanted.__name__}, not {value!r}")

@@ -18,7 +18,7 @@ from bertline.model.formats.proof import (
 )
 from bertline.model.formats.reading import read_model
 from bertline.model.formats.vocabulary_change import with_vocabulary
-from bertline.model.progress import say
+from bertline.progress import say
 from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
 
 OWN_FORMAT = "bertline"

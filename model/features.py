@@ -21,8 +21,8 @@ from bertline.model.feature_lines import PIECES, UNITS, Window, windows
 from bertline.model.feature_vectors import LayerVectors, Vectors
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.reading import read_model
-from bertline.model.progress import Progress, say
-from bertline.model.validation import require_at_least, require_length, require_precision
+from bertline.progress import Progress, say
+from bertline.settings import require_at_least, require_length, require_precision
 from bertline.tokenizer.wordpiece import CLS, WordPieceTokenizer, parse_vocabulary
 
 STANDARD_INPUT = "-"

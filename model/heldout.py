@@ -11,10 +11,10 @@ from bertline.model.batches import host_share
 from bertline.model.checkpoints.best import best_of, forget_others, save_best
 from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.progress import say
 from bertline.model.records import Records, open_records
 from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
 from bertline.model.training_log import TrainingLog, evaluations
+from bertline.progress import say
 
 if TYPE_CHECKING:
     from bertline.model.backends.choice import Trainer

@@ -15,7 +15,6 @@ from bertline.model.formats.opened import Opened
 from bertline.model.heldout import open_heldout
 from bertline.model.neighbours import RANDOM
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.progress import say
 from bertline.model.records import open_records, refuse_other_vocabulary
 from bertline.model.stage_snapshots import LOG_FILE, read_snapshot, write_log
 from bertline.model.stage_start import (
@@ -27,6 +26,7 @@ from bertline.model.stage_start import (
 )
 from bertline.model.stage_training import Stage, Training
 from bertline.model.training_log import TrainingLog, rows_of, training_rows
+from bertline.progress import say
 
 
 def run(

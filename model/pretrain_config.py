@@ -6,7 +6,7 @@ from bertline.model.config import MAX_DROPOUT
 from bertline.model.formats.initial_parts import listed
 from bertline.model.neighbours import ATTENTION_INITIALIZERS
 from bertline.model.optimizer_config import Rule, Schedule
-from bertline.model.validation import (
+from bertline.settings import (
     require_at_least,
     require_backend,
     require_one_of,

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.model.compact_records import encode_compact
-from bertline.model.config import from_mapping
 from bertline.model.example_encoding import encode_examples
 from bertline.model.masking import MaskConfig, MaskRules, dynamic_keys, mask_rules, rules_within
 from bertline.model.record_bins import ADVICE, FEATURES, RecordBin, RecordPart, same
 from bertline.model.record_files import allow_open_files
 from bertline.model.rows import Predictions, Rows, features
+from bertline.settings import from_mapping
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
 SCHEMAS = ("canonical", "compact")  # of masked rows; unmasked ones are compact

@@ -23,9 +23,7 @@ from bertline.model.formats import tf1_variables
 from bertline.model.formats.tf1 import STEP
 from bertline.model.formats.tf1_config import read_config
 from bertline.model.formats.tf1_folder import BESIDE, numbered, save_numbered, write_whole
-from bertline.model.preemption import ended_by_sigterm
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.progress import say
 from bertline.model.records import MASKING_FILE, Records
 from bertline.model.run_pretraining_config import RunPretrainingConfig
 from bertline.model.run_pretraining_start import Start, start_of
@@ -34,7 +32,9 @@ from bertline.model.stage_snapshots import LOG_FILE
 from bertline.model.stage_start import differences, refuse_impossible
 from bertline.model.stage_training import Stage, Training
 from bertline.model.training_log import TrainingLog, rows_of, training_rows
-from bertline.model.validation import require_length
+from bertline.preemption import ended_by_sigterm
+from bertline.progress import say
+from bertline.settings import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 EVAL_FILE, EVAL_FOLDER = "eval_results.txt", "eval"  # the latter holds TensorBoard's events of the scores

@@ -12,7 +12,7 @@ from bertline.model.config import BertConfig
 from bertline.model.formats.initial_parts import NAMES, with_initial_parts
 from bertline.model.formats.tf1 import ReadVariables, checkpoint_at, read_variables
 from bertline.model.formats.tf1_folder import BESIDE, checkpoints_in
-from bertline.model.progress import say
+from bertline.progress import say
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from bertline.model.formats.initial_parts import listed, refuse_missing, with_in
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.parts import MASKED_LM, NEXT_SENTENCE, POOLER
 from bertline.model.neighbours import NEIGHBOURS, beginning_at_neighbours
-from bertline.model.validation import require_length
+from bertline.settings import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.flops import StepWork, measured_peak, pretraining_work
 from bertline.model.heldout import HeldoutEvaluation
 from bertline.model.memory import give_back_freed_memory
-from bertline.model.preemption import PreemptedError
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.progress import say
 from bertline.model.rates import Rates, with_prefix
 from bertline.model.records import Records
 from bertline.model.stage_snapshots import save_failed_step, snapshot_writer
 from bertline.model.stage_start import schedule_of
 from bertline.model.training_log import TrainingLog
+from bertline.preemption import PreemptedError
+from bertline.progress import say
 
 if TYPE_CHECKING:
     from bertline.model.backends.choice import Batch, Trainer

@@ -12,9 +12,9 @@ import numpy as np
 from bertline.model.backends.choice import Batch, Trainer, trainer_of
 from bertline.model.bert import Tensor
 from bertline.model.optimizer import ADAM_M, ADAM_V
-from bertline.model.progress import Progress
 from bertline.model.rates import Rates, Stopwatch
 from bertline.model.update import Update
+from bertline.progress import Progress
 
 Metrics = dict[str, float]
 

@@ -6,11 +6,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from bertline.model.preemption import TRY_AGAIN, PreemptedError
 from bertline.pipelines.command import Command
 from bertline.pipelines.commands import COMMANDS
 from bertline.pipelines.options import with_underscores
 from bertline.pipelines.verbs import STEP_VERBS, StepVerb
+from bertline.preemption import TRY_AGAIN, PreemptedError
 
 VERBS: dict[str, StepVerb | Command] = {**STEP_VERBS, **COMMANDS}
 

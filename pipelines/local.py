@@ -13,14 +13,15 @@ from bertline.components.artifacts import make_writable
 from bertline.components.handover import run_notes
 from bertline.components.processes import RUN_PROCESS_VARIABLE, RunPreemption
 from bertline.components.tasks import read_examples
-from bertline.model.config import bert_config, from_mapping
+from bertline.model.config import bert_config
 from bertline.model.formats.reading import model_files
-from bertline.model.preemption import PreemptedError
-from bertline.model.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.runs import Run, pipeline_arguments
 from bertline.pipelines.tables import scores_table, steps_table
 from bertline.pipelines.verbs import STEP_VERBS
+from bertline.preemption import PreemptedError
+from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
+from bertline.settings import from_mapping
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 MARK = "\x1ebertline "  # a control character that no library prints

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from bertline.model.config import from_mapping
+from bertline.settings import from_mapping
 
 Config = TypeVar("Config")
 

@@ -11,7 +11,7 @@ from bertline.components.ingest.extraction import Extractors
 from bertline.components.ingest.reading import Advance
 from bertline.components.ingest.sources import IngestConfig, SourceFile, Sources
 from bertline.components.ingest.text import read_jsonl_file, read_text_file, read_wikiextractor_file
-from bertline.model.progress import Progress
+from bertline.progress import Progress
 
 READERS = {
     "books": read_book,

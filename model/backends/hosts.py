@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertline.model.backends.use import use_backend
-from bertline.model.preemption import Preemption
-from bertline.model.progress import say
+from bertline.preemption import Preemption
+from bertline.progress import say
 
 if TYPE_CHECKING:
     from bertline.model.pretrain_config import PretrainConfig

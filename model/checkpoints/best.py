@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertline.model.checkpoints.disk import flush_to_disk
+from bertline.files import flush_to_disk
 from bertline.model.checkpoints.snapshots import snapshot_steps
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
-from bertline.model.progress import say
 from bertline.model.training_log import HELDOUT, Row, evaluations
+from bertline.progress import say
 
 MEASURE = "masked_lm_loss"  # the lowest is the best; of equal ones the first
 BEST_FOLDER, BEST_FILE = "best", "best.json"  # in a finished checkpoint

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from bertline.model.checkpoints.disk import flush_to_disk
-from bertline.model.progress import say
+from bertline.files import flush_to_disk
+from bertline.progress import say
 
 Read = TypeVar("Read")
 

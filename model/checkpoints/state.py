@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bertline.model.checkpoints.disk import unwritten
+from bertline.files import unwritten
 from bertline.model.config import BertConfig, read_config_and_extras
 
 MODEL_FILE = "model.safetensors"

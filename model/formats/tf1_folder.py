@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bertline.model.checkpoints.disk import flush_to_disk
+from bertline.files import flush_to_disk
 from bertline.model.formats.tf1_files import STATE_FILE, STATE_LINE
 
 KEPT = 5  # as tf.train.Saver keeps them

@@ -7,7 +7,7 @@ import pytest
 
 from bertline.components.artifacts import Recipe, Store, publish
 from bertline.components.handover import perform, run_notes, taken
-from bertline.model.preemption import PreemptedError
+from bertline.preemption import PreemptedError
 
 
 @dataclass(frozen=True)

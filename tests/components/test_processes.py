@@ -25,7 +25,7 @@ STEP = """
 import os, sys, time
 from pathlib import Path
 from bertline.components.processes import join_run
-from bertline.model.preemption import Preemption
+from bertline.preemption import Preemption
 with Preemption() as preemption:
     join_run(Path(sys.argv[1]))
     print(os.getpid(), flush=True)

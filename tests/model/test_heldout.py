@@ -19,10 +19,10 @@ from bertline.model.checkpoints.best import best_of, forget_others, save_best, w
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.example_encoding import encode_examples
-from bertline.model.preemption import TRY_AGAIN
 from bertline.model.pretrain import run
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.training_log import evaluations, rows_of, training_rows
+from bertline.preemption import TRY_AGAIN
 
 SETTINGS: dict[str, Any] = {
     "max_seq_length": 16,
@@ -167,7 +167,7 @@ def test_tensorboard_shows_scores_and_rates(whole: Path) -> None:
 COMMAND = """
 import json, sys
 from pathlib import Path
-from bertline.model.preemption import TRY_AGAIN, PreemptedError
+from bertline.preemption import TRY_AGAIN, PreemptedError
 from bertline.model.pretrain import run
 from bertline.model.pretrain_config import PretrainConfig
 arguments = json.loads(sys.argv[1])

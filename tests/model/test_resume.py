@@ -19,10 +19,10 @@ import pytest
 
 from bertline.model.checkpoints.snapshots import newest_snapshot, snapshot_steps
 from bertline.model.example_encoding import encode_examples
-from bertline.model.preemption import PreemptedError
 from bertline.model.pretrain import run
 from bertline.model.stage_snapshots import read_snapshot
 from bertline.model.training_log import evaluations, rows_of, training_rows
+from bertline.preemption import PreemptedError
 
 SECONDS = 120  # that anything waited for may take
 KILLS = 5  # in each stage

@@ -19,8 +19,8 @@ from bertline.model.config import BertConfig
 from bertline.model.example_encoding import encode_examples
 from bertline.model.formats.tf1 import read_tf1, write_tf1
 from bertline.model.heads import pretraining_shapes
-from bertline.model.preemption import TRY_AGAIN
 from bertline.pipelines.cli import main
+from bertline.preemption import TRY_AGAIN
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(15))]
 SHAPE = BertConfig(

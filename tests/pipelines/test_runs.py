@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from bertline.components.prepare_config import PrepareConfig
-from bertline.model.config import from_mapping
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.pipelines.commands import COMMANDS, run_of
 from bertline.pipelines.local import VERB_OF_STEP, check
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.runs import RUNS, Run, batch_512, pipeline_arguments
 from bertline.pipelines.verbs import STEP_VERBS
+from bertline.settings import from_mapping
 
 NO_SETTINGS = {"sources", "tasks", "released_vocabulary", "released_model"}
 

@@ -1,11 +1,45 @@
-"""Checks that the configurations of training and evaluation share."""
+"""Settings: dataclasses from mappings, and the checks that several of them share."""
 
-from collections.abc import Collection
-from typing import Any
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+Config = TypeVar("Config")
 
 PRECISIONS = ("float32", "mixed_bfloat16")  # of the computation; weights are always kept in float32
 BACKENDS = ("tensorflow", "jax")
 MAX_SEED = 2**31 - 1  # what every generator in use accepts
+
+
+def from_mapping(cls: type[Config], mapping: Mapping[str, Any]) -> Config:
+    """An instance of the dataclass `cls` from JSON-like values.
+
+    Restores the types that a KFP parameter or a flag lost (12.0 to 12, "true" to True) and refuses
+    unknown keys and values of another type by name (ValueError).
+    """
+    types = get_type_hints(cls)
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    unknown = sorted(set(mapping) - set(fields))
+    if unknown:
+        raise ValueError(f"unknown {cls.__name__} keys: {', '.join(unknown)}; known: {', '.join(fields)}")
+    return cls(**{key: _restore(key, value, types[key]) for key, value in mapping.items()})
+
+
+def _restore(key: str, value: Any, wanted: type) -> Any:
+    if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if wanted is bool and isinstance(value, bool):
+        return value
+    if wanted is str and isinstance(value, str):
+        return value
+    if wanted in (int, float) and not isinstance(value, bool):
+        try:
+            number = float(value) if wanted is float else int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is not None and (wanted is float or isinstance(value, str) or number == value):
+            return number
+    raise ValueError(f"{key} must be {wanted.__name__}, not {value!r}")
 
 
 def require_at_least(config: Any, minimum: int, *names: str) -> None:

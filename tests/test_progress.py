@@ -2,8 +2,8 @@
 
 import pytest
 
-from bertline.model import progress
-from bertline.model.progress import MARK_VARIABLE, Progress, say
+from bertline import progress
+from bertline.progress import MARK_VARIABLE, Progress, say
 
 
 def test_lines_show_texts_as_they_are_and_numbers_with_four_digits(
