@@ -20,7 +20,7 @@ from bertline.model.bert import (
 )
 from bertline.model.config import BertConfig
 from bertline.model.dropout import Dropout
-from bertline.model.output_layer import summed_surprise
+from bertline.model.masked_lm_loss import summed_surprise
 
 NO_DIVISION_BY_ZERO = 1e-5  # the original's, for a batch without a masked position
 CLASSIFIER_DROPOUT = 0.1  # hard-coded in run_classifier, whatever the configuration says

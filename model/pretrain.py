@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from bertline.model.attention_init import RANDOM
 from bertline.model.backends.hosts import ALONE, Hosts
 from bertline.model.backends.use import use_backend
 from bertline.model.checkpoints.best import write_best
@@ -13,7 +14,6 @@ from bertline.model.checkpoints.state import Checkpoint, digest_of, write_checkp
 from bertline.model.config import parameter_count
 from bertline.model.formats.opened import Opened
 from bertline.model.heldout import open_heldout
-from bertline.model.neighbours import RANDOM
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.records import open_records, refuse_other_vocabulary
 from bertline.model.stage_snapshots import LOG_FILE, read_snapshot, write_log

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertline.model.attention_init import NEIGHBOURS, beginning_at_neighbours
 from bertline.model.checkpoints.state import OPTIMIZER_FILE, Checkpoint, read_arrays, read_checkpoint, select
 from bertline.model.config import BertConfig, bert_config
 from bertline.model.formats.initial_parts import listed, refuse_missing, with_initial_parts
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.parts import MASKED_LM, NEXT_SENTENCE, POOLER
-from bertline.model.neighbours import NEIGHBOURS, beginning_at_neighbours
 from bertline.settings import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from bertline.model import output_layer
+from bertline.model import masked_lm_loss as output_layer
 from bertline.model.heads import negative_log_likelihood
-from bertline.model.output_layer import summed_surprise
+from bertline.model.masked_lm_loss import summed_surprise
 
 BATCH, PREDICTIONS, HIDDEN, VOCABULARY = 3, 5, 4, 11
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bertline.model.attention_init import OFFSETS, POSITIONS, beginning_at_neighbours, shifted, sinusoids
 from bertline.model.bert import encoder_shapes, initial_weights
 from bertline.model.config import bert_config
 from bertline.model.heads import pretraining_shapes
-from bertline.model.neighbours import OFFSETS, POSITIONS, beginning_at_neighbours, shifted, sinusoids
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.stage_start import first_stage
 
