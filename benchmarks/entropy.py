@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.records import Records, open_records
+from bertline.model.records.reader import Records, open_records
 
 ROWS = 4096  # of records, read at a time
 Ids = NDArray[np.int64]

@@ -48,7 +48,7 @@ def reading_speeds(folders: dict[str, Path], length: tuple[int, int], rounds: in
 
 def record_counts(files: list[Path]) -> list[int]:
     """How many records the files hold."""
-    from bertline.model.record_files import RecordFile
+    from bertline.model.records.tfrecord import RecordFile
 
     return [len(RecordFile(file)) for file in files]
 
@@ -57,7 +57,7 @@ def _our_speed(folder: Path, seed: int) -> float:
     """Records a CPU second in random order."""
     import numpy as np
 
-    from bertline.model.records import open_records
+    from bertline.model.records.reader import open_records
 
     started = time.process_time()
     records = open_records(folder)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.components.documents_as_ids import TokenizedDocuments
-from bertline.model.random_bits import below, draw, heads, unit
+from bertline.model.records.randomness import below, draw, heads, unit
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 

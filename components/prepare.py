@@ -37,8 +37,8 @@ from bertline.components.statistics import Counts, Totals, added, counts_of, sta
 from bertline.components.statistics_page import statistics_page
 from bertline.components.watching import end_with_parent
 from bertline.components.worker_files import PROCESSES, draft_for, for_workers, is_local, open_bytes, publish_draft
-from bertline.model.masking import mask_rules
-from bertline.model.records import STATISTICS_FILE, write_masking
+from bertline.model.records.masking import mask_rules
+from bertline.model.records.reader import STATISTICS_FILE, write_masking
 from bertline.progress import Progress, say
 from bertline.tokenizer.compiled import is_cached
 from bertline.tokenizer.segment import segmenter

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.components.instances import PAIRS, PackingRules, packing_rules
-from bertline.model.masking import REPLACE_PER, MaskConfig, budgets
-from bertline.model.records import SCHEMAS
+from bertline.model.records.masking import REPLACE_PER, MaskConfig, budgets
+from bertline.model.records.reader import SCHEMAS
 
 PARTS = ("train", "heldout", "all")
 SEMANTICS = ("fixed", "google")

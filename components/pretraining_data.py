@@ -17,8 +17,8 @@ from bertline.components.sentence_reader import plain_files
 from bertline.components.shards import part_files
 from bertline.components.statistics import Counts, counts_of
 from bertline.components.worker_files import COPIED_AT_ONCE, PROCESSES
-from bertline.model.record_files import RecordFile
-from bertline.model.records import write_masking
+from bertline.model.records.reader import write_masking
+from bertline.model.records.tfrecord import RecordFile
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 CODE = ("bertline.components.pretraining_data",)

@@ -18,9 +18,9 @@ from bertline.components.prepare_config import PrepareConfig
 from bertline.components.sentence_reader import CarriedDocument, DocumentPlace, read_documents
 from bertline.components.statistics import Totals, added, document_totals, first_instances, row_totals, totals_as_json
 from bertline.components.worker_files import draft_for, exists, open_bytes, publish_draft
-from bertline.model.masking import MaskRules, mask
-from bertline.model.records import bin_folder, encode_rows, part_name
-from bertline.model.rows import Predictions, Rows, Spans, assemble
+from bertline.model.records.masking import MaskRules, mask
+from bertline.model.records.reader import bin_folder, encode_rows, part_name
+from bertline.model.records.rows import Predictions, Rows, Spans, assemble
 from bertline.tokenizer.wordpiece import Vocabulary
 
 ROWS_AT_ONCE = 1024  # enough to hide the cost of a NumPy call, few enough for a core's cache

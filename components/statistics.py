@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bertline.components.documents_as_ids import TokenizedDocuments
 from bertline.components.prepare_config import PrepareConfig
-from bertline.model.rows import Predictions, Rows
+from bertline.model.records.rows import Predictions, Rows
 from bertline.tokenizer.wordpiece import Vocabulary
 
 MASKED_BARS, PADDING_BARS = 30, 20  # of the histograms of shares

@@ -8,7 +8,7 @@ import numpy as np
 
 from bertline.model.backends.use import use_backend
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select
-from bertline.model.records import Records, open_records, refuse_other_vocabulary
+from bertline.model.records.reader import Records, open_records, refuse_other_vocabulary
 from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
 from bertline.progress import Progress
 from bertline.settings import require_at_least, require_backend, require_length, require_precision

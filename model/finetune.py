@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertline.model.backends.use import use_backend
-from bertline.model.batches import batch_indices
 from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select, write_checkpoint
 from bertline.model.config import BertConfig
+from bertline.model.records.batches import batch_indices
 from bertline.settings import (
     require_at_least,
     require_backend,

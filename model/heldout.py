@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertline.model.backends.hosts import Hosts
-from bertline.model.batches import host_share
 from bertline.model.checkpoints.best import best_of, forget_others, save_best
 from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.records import Records, open_records
+from bertline.model.records.batches import host_share
+from bertline.model.records.reader import Records, open_records
 from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
 from bertline.model.training_log import TrainingLog, evaluations
 from bertline.progress import say

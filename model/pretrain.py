@@ -15,7 +15,7 @@ from bertline.model.config import parameter_count
 from bertline.model.formats.opened import Opened
 from bertline.model.heldout import open_heldout
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.records import open_records, refuse_other_vocabulary
+from bertline.model.records.reader import open_records, refuse_other_vocabulary
 from bertline.model.stage_snapshots import LOG_FILE, read_snapshot, write_log
 from bertline.model.stage_start import (
     differences,

@@ -24,7 +24,7 @@ from bertline.model.formats.tf1 import STEP
 from bertline.model.formats.tf1_config import read_config
 from bertline.model.formats.tf1_folder import BESIDE, numbered, save_numbered, write_whole
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.records import MASKING_FILE, Records
+from bertline.model.records.reader import MASKING_FILE, Records
 from bertline.model.run_pretraining_config import RunPretrainingConfig
 from bertline.model.run_pretraining_start import Start, start_of
 from bertline.model.scoring import Scores

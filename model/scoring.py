@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertline.model.config import BertConfig
-from bertline.model.records import Records
+from bertline.model.records.reader import Records
 
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights

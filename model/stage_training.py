@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from bertline.model.backends.hosts import ALONE, Hosts
-from bertline.model.batches import batch_indices, training_batch
 from bertline.model.checkpoints.snapshots import Snapshots
 from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.flops import StepWork, measured_peak, pretraining_work
@@ -18,7 +17,8 @@ from bertline.model.heldout import HeldoutEvaluation
 from bertline.model.memory import give_back_freed_memory
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.rates import Rates, with_prefix
-from bertline.model.records import Records
+from bertline.model.records.batches import batch_indices, training_batch
+from bertline.model.records.reader import Records
 from bertline.model.stage_snapshots import save_failed_step, snapshot_writer
 from bertline.model.stage_start import schedule_of
 from bertline.model.training_log import TrainingLog

@@ -15,8 +15,8 @@ from bertline.components.prepare import run
 from bertline.components.prepare_config import PrepareConfig
 from bertline.components.sentence_reader import document_places, read_documents, sentence_files
 from bertline.components.shards import ShardWriter, write_shard
-from bertline.model.masking import mask_rules
-from bertline.model.records import open_records
+from bertline.model.records.masking import mask_rules
+from bertline.model.records.reader import open_records
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertline.components.pretraining_data import PretrainingDataConfig, run
-from bertline.model.records import open_records
+from bertline.model.records.reader import open_records
 from bertline.pipelines.cli import main
 from bertline.tokenizer.wordpiece import load_vocabulary
 

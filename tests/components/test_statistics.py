@@ -10,7 +10,7 @@ from bertline.components.prepare import run
 from bertline.components.prepare_config import PrepareConfig
 from bertline.components.statistics import added, totals_as_json
 from bertline.components.statistics_page import statistics_page
-from bertline.model.records import open_records
+from bertline.model.records.reader import open_records
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 DATA = Path(__file__).parent.parent / "data"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertline.components.pretraining_data import PretrainingDataConfig, run
-from bertline.model.records import open_records
+from bertline.model.records.reader import open_records
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # google-research/bert's README: the example of whole-word masking.

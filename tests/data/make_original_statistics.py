@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.records import open_records
+from bertline.model.records.reader import open_records
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer, load_vocabulary
 
 HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bertline.model.config import BertConfig
-from bertline.model.example_encoding import encode_examples
 from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.records.canonical import encode_examples
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, *(f"word{number}" for number in range(35))]

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from bertline.model.checkpoints.snapshots import newest_snapshot, snapshot_steps
-from bertline.model.example_encoding import encode_examples
 from bertline.model.pretrain import run
+from bertline.model.records.canonical import encode_examples
 from bertline.model.stage_snapshots import read_snapshot
 from bertline.model.training_log import evaluations, rows_of, training_rows
 from bertline.preemption import PreemptedError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bertline.components.artifacts import Recipe, publish
-from bertline.model.example_encoding import encode_examples
+from bertline.model.records.canonical import encode_examples
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(15))]
 SHAPE = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

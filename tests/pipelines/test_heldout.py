@@ -10,7 +10,7 @@ import pytest
 from bertline.components.artifacts import Recipe, publish
 from bertline.components.manifests import read_manifest
 from bertline.model.config import BertConfig
-from bertline.model.example_encoding import encode_examples
+from bertline.model.records.canonical import encode_examples
 from bertline.pipelines.cli import main
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(15))]

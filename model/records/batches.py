@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from bertline.model.records import Records
+    from bertline.model.records.reader import Records
 
 
 def training_batch(

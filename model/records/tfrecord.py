@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.example_encoding import FRAME_HEAD, FRAME_TAIL, masked_crcs
+from bertline.model.records.canonical import FRAME_HEAD, FRAME_TAIL, masked_crcs
 
 SAMPLED_HEADS = 64  # of records that seem to be of one size
 OTHER_OPEN_FILES = 512  # of a process, beside records: libraries, connections

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertline.model.masking import MaskConfig, dynamic_keys, mask, mask_rules
-from bertline.model.random_bits import draw
-from bertline.model.rows import Spans, assemble, features
+from bertline.model.records.masking import MaskConfig, dynamic_keys, mask, mask_rules
+from bertline.model.records.randomness import draw
+from bertline.model.records.rows import Spans, assemble, features
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 from bertline.tokenizer.wordpiece import Vocabulary
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.random_bits import below, draw, unit
-from bertline.model.rows import Predictions, Rows
+from bertline.model.records.randomness import below, draw, unit
+from bertline.model.records.rows import Predictions, Rows
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary
 

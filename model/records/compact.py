@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.example_encoding import FRAME_HEAD, FRAME_TAIL, masked_crcs, with_record_crcs
-from bertline.model.rows import Predictions, Rows
+from bertline.model.records.canonical import FRAME_HEAD, FRAME_TAIL, masked_crcs, with_record_crcs
+from bertline.model.records.rows import Predictions, Rows
 
 SHAPE_VALUES = 6
 MASKED_FEATURES = {"shape", "token_ids", "positions", "originals"}

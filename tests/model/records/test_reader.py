@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from bertline.model.example_encoding import encode_examples
-from bertline.model.records import FEATURES, open_records, part_name, refuse_other_vocabulary
+from bertline.model.records.canonical import encode_examples
+from bertline.model.records.reader import FEATURES, open_records, part_name, refuse_other_vocabulary
 from bertline.tokenizer.wordpiece import Vocabulary
 
 tf = pytest.importorskip("tensorflow")
@@ -194,7 +194,7 @@ def test_a_record_of_another_size_is_named_with_its_file(tmp_path):
 def test_more_files_than_a_process_may_open_at_first(tmp_path):
     written(tmp_path / "records", *(some_rows(1, seed=seed) for seed in range(300)))
     program = (
-        "import resource; from pathlib import Path; from bertline.model.records import open_records; "
+        "import resource; from pathlib import Path; from bertline.model.records.reader import open_records; "
         "resource.setrlimit(resource.RLIMIT_NOFILE, (200, {hard})); "
         f"print(len(open_records(Path({str(tmp_path / 'records')!r}))))"
     )

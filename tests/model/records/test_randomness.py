@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertline.model.random_bits import below, draw, heads, unit
+from bertline.model.records.randomness import below, draw, heads, unit
 
 
 def keys(count, seed=0):

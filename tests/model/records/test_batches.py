@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from bertline.model.batches import batch_epochs, batch_indices, host_share
+from bertline.model.records.batches import batch_epochs, batch_indices, host_share
 
 
 def test_every_example_comes_once_an_epoch_and_batches_straddle_epochs() -> None:

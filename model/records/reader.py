@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.compact_records import encode_compact
-from bertline.model.example_encoding import encode_examples
-from bertline.model.masking import MaskConfig, MaskRules, dynamic_keys, mask_rules, rules_within
-from bertline.model.record_bins import ADVICE, FEATURES, RecordBin, RecordPart, same
-from bertline.model.record_files import allow_open_files
-from bertline.model.rows import Predictions, Rows, features
+from bertline.model.records.bins import ADVICE, FEATURES, RecordBin, RecordPart, same
+from bertline.model.records.canonical import encode_examples
+from bertline.model.records.compact import encode_compact
+from bertline.model.records.masking import MaskConfig, MaskRules, dynamic_keys, mask_rules, rules_within
+from bertline.model.records.rows import Predictions, Rows, features
+from bertline.model.records.tfrecord import allow_open_files
 from bertline.settings import from_mapping
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 

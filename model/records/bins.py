@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.compact_records import (
+from bertline.model.records.canonical import FRAME_HEAD, FRAME_TAIL
+from bertline.model.records.compact import (
     MASKED_FEATURES,
     UNMASKED_FEATURES,
     Layout,
@@ -15,10 +16,9 @@ from bertline.model.compact_records import (
     layout_of,
     widths_of,
 )
-from bertline.model.example_encoding import FRAME_HEAD, FRAME_TAIL
-from bertline.model.masking import MaskRules, mask
-from bertline.model.record_files import RecordFile, damaged
-from bertline.model.rows import features
+from bertline.model.records.masking import MaskRules, mask
+from bertline.model.records.rows import features
+from bertline.model.records.tfrecord import RecordFile, damaged
 
 # Feature -> its type in a batch and its width; integers are stored as int64, as tf.train.Example has it.
 FEATURES: dict[str, tuple[type[np.int32] | type[np.float32], str]] = {
