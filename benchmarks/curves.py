@@ -18,7 +18,7 @@ from report import print_rows
 
 from bertline.components.manifests import MANIFEST, RUN
 from bertline.model.stage_snapshots import LOG_FILE
-from bertline.model.training_log import HELDOUT, evaluations, rows_of
+from bertline.model.training.curve import HELDOUT, evaluations, rows_of
 
 LOSS = HELDOUT + "masked_lm_loss"
 COLUMNS = ("run", "length", "steps", "minutes", "held-out masked-LM loss", "words right", "next sentences right")

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from bertline.components.prepare_config import PrepareConfig
     from bertline.components.sentences import SplitConfig
     from bertline.components.vocabulary import VocabularyConfig
-    from bertline.model.backends.hosts import Hosts
     from bertline.model.convert import ConvertConfig
     from bertline.model.evaluate import EvaluateConfig
     from bertline.model.export import ExportConfig
     from bertline.model.finetune import FinetuneConfig
     from bertline.model.formats.opened import Opened
     from bertline.model.pretrain_config import PretrainConfig
+    from bertline.model.training.backends.hosts import Hosts
 
 
 def ingest(out: Path | Store, config: "IngestConfig", sources: "Sources") -> Artifact:
@@ -97,11 +97,11 @@ def pretrain(
     records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`. Where several hosts
     train together, each calls this, and the first publishes.
     """
-    from bertline.model.backends.hosts import joined
-    from bertline.model.backends.use import use_backend
-    from bertline.model.checkpoints.snapshots import lay_beside
     from bertline.model.formats.reading import read_model
     from bertline.model.pretrain import run
+    from bertline.model.training.backends.hosts import joined
+    from bertline.model.training.backends.use import use_backend
+    from bertline.model.training.snapshots import lay_beside
     from bertline.preemption import ended_by_sigterm
 
     inputs = {
@@ -243,7 +243,7 @@ def _model_inputs(model: Path) -> list[Path]:
 
 def _is(path: Path, kind: str) -> Path:
     """`path`, once it is seen to be a whole artifact of that kind."""
-    from bertline.model.checkpoints.best import BEST_FILE, BEST_FOLDER
+    from bertline.model.training.best import BEST_FILE, BEST_FOLDER
 
     if path.name == BEST_FOLDER and not path.exists() and (path.parent / BEST_FILE).is_file():
         raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}")

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.export import TARGETS, ExportConfig, require_pooling, write_export
 from bertline.model.formats.initial_parts import listed, with_initial_parts
 from bertline.model.formats.opened import Opened
@@ -18,6 +17,7 @@ from bertline.model.formats.proof import (
 )
 from bertline.model.formats.reading import read_model
 from bertline.model.formats.vocabulary_change import with_vocabulary
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.progress import say
 from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
 

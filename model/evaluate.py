@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bertline.model.backends.use import use_backend
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select
 from bertline.model.records.reader import Records, open_records, refuse_other_vocabulary
 from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
+from bertline.model.training.backends.use import use_backend
+from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, select
 from bertline.progress import Progress
 from bertline.settings import require_at_least, require_backend, require_length, require_precision
 
@@ -68,7 +68,7 @@ def eval_results(scores: Scores) -> str:
 
 def _totals(model: Checkpoint, examples: Records, config: EvaluateConfig) -> dict[str, float]:
     """Sums over all predictions and examples."""
-    from bertline.model.backends.choice import compiled_forward
+    from bertline.model.training.backends.choice import compiled_forward
 
     count = min(len(examples), config.max_examples or len(examples))
     measure = measure_of(model.bert_config, config.precision)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint
 from bertline.model.pooling import POOLINGS
+from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
 
 TARGETS = ("huggingface", "sentence-transformers", "tf1", "savedmodel", "onnx")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.checkpoints.state import select
 from bertline.model.feature_lines import Window
 from bertline.model.formats.opened import Opened
+from bertline.model.training.checkpoint import select
 
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights
@@ -84,13 +84,13 @@ def _compiled(
     function: Callable[["Weights", Mapping[str, "Tensor"]], "Tensor"], weights: "Weights"
 ) -> tuple[Callable[[Rows], Any], bool]:
     """The function of a batch's rows, and whether it is compiled once for all shapes."""
-    from bertline.model.backends.choice import compiled_forward, in_use
+    from bertline.model.training.backends.choice import compiled_forward, in_use
 
     if in_use() != "tensorflow":
         return compiled_forward(function, weights, jit_compile=True), False
     import tensorflow as tf
 
-    from bertline.model.backends.tensorflow import variables_of
+    from bertline.model.training.backends.tensorflow import variables_of
 
     variables = variables_of(weights)
     names = ("input_ids", "input_mask", "segment_ids")

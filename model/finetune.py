@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertline.model.backends.use import use_backend
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select, write_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.records.batches import batch_indices
+from bertline.model.training.backends.use import use_backend
+from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, select, write_checkpoint
 from bertline.settings import (
     require_at_least,
     require_backend,
@@ -84,9 +84,9 @@ def predict(
     """Probabilities of the labels, float32 [N, labels]."""
     from keras import ops
 
-    from bertline.model.backends.choice import compiled_forward
     from bertline.model.bert import in_precision
     from bertline.model.heads import classifier_logits, encode_batch
+    from bertline.model.training.backends.choice import compiled_forward
 
     def probabilities(weights: "Weights", batch: Mapping[str, "Tensor"]) -> "Tensor":
         computing = in_precision(weights, config.precision)
@@ -150,9 +150,9 @@ def _trained(
     weights: dict[str, np.ndarray], pretrained: Checkpoint, examples: Examples, steps: int, config: FinetuneConfig
 ) -> dict[str, np.ndarray]:
     from bertline.model.heads import classifier_losses, classifier_whole
-    from bertline.model.optimizer_config import Schedule
-    from bertline.model.train import new_trainer, train
-    from bertline.model.update import Objective, Update
+    from bertline.model.training.loop import new_trainer, train
+    from bertline.model.training.optimizer_config import Schedule
+    from bertline.model.training.update import Objective, Update
 
     shape = pretrained.bert_config
     update = Update(

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.model.backends.hosts import Hosts
-from bertline.model.checkpoints.best import best_of, forget_others, save_best
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.records.batches import host_share
 from bertline.model.records.reader import Records, open_records
 from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
-from bertline.model.training_log import TrainingLog, evaluations
+from bertline.model.training.backends.hosts import Hosts
+from bertline.model.training.best import best_of, forget_others, save_best
+from bertline.model.training.checkpoint import Checkpoint
+from bertline.model.training.curve import TrainingLog, evaluations
 from bertline.progress import say
 
 if TYPE_CHECKING:
-    from bertline.model.backends.choice import Trainer
-    from bertline.model.tensorboard import ScalarEvents
+    from bertline.model.training.backends.choice import Trainer
+    from bertline.model.training.tensorboard import ScalarEvents
 
 LOGGED = ("masked_lm_loss", "masked_lm_accuracy", "perplexity", "next_sentence_loss", "next_sentence_accuracy")
 # Devlin in google-research/bert #90; Devlin et al. 2018, table 6 and 5.1.

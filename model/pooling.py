@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bertline.model.checkpoints.state import Checkpoint
+from bertline.model.training.checkpoint import Checkpoint
 
 POOLINGS = ("mean", "cls", "max")
 # sentence-transformers' bounds against a division by zero.

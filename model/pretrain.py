@@ -6,11 +6,6 @@ from types import MappingProxyType
 from typing import Any
 
 from bertline.model.attention_init import RANDOM
-from bertline.model.backends.hosts import ALONE, Hosts
-from bertline.model.backends.use import use_backend
-from bertline.model.checkpoints.best import write_best
-from bertline.model.checkpoints.snapshots import newest_snapshot
-from bertline.model.checkpoints.state import Checkpoint, digest_of, write_checkpoint
 from bertline.model.config import parameter_count
 from bertline.model.formats.opened import Opened
 from bertline.model.heldout import open_heldout
@@ -25,7 +20,12 @@ from bertline.model.stage_start import (
     released_model,
 )
 from bertline.model.stage_training import Stage, Training
-from bertline.model.training_log import TrainingLog, rows_of, training_rows
+from bertline.model.training.backends.hosts import ALONE, Hosts
+from bertline.model.training.backends.use import use_backend
+from bertline.model.training.best import write_best
+from bertline.model.training.checkpoint import Checkpoint, digest_of, write_checkpoint
+from bertline.model.training.curve import TrainingLog, rows_of, training_rows
+from bertline.model.training.snapshots import newest_snapshot
 from bertline.progress import say
 
 
@@ -48,7 +48,7 @@ def run(
     `vocab` is a vocab.txt, or None where a model brings its own: `checkpoint`, the folder of the stage before,
     whose weights, Adam slots, step and log are carried over, or `initial`, a model of any format, whose weights
     start a schedule of their own. On the records `heldout`, weights are scored on the way and at the end; the best are
-    written into `out/best` if they are not the last (bertline.model.checkpoints.best). Snapshots go to `work`, which
+    written into `out/best` if they are not the last (bertline.model.training.best). Snapshots go to `work`, which
     is left to the caller: the same call after a crash goes on from the newest, and (compiled by XLA) ends with the
     same bytes; it is refused where the `digests` of its input are others. TensorBoard events go to `log_dir`. Of
     several `hosts`, which all call this and read the same files, the first writes.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
 from bertline.model.config import MAX_DROPOUT
 from bertline.model.formats.initial_parts import listed
-from bertline.model.optimizer_config import Rule, Schedule
+from bertline.model.training.optimizer_config import Rule, Schedule
 from bertline.settings import (
     require_at_least,
     require_backend,

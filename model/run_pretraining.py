@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from bertline.model.backends.use import use_backend
-from bertline.model.checkpoints.snapshots import Snapshots
-from bertline.model.checkpoints.state import BERT_CONFIG_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.model.config import BertConfig, parameter_count
 from bertline.model.evaluate import eval_results, model_scores
 from bertline.model.formats import tf1_variables
@@ -31,7 +28,10 @@ from bertline.model.scoring import Scores
 from bertline.model.stage_snapshots import LOG_FILE
 from bertline.model.stage_start import differences, refuse_impossible
 from bertline.model.stage_training import Stage, Training
-from bertline.model.training_log import TrainingLog, rows_of, training_rows
+from bertline.model.training.backends.use import use_backend
+from bertline.model.training.checkpoint import BERT_CONFIG_FILE, VOCABULARY_FILE, Checkpoint
+from bertline.model.training.curve import TrainingLog, rows_of, training_rows
+from bertline.model.training.snapshots import Snapshots
 from bertline.preemption import ended_by_sigterm
 from bertline.progress import say
 from bertline.settings import require_length
@@ -220,7 +220,7 @@ def _counts(training: _Training, final: Checkpoint, log: TrainingLog) -> dict[st
 
 def _write_scores(output_dir: Path, scores: Scores) -> None:
     """The original's file, and the same numbers as TensorBoard's events."""
-    from bertline.model.tensorboard import ScalarEvents
+    from bertline.model.training.tensorboard import ScalarEvents
 
     output_dir.mkdir(parents=True, exist_ok=True)
     write_whole(output_dir / EVAL_FILE, eval_results(scores))

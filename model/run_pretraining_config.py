@@ -3,10 +3,10 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from bertline.model.backends.tpu import require_tpu_cores
-from bertline.model.backends.use import use_backend
 from bertline.model.evaluate import EvaluateConfig
 from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.training.backends.tpu import require_tpu_cores
+from bertline.model.training.backends.use import use_backend
 from bertline.progress import say
 from bertline.settings import require_at_least, require_backend
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertline.model.checkpoints.state import Checkpoint, select
 from bertline.model.config import BertConfig
 from bertline.model.formats.initial_parts import NAMES, with_initial_parts
 from bertline.model.formats.tf1 import ReadVariables, checkpoint_at, read_variables
 from bertline.model.formats.tf1_folder import BESIDE, checkpoints_in
+from bertline.model.training.checkpoint import Checkpoint, select
 from bertline.progress import say
 
 
@@ -64,7 +64,7 @@ def _initial(path: Path, shape: BertConfig, seed: int) -> Checkpoint:
 def _reached(names: list[Path], shape: BertConfig) -> Start:
     """The newest checkpoint; where that is damaged, the one before."""
     from bertline.model.heads import pretraining_shapes
-    from bertline.model.optimizer import ADAM_M, ADAM_V
+    from bertline.model.training.optimizer import ADAM_M, ADAM_V
 
     prefix, read = _first_whole(names, shape)
     shapes = pretraining_shapes(shape)

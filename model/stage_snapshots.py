@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bertline.model.checkpoints.state import STATE_FILE, Checkpoint, read_checkpoint, write_checkpoint, write_file
-from bertline.model.training_log import TrainingLog, rows_of
+from bertline.model.training.checkpoint import STATE_FILE, Checkpoint, read_checkpoint, write_checkpoint, write_file
+from bertline.model.training.curve import TrainingLog, rows_of
 
 LOG_FILE = "training_log.jsonl"
 BATCH_FILE, METRICS_FILE = "batch.npz", "metrics.json"  # of a step that diverged

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from bertline.model.backends.hosts import ALONE, Hosts
-from bertline.model.checkpoints.snapshots import Snapshots
-from bertline.model.checkpoints.state import Checkpoint
-from bertline.model.flops import StepWork, measured_peak, pretraining_work
 from bertline.model.heldout import HeldoutEvaluation
-from bertline.model.memory import give_back_freed_memory
 from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.rates import Rates, with_prefix
 from bertline.model.records.batches import batch_indices, training_batch
 from bertline.model.records.reader import Records
 from bertline.model.stage_snapshots import save_failed_step, snapshot_writer
 from bertline.model.stage_start import schedule_of
-from bertline.model.training_log import TrainingLog
+from bertline.model.training.backends.hosts import ALONE, Hosts
+from bertline.model.training.checkpoint import Checkpoint
+from bertline.model.training.curve import TrainingLog
+from bertline.model.training.flops import StepWork, measured_peak, pretraining_work
+from bertline.model.training.memory import give_back_freed_memory
+from bertline.model.training.rates import Rates, with_prefix
+from bertline.model.training.snapshots import Snapshots
 from bertline.preemption import PreemptedError
 from bertline.progress import say
 
 if TYPE_CHECKING:
-    from bertline.model.backends.choice import Batch, Trainer
     from bertline.model.bert import Weights
     from bertline.model.dropout import Dropout
-    from bertline.model.train import DivergedError
-    from bertline.model.update import Values
+    from bertline.model.training.backends.choice import Batch, Trainer
+    from bertline.model.training.loop import DivergedError
+    from bertline.model.training.update import Values
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Training:
         `log` gets the updates' rows, `log_dir` events for TensorBoard, `work` snapshots, but for one at the end.
         `snapshots` and `writer` put snapshots elsewhere, and in another form.
         """
-        from bertline.model.tensorboard import ScalarEvents
+        from bertline.model.training.tensorboard import ScalarEvents
 
         config = stage.config
         self._trainer, self._rates = _trainer(reached, config), _rates(stage, reached)
@@ -119,7 +119,7 @@ class Training:
         Raises PreemptedError when SIGTERM came, after a snapshot, OSError when one could not be written, and
         ValueError at a loss that is no number: what led to it is kept in the work folder.
         """
-        from bertline.model.train import DivergedError, train
+        from bertline.model.training.loop import DivergedError, train
 
         give_back_freed_memory()
         start = self._reached.state["step"]
@@ -198,8 +198,8 @@ class Training:
 
 def _trainer(reached: Checkpoint, config: PretrainConfig) -> "Trainer":
     from bertline.model.heads import pretraining_losses, pretraining_whole
-    from bertline.model.train import new_trainer
-    from bertline.model.update import Objective, Update
+    from bertline.model.training.loop import new_trainer
+    from bertline.model.training.update import Objective, Update
 
     shape, recompute = reached.bert_config, config.recompute_layers
 

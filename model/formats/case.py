@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertline.model.checkpoints.state import TOKENIZER_FILE
 from bertline.model.formats.files import read_object
+from bertline.model.training.checkpoint import TOKENIZER_FILE
 from bertline.tokenizer.wordpiece import Vocabulary
 
 # Above this share of pieces with capital letters a vocabulary is cased. The released cased one has 29%, the uncased

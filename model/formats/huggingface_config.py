@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bertline.model.bert import LAYER_NORM_EPSILON
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import RELEASED_KEYS, BertConfig
 from bertline.model.formats.files import read_object
 from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE
+from bertline.model.training.checkpoint import Checkpoint
 from bertline.settings import from_mapping
 
 # Their names -> ours. Their "gelu" is the exact form; ours, as the original's, the one with tanh.

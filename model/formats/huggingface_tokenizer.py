@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.formats.case import case_of
 from bertline.model.formats.files import read_bytes, read_object, write_json
+from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import CONTINUATION, MAX_WORD_CHARACTERS, Vocabulary, parse_vocabulary
 
 VOCABULARY_FILE = "vocab.txt"

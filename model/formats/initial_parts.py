@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.formats.parts import MASKED_LM, NEXT_SENTENCE, POOLER, part_shapes, parts_of
+from bertline.model.training.checkpoint import Checkpoint
 
 # What may be asked for, by the name of its flag's value.
 NAMES = {"pooler": POOLER, "masked_lm": MASKED_LM, "next_sentence": NEXT_SENTENCE}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertline.model.checkpoints.state import Checkpoint
+from bertline.model.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

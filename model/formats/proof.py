@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, parts_of
+from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer, parse_vocabulary
 

@@ -5,8 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bertline.model.backends.use import use_backend
-from bertline.model.checkpoints.state import (
+from bertline.model.config import read_config_and_extras
+from bertline.model.formats.case import other_case_remark
+from bertline.model.formats.opened import Opened
+from bertline.model.formats.parts import parts_of
+from bertline.model.training.backends.use import use_backend
+from bertline.model.training.checkpoint import (
     BERT_CONFIG_FILE,
     OPTIMIZER_FILE,
     STATE_FILE,
@@ -14,10 +18,6 @@ from bertline.model.checkpoints.state import (
     VOCABULARY_FILE,
     read_checkpoint,
 )
-from bertline.model.config import read_config_and_extras
-from bertline.model.formats.case import other_case_remark
-from bertline.model.formats.opened import Opened
-from bertline.model.formats.parts import parts_of
 from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
 
 FORMATS = ("bertline", "tf1", "huggingface", "sentence-transformers", "savedmodel")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertline.model.checkpoints.state import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.model.formats.files import write_json
 from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, parts_of
 from bertline.model.formats.savedmodel_bytes import save
+from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 
 EXTRA_FOLDER = "assets.extra"  # TensorFlow's place for files that the graph does not read
 STATE_FILE = "model_state.json"  # what else Checkpoint.state says of the model

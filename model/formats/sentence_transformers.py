@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.formats.files import read_json, read_object, write_json
 from bertline.model.formats.huggingface_export import write_huggingface
 from bertline.model.formats.huggingface_tokenizer import SETTINGS_FILE
 from bertline.model.pooling import POOLINGS
+from bertline.model.training.checkpoint import Checkpoint
 
 MODULES_FILE = "modules.json"
 LENGTH_FILE = "sentence_bert_config.json"

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bertline.model.checkpoints.state import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats import tf1_variables
 from bertline.model.formats.case import case_of
@@ -20,6 +19,7 @@ from bertline.model.formats.tf1_config import ReadConfig, numbered, read_config,
 from bertline.model.formats.tf1_files import STATE_FILE, configuration_beside, prefix_of, vocabulary_beside
 from bertline.model.formats.tf1_variables import Variables
 from bertline.model.formats.zips import unpacked
+from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
 STEP = "global_step"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig, read_config_and_extras
 from bertline.model.formats.files import refuse_pointer
 from bertline.model.formats.huggingface_config import OTHER_CLASSIFIERS, labels_of
 from bertline.model.formats.parts import CLASSIFIER
+from bertline.model.training.checkpoint import Checkpoint
 
 # The original's one gelu is the form with tanh since 2019-02-07. Its models of 2018 were trained with the exact form
 # and have run with that one ever since: hidden states differ by 2e-5. So "gelu" is written for both, and the exact

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from bertline.model.checkpoints.state import BERT_CONFIG_FILE, VOCABULARY_FILE
 from bertline.model.formats.files import refuse_pointer
+from bertline.model.training.checkpoint import BERT_CONFIG_FILE, VOCABULARY_FILE
 
 STATE_FILE = "checkpoint"  # in which a trainer notes its newest checkpoint
 STATE_LINE = re.compile(r'^model_checkpoint_path:\s*"(.*)"', re.MULTILINE)

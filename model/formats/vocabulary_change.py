@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bertline.model.checkpoints.state import Arrays, Checkpoint
+from bertline.model.training.checkpoint import Arrays, Checkpoint
 from bertline.tokenizer.wordpiece import CONTINUATION, SPECIAL_TOKENS, Vocabulary
 
 TABLE, OUTPUT_BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"

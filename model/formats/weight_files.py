@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bertline.model.checkpoints.state import read_arrays
 from bertline.model.formats.files import read_object, refuse_pointer
 from bertline.model.formats.torch_files import read_torch
+from bertline.model.training.checkpoint import read_arrays
 
 SAFETENSORS_FILE, TORCH_FILE = "model.safetensors", "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"  # of the file that says which shard holds which tensor

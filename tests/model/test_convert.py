@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.convert import ConvertConfig, run
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.reading import read_model
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 TWELVE_LAYERS = BertConfig(40, 24, 12, 3, 48, max_position_embeddings=32)
 MODELS: dict[str, Callable[[BertConfig], dict[str, tuple[int, ...]]]] = {

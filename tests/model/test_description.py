@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.description import facts, presets, variables
 from bertline.model.formats.reading import read_model
 from bertline.model.heads import classifier_shapes
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 # Millions with both heads: the README of google-research/bert for the small ones, Devlin et al. 2018 for the others.
 PUBLISHED = {"2/128": 4.4, "4/256": 11.3, "4/512": 29.1, "8/512": 41.7, "12/768": 110.1, "24/1024": 336.2}

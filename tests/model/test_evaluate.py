@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.config import read_bert_config
 from bertline.model.evaluate import EvaluateConfig, run
 from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
 from bertline.model.records.canonical import encode_examples
 from bertline.model.records.reader import open_records
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 
 @pytest.fixture(scope="module")

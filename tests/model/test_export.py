@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.export import ExportConfig, pooling_of, run, write_export
 from bertline.model.heads import pretraining_shapes
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 from keras import ops
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.export import ExportConfig, run
 from bertline.model.formats.huggingface import read_huggingface
 from bertline.model.heads import (
@@ -23,6 +22,7 @@ from bertline.model.heads import (
     span_logits,
     span_shapes,
 )
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
 

@@ -15,10 +15,10 @@ from pyarrow import parquet
 
 from bertline.model import bert, features
 from bertline.model.bert import encode, encoder_shapes, initial_weights
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.feature_vectors import batches
 from bertline.model.features import FeaturesConfig, run
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer
 
 PIECES = (

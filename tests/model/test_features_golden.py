@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.config import read_bert_config
 from bertline.model.features import FeaturesConfig, run
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.golden
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-\d+)?|-?\de-\d+")

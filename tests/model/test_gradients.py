@@ -15,8 +15,8 @@ from keras import ops
 
 from bertline.model.config import BertConfig
 from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
-from bertline.model.optimizer_config import Schedule
-from bertline.model.update import Objective, Update, losses_and_gradients
+from bertline.model.training.optimizer_config import Schedule
+from bertline.model.training.update import Objective, Update, losses_and_gradients
 
 STORED = Path(__file__).parents[1] / "data" / "original_gradients.npz"
 

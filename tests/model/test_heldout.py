@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from bertline.model import evaluate
-from bertline.model.checkpoints.best import best_of, forget_others, save_best, write_best
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.pretrain import run
 from bertline.model.pretrain_config import PretrainConfig
 from bertline.model.records.canonical import encode_examples
-from bertline.model.training_log import evaluations, rows_of, training_rows
+from bertline.model.training.best import best_of, forget_others, save_best, write_best
+from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
+from bertline.model.training.curve import evaluations, rows_of, training_rows
 from bertline.preemption import TRY_AGAIN
 
 SETTINGS: dict[str, Any] = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.state import read_checkpoint
 from bertline.model.pretrain import run
+from bertline.model.training.checkpoint import read_checkpoint
 
 FILES = {
     "bert_config.json",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.state import read_checkpoint, write_checkpoint
 from bertline.model.pretrain import run
+from bertline.model.training.checkpoint import read_checkpoint, write_checkpoint
 
 
 def refusal(match: str, tmp_path: Path, *arguments: Any, **keywords: Any) -> None:

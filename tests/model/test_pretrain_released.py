@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.reading import read_model
 from bertline.model.heads import pretraining_shapes
 from bertline.model.pretrain import run
 from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 SETTINGS: dict[str, Any] = {
     "max_seq_length": 16,

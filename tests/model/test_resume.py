@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.snapshots import newest_snapshot, snapshot_steps
 from bertline.model.pretrain import run
 from bertline.model.records.canonical import encode_examples
 from bertline.model.stage_snapshots import read_snapshot
-from bertline.model.training_log import evaluations, rows_of, training_rows
+from bertline.model.training.curve import evaluations, rows_of, training_rows
+from bertline.model.training.snapshots import newest_snapshot, snapshot_steps
 from bertline.preemption import PreemptedError
 
 SECONDS = 120  # that anything waited for may take
@@ -71,7 +71,9 @@ def test_killed_ten_times_in_two_stages_the_bytes_are_those_of_an_uninterrupted_
 ) -> None:
     """Kills fall between steps, into calls of several, and into snapshots that are being written."""
     processes = multiprocessing.get_context("forkserver")  # which starts each of many runs with all modules loaded
-    processes.set_forkserver_preload(["bertline.model.pretrain", "bertline.model.train", "bertline.model.heads"])
+    processes.set_forkserver_preload(
+        ["bertline.model.pretrain", "bertline.model.training.loop", "bertline.model.heads"]
+    )
     generator = np.random.default_rng(20)
 
     def started(stage: str, place: Path, **changes: Any) -> BaseProcess:

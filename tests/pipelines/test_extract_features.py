@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.checkpoints.state import Checkpoint, write_checkpoint
 from bertline.model.config import BertConfig
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.pipelines.cli import main
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "man", "The"]

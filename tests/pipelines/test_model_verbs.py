@@ -8,10 +8,10 @@ import pytest
 
 from bertline.components.manifests import read_manifest
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats.tf1 import write_tf1
 from bertline.model.heads import pretraining_shapes
+from bertline.model.training.checkpoint import Checkpoint
 from bertline.pipelines.cli import main
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.snapshots import snapshot_steps
-from bertline.model.checkpoints.state import read_checkpoint
 from bertline.model.stage_snapshots import LOG_FILE
-from bertline.model.training_log import rows_of
+from bertline.model.training.checkpoint import read_checkpoint
+from bertline.model.training.curve import rows_of
+from bertline.model.training.snapshots import snapshot_steps
 
 SECONDS = 180
 # Eight rows a batch: two devices of each host have two.

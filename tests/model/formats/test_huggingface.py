@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.formats.huggingface import read_huggingface
 from bertline.model.formats.huggingface_export import write_huggingface
 from bertline.model.formats.parts import part_shapes
+from bertline.model.training.checkpoint import Checkpoint
 
 VOCABULARY = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##want\n##ed\nrunn\n##ing\n,\ncafe\n"
 ENCODER_TENSORS = 5 + 2 * 16

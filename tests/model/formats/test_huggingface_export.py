@@ -10,10 +10,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.formats.huggingface_export import write_huggingface
 from bertline.model.formats.parts import part_shapes
 from bertline.model.heads import classifier_shapes, pretraining_shapes
+from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
 
 VOCABULARY = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##want\n##ed\nrunn\n##ing\n,\ncafe\n"

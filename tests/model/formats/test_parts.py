@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats.initial_parts import listed, refuse_missing, with_initial_parts
 from bertline.model.formats.parts import (
@@ -20,6 +19,7 @@ from bertline.model.formats.parts import (
     unused,
 )
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
+from bertline.model.training.checkpoint import Checkpoint
 
 CONFIG = BertConfig(7, 4, 1, 2, 8, max_position_embeddings=6)
 WHERE = Path("some/model")

@@ -13,11 +13,11 @@ import pytest
 
 from bertline.model import heads
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats.parts import part_shapes
 from bertline.model.formats.savedmodel import read_savedmodel
 from bertline.model.formats.savedmodel_export import write_savedmodel
+from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats.reading import read_model
 from bertline.model.formats.savedmodel_export import write_savedmodel
 from bertline.model.heads import encode_batch, pretraining_shapes
+from bertline.model.training.checkpoint import Checkpoint
 
 tf = pytest.importorskip("tensorflow")
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import encoder_shapes
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats import tf1_variables
 from bertline.model.formats.reading import read_model
 from bertline.model.formats.tf1 import read_tf1, write_tf1
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
+from bertline.model.training.checkpoint import Checkpoint
 
 VOCABULARY = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##want\n##ed\nrunn\n##ing\n,\n"
 CONFIG = BertConfig(11, 4, 2, 2, 8, max_position_embeddings=6)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.reading import read_model
 from bertline.model.formats.tf1 import read_tf1, write_tf1
@@ -16,6 +15,7 @@ from bertline.model.heads import (
     masked_lm_logits,
     next_sentence_logits,
 )
+from bertline.model.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.golden
 

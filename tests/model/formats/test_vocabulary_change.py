@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.checkpoints.state import Checkpoint
 from bertline.model.config import BertConfig
 from bertline.model.formats.vocabulary_change import OUTPUT_BIAS, TABLE, pieces_of, with_vocabulary
 from bertline.model.heads import pretraining_shapes
+from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import parse_vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

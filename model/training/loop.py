@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertline.model.backends.choice import Batch, Trainer, trainer_of
 from bertline.model.bert import Tensor
-from bertline.model.optimizer import ADAM_M, ADAM_V
-from bertline.model.rates import Rates, Stopwatch
-from bertline.model.update import Update
+from bertline.model.training.backends.choice import Batch, Trainer, trainer_of
+from bertline.model.training.optimizer import ADAM_M, ADAM_V
+from bertline.model.training.rates import Rates, Stopwatch
+from bertline.model.training.update import Update
 from bertline.progress import Progress
 
 Metrics = dict[str, float]

@@ -28,7 +28,7 @@ def use_backend(name: str) -> None:
     Raises ValueError when the backend is not installed, or when Keras has been loaded with another one.
     """
     if name and "keras" in sys.modules:
-        from bertline.model.backends.choice import in_use
+        from bertline.model.training.backends.choice import in_use
 
         if in_use() != name:
             raise ValueError(f"backend is {name}, but this process computes with {in_use()} already; start another one")

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from bertline.model.optimizer_config import ADAMW, BERT_ADAM, LAMB, ORIGINAL_DECAY, Rule, Schedule
+from bertline.model.training.optimizer_config import ADAMW, BERT_ADAM, LAMB, ORIGINAL_DECAY, Rule, Schedule
 
 Tensor = Any
 Tensors = Mapping[str, Tensor]

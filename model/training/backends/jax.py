@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertline.model.bert import Tensor, Weights
-from bertline.model.update import Update, Values, updated
+from bertline.model.training.update import Update, Values, updated
 
 Arrays = dict[str, np.ndarray]
 BATCH = "batch"  # the axis of the devices

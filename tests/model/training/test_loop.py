@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from bertline.model.optimizer_config import Schedule
-from bertline.model.train import DivergedError, new_trainer, train
-from bertline.model.update import Objective, Update
+from bertline.model.training.loop import DivergedError, new_trainer, train
+from bertline.model.training.optimizer_config import Schedule
+from bertline.model.training.update import Objective, Update
 
 
 def batch_at(step: int) -> dict[str, np.ndarray]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.snapshots import snapshot_steps
 from bertline.model.pretrain import run
 from bertline.model.records.batches import batch_indices
 from bertline.model.records.reader import FEATURES, open_records
+from bertline.model.training.snapshots import snapshot_steps
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])

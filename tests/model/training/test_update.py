@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.backends.use import use_backend
+from bertline.model.training.backends.use import use_backend
 
 TRAIN = """
 import json, sys
@@ -19,9 +19,9 @@ import numpy as np
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
 from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
-from bertline.model.optimizer_config import Rule, Schedule
-from bertline.model.train import new_trainer
-from bertline.model.update import Objective, Update
+from bertline.model.training.optimizer_config import Rule, Schedule
+from bertline.model.training.loop import new_trainer
+from bertline.model.training.update import Objective, Update
 
 folder, request = Path(sys.argv[1]), json.loads(sys.argv[2])
 rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), request["dropout"])

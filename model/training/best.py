@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bertline.files import flush_to_disk
-from bertline.model.checkpoints.snapshots import snapshot_steps
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, write_checkpoint
-from bertline.model.training_log import HELDOUT, Row, evaluations
+from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from bertline.model.training.curve import HELDOUT, Row, evaluations
+from bertline.model.training.snapshots import snapshot_steps
 from bertline.progress import say
 
 MEASURE = "masked_lm_loss"  # the lowest is the best; of equal ones the first

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.checkpoints.state import Checkpoint, read_checkpoint, select, write_arrays, write_checkpoint
+from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, select, write_arrays, write_checkpoint
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ FILL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from bertline.model.checkpoints.state import write_arrays
+from bertline.model.training.checkpoint import write_arrays
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     write_arrays(Path(sys.argv[1]), {"x": np.zeros(1_000_000, np.float32)})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.model.backends.use import use_backend
+from bertline.model.training.backends.use import use_backend
 from bertline.preemption import Preemption
 from bertline.progress import say
 
@@ -117,7 +117,7 @@ def joined(config: "PretrainConfig") -> Iterator[Hosts]:
         yield ALONE
         return
     use_backend(config.backend)
-    from bertline.model.backends.choice import in_use
+    from bertline.model.training.backends.choice import in_use
 
     if in_use() != "jax":
         raise ValueError(f"hosts is {config.hosts}; several hosts share a batch on the jax backend only")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.checkpoints.snapshots import Snapshots, kept, lay_beside, newest_snapshot
+from bertline.model.training.snapshots import Snapshots, kept, lay_beside, newest_snapshot
 
 
 def names(work: Path) -> list[str]:

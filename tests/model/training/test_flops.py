@@ -3,7 +3,7 @@
 import pytest
 
 from bertline.model.config import BertConfig, bert_config
-from bertline.model.flops import StepWork, forward_flops, measured_peak, pretraining_work
+from bertline.model.training.flops import StepWork, forward_flops, measured_peak, pretraining_work
 
 TINY = BertConfig(11, 4, 2, 2, 7, max_position_embeddings=8)
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bertline.model.bert import Tensor, Weights
-from bertline.model.update import Update, Values, losses_and_gradients, moved
+from bertline.model.training.update import Update, Values, losses_and_gradients, moved
 
 Arrays = dict[str, np.ndarray]
 

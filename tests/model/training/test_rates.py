@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from bertline.model.flops import StepWork
-from bertline.model.rates import WINDOW, Rates, Stopwatch, with_prefix
+from bertline.model.training.flops import StepWork
+from bertline.model.training.rates import WINDOW, Rates, Stopwatch, with_prefix
 
 
 def batch(length: int = 16) -> dict[str, np.ndarray]:

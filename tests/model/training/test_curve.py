@@ -1,6 +1,6 @@
 """The training curve's rows."""
 
-from bertline.model.training_log import TrainingLog, evaluations, rows_of, training_rows
+from bertline.model.training.curve import TrainingLog, evaluations, rows_of, training_rows
 
 
 def test_rows_are_means_and_the_last_rate() -> None:

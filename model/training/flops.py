@@ -63,7 +63,7 @@ def measured_peak(precision: str) -> float:
 def _seconds_of_product(size: int, precision: str) -> float:
     from keras import ops
 
-    from bertline.model.backends.choice import compiled_forward
+    from bertline.model.training.backends.choice import compiled_forward
 
     block = np.random.default_rng(0).standard_normal((SIZES[0], SIZES[0]), np.float32)
     matrix = ops.cast(ops.tile(block, (size // SIZES[0],) * 2), precision.removeprefix("mixed_"))

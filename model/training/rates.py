@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
-from bertline.model.flops import StepWork
+from bertline.model.training.flops import StepWork
 
 Batch = Mapping[str, np.ndarray]
 

@@ -8,8 +8,8 @@ from keras import ops
 
 from bertline.model.bert import Tensor, Weights, in_precision
 from bertline.model.dropout import Dropout
-from bertline.model.optimizer import apply_gradients, learning_rate
-from bertline.model.optimizer_config import Rule, Schedule
+from bertline.model.training.optimizer import apply_gradients, learning_rate
+from bertline.model.training.optimizer_config import Rule, Schedule
 
 Batch = Mapping[str, Tensor]
 Values = dict[str, Tensor]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bertline.model.optimizer import apply_gradients, clip_by_global_norm, is_decayed, learning_rate
-from bertline.model.optimizer_config import Rule, Schedule
+from bertline.model.training.optimizer import apply_gradients, clip_by_global_norm, is_decayed, learning_rate
+from bertline.model.training.optimizer_config import Rule, Schedule
 
 NAMES = ("bert/pooler/dense/kernel", "bert/pooler/dense/bias", "bert/embeddings/LayerNorm/gamma")
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bertline.model.bert import Tensor, Weights
-from bertline.model.update import Update
+from bertline.model.training.update import Update
 
 Batch = Mapping[str, np.ndarray]
 
@@ -36,10 +36,10 @@ class Trainer(Protocol):
 def trainer_of(weights: Batch, slots: Batch, update: Update, *, jit_compile: bool, devices: int) -> Trainer:
     """The trainer of the backend in use; ValueError for more devices than it has."""
     if in_use() == "jax":
-        from bertline.model.backends.jax import JaxTrainer
+        from bertline.model.training.backends.jax import JaxTrainer
 
         return JaxTrainer(weights, slots, update, devices=devices)
-    from bertline.model.backends.tensorflow import TensorFlowTrainer
+    from bertline.model.training.backends.tensorflow import TensorFlowTrainer
 
     if devices > 1:
         raise ValueError(f"devices is {devices}; several devices share a batch on the jax backend only")
@@ -56,7 +56,7 @@ def compiled_forward(
         placed = {name: jax.device_put(array) for name, array in weights.items()}
         of_both = jax.jit(function)
         return lambda batch: of_both(placed, dict(batch))
-    from bertline.model.backends.tensorflow import compiled, variables_of
+    from bertline.model.training.backends.tensorflow import compiled, variables_of
 
     variables = variables_of(weights)
     forward: Callable[[Batch], Any] = compiled(lambda batch: function(variables, batch), jit_compile=jit_compile)
