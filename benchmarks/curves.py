@@ -17,7 +17,7 @@ from plots import Chart, Point, svg_of
 from report import print_rows
 
 from bertline.components.manifests import MANIFEST, RUN
-from bertline.model.stage_snapshots import LOG_FILE
+from bertline.model.pretraining.stage_snapshots import LOG_FILE
 from bertline.model.training.curve import HELDOUT, evaluations, rows_of
 
 LOSS = HELDOUT + "masked_lm_loss"

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from bertline.components.sentences import SplitConfig
     from bertline.components.vocabulary import VocabularyConfig
     from bertline.model.convert import ConvertConfig
-    from bertline.model.evaluate import EvaluateConfig
     from bertline.model.export import ExportConfig
     from bertline.model.finetune import FinetuneConfig
     from bertline.model.formats.opened import Opened
-    from bertline.model.pretrain_config import PretrainConfig
+    from bertline.model.pretraining.config import PretrainConfig
+    from bertline.model.pretraining.evaluate import EvaluateConfig
     from bertline.model.training.backends.hosts import Hosts
 
 
@@ -98,7 +98,7 @@ def pretrain(
     train together, each calls this, and the first publishes.
     """
     from bertline.model.formats.reading import read_model
-    from bertline.model.pretrain import run
+    from bertline.model.pretraining.run import run
     from bertline.model.training.backends.hosts import joined
     from bertline.model.training.backends.use import use_backend
     from bertline.model.training.snapshots import lay_beside
@@ -116,7 +116,7 @@ def pretrain(
         step="pretrain",
         inputs={name: paths for name, paths in inputs.items() if paths},
         config=config,
-        code=["bertline.model.pretrain", *(["bertline.model.formats.reading"] if initial else [])],
+        code=["bertline.model.pretraining.run", *(["bertline.model.formats.reading"] if initial else [])],
     )
     vocab_txt = vocab_file(vocab) if vocab else None
 
@@ -145,14 +145,14 @@ def pretrain(
 
 def evaluate(out: Path | Store, config: "EvaluateConfig", checkpoint: Path, records: Path) -> Artifact:
     """A checkpoint's masked-LM and next-sentence scores on held-out records."""
-    from bertline.model.evaluate import run
+    from bertline.model.pretraining.evaluate import run
 
     recipe = Recipe(
         kind="scores",
         step="evaluate",
         inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "records": [_is(records, "records")]},
         config=config,
-        code=["bertline.model.evaluate"],
+        code=["bertline.model.pretraining.evaluate"],
     )
     return publish(out, recipe, lambda folder, _: run(checkpoint, records, folder, config))
 

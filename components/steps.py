@@ -106,7 +106,7 @@ def pretrain(
     from pathlib import Path
 
     from bertline.components import handover, published
-    from bertline.model.pretrain_config import PretrainConfig
+    from bertline.model.pretraining.config import PretrainConfig
     from bertline.settings import from_mapping
 
     handover.perform(
@@ -135,7 +135,7 @@ def evaluate(
 ) -> None:
     """A checkpoint's scores on held-out records."""
     from bertline.components import handover, published
-    from bertline.model.evaluate import EvaluateConfig
+    from bertline.model.pretraining.evaluate import EvaluateConfig
     from bertline.settings import from_mapping
 
     made = handover.perform(

@@ -15,7 +15,7 @@ Parser = argparse.ArgumentParser
 
 
 def _flags(parser: Parser) -> None:
-    from bertline.model.run_pretraining_config import RunPretrainingConfig
+    from bertline.model.pretraining.google_config import RunPretrainingConfig
 
     parser.add_argument("--bert_config_file", required=True, metavar="FILE", help="bert_config.json: the model's shape")
     parser.add_argument("--input_file", required=True, metavar="GLOB", help="records of create_pretraining_data: files "
@@ -31,11 +31,11 @@ def _flags(parser: Parser) -> None:
 
 
 def _run_pretraining(flags: Flags) -> int:
-    from bertline.model.run_pretraining_config import RunPretrainingConfig, choose_backend
+    from bertline.model.pretraining.google_config import RunPretrainingConfig, choose_backend
 
     config = config_from_flags(flags, RunPretrainingConfig)
     choose_backend(config)  # before the next line, which loads Keras
-    from bertline.model.run_pretraining import EVAL_FILE, Files, run
+    from bertline.model.pretraining.google import EVAL_FILE, Files, run
 
     output_dir = Path(flags.output_dir)
     files = Files(

@@ -95,7 +95,7 @@ def _prepare(flags: Flags, config: Any) -> Artifact:
 
 
 def _pretrain_config() -> type[Any]:
-    from bertline.model.pretrain_config import PretrainConfig
+    from bertline.model.pretraining.config import PretrainConfig
 
     return PretrainConfig
 
@@ -113,7 +113,7 @@ def _pretrain(flags: Flags, config: Any) -> Artifact:
 
 
 def _evaluate_config() -> type[Any]:
-    from bertline.model.evaluate import EvaluateConfig
+    from bertline.model.pretraining.evaluate import EvaluateConfig
 
     return EvaluateConfig
 

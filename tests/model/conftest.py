@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bertline.model.config import BertConfig
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.records.canonical import encode_examples
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -96,7 +96,7 @@ def stages(
     toy_folder: Path, stage_config: Callable[..., PretrainConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Both stages without interruption: first/, second/ and their counts."""
-    from bertline.model.pretrain import run
+    from bertline.model.pretraining.run import run
 
     folder = tmp_path_factory.mktemp("stages")
     for name in ("first", "second"):

@@ -9,8 +9,8 @@ from bertline.model.attention_init import OFFSETS, POSITIONS, beginning_at_neigh
 from bertline.model.bert import encoder_shapes, initial_weights
 from bertline.model.config import bert_config
 from bertline.model.heads import pretraining_shapes
-from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.stage_start import first_stage
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.start import first_stage
 
 SHAPE = dataclasses.replace(bert_config("tiny", 200), max_position_embeddings=128, initializer_range=0.088)
 

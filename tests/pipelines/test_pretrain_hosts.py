@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.stage_snapshots import LOG_FILE
+from bertline.model.pretraining.stage_snapshots import LOG_FILE
 from bertline.model.training.checkpoint import read_checkpoint
 from bertline.model.training.curve import rows_of
 from bertline.model.training.snapshots import snapshot_steps

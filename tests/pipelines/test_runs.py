@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bertline.components.prepare_config import PrepareConfig
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.commands import COMMANDS, run_of
 from bertline.pipelines.local import VERB_OF_STEP, check
 from bertline.pipelines.recipes import RECIPES, recipe

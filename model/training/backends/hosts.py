@@ -16,7 +16,7 @@ from bertline.preemption import Preemption
 from bertline.progress import say
 
 if TYPE_CHECKING:
-    from bertline.model.pretrain_config import PretrainConfig
+    from bertline.model.pretraining.config import PretrainConfig
 
 OWN_SETTINGS = ("host", "coordinator")  # a host's; all others are the same on every host
 MARK = ".hosts"  # a file that the first host writes and all read

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.pretrain import run
+from bertline.model.pretraining.run import run
 from bertline.model.records.batches import batch_indices
 from bertline.model.records.reader import FEATURES, open_records
 from bertline.model.training.snapshots import snapshot_steps

@@ -3,8 +3,8 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from bertline.model.evaluate import EvaluateConfig
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.evaluate import EvaluateConfig
 from bertline.model.training.backends.tpu import require_tpu_cores
 from bertline.model.training.backends.use import use_backend
 from bertline.progress import say
@@ -93,7 +93,7 @@ class RunPretrainingConfig:
 def choose_backend(config: RunPretrainingConfig) -> None:
     """Let Keras compute with what the flags ask for; ValueError for a TPU that is not there.
 
-    Call it before anything that loads Keras is imported: bertline.model.run_pretraining does.
+    Call it before anything that loads Keras is imported: bertline.model.pretraining.google does.
     """
     if config.tpu_name or config.tpu_zone or config.gcp_project:
         say("tpu_name, tpu_zone and gcp_project are not looked up: a TPU is used by the machine that it belongs to")

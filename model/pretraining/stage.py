@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from bertline.model.heldout import HeldoutEvaluation
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.heldout import HeldoutEvaluation
+from bertline.model.pretraining.stage_snapshots import save_failed_step, snapshot_writer
+from bertline.model.pretraining.start import schedule_of
 from bertline.model.records.batches import batch_indices, training_batch
 from bertline.model.records.reader import Records
-from bertline.model.stage_snapshots import save_failed_step, snapshot_writer
-from bertline.model.stage_start import schedule_of
 from bertline.model.training.backends.hosts import ALONE, Hosts
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.model.training.curve import TrainingLog

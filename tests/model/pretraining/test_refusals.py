@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.pretrain import run
+from bertline.model.pretraining.run import run
 from bertline.model.training.checkpoint import read_checkpoint, write_checkpoint
 
 

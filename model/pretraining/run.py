@@ -8,18 +8,18 @@ from typing import Any
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import parameter_count
 from bertline.model.formats.opened import Opened
-from bertline.model.heldout import open_heldout
-from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.records.reader import open_records, refuse_other_vocabulary
-from bertline.model.stage_snapshots import LOG_FILE, read_snapshot, write_log
-from bertline.model.stage_start import (
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.heldout import open_heldout
+from bertline.model.pretraining.stage import Stage, Training
+from bertline.model.pretraining.stage_snapshots import LOG_FILE, read_snapshot, write_log
+from bertline.model.pretraining.start import (
     differences,
     first_stage,
     next_stage,
     refuse_impossible,
     released_model,
 )
-from bertline.model.stage_training import Stage, Training
+from bertline.model.records.reader import open_records, refuse_other_vocabulary
 from bertline.model.training.backends.hosts import ALONE, Hosts
 from bertline.model.training.backends.use import use_backend
 from bertline.model.training.best import write_best

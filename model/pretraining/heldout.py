@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.scoring import Scores, add_sums, batches, measure_of, scores_of
 from bertline.model.records.batches import host_share
 from bertline.model.records.reader import Records, open_records
-from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
 from bertline.model.training.backends.hosts import Hosts
 from bertline.model.training.best import best_of, forget_others, save_best
 from bertline.model.training.checkpoint import Checkpoint

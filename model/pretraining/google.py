@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 
 from bertline.model.config import BertConfig, parameter_count
-from bertline.model.evaluate import eval_results, model_scores
 from bertline.model.formats import tf1_variables
 from bertline.model.formats.tf1 import STEP
 from bertline.model.formats.tf1_config import read_config
 from bertline.model.formats.tf1_folder import BESIDE, numbered, save_numbered, write_whole
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.evaluate import eval_results, model_scores
+from bertline.model.pretraining.google_config import RunPretrainingConfig
+from bertline.model.pretraining.google_start import Start, start_of
+from bertline.model.pretraining.scoring import Scores
+from bertline.model.pretraining.stage import Stage, Training
+from bertline.model.pretraining.stage_snapshots import LOG_FILE
+from bertline.model.pretraining.start import differences, refuse_impossible
 from bertline.model.records.reader import MASKING_FILE, Records
-from bertline.model.run_pretraining_config import RunPretrainingConfig
-from bertline.model.run_pretraining_start import Start, start_of
-from bertline.model.scoring import Scores
-from bertline.model.stage_snapshots import LOG_FILE
-from bertline.model.stage_start import differences, refuse_impossible
-from bertline.model.stage_training import Stage, Training
 from bertline.model.training.backends.use import use_backend
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.model.training.curve import TrainingLog, rows_of, training_rows

@@ -15,7 +15,7 @@ from bertline.settings import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 if TYPE_CHECKING:
-    from bertline.model.pretrain_config import PretrainConfig
+    from bertline.model.pretraining.config import PretrainConfig
 
 NEW_MODEL = "base"
 FREE_TO_CHANGE = ("initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob")  # in a released model

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model import evaluate
 from bertline.model.config import BertConfig
-from bertline.model.pretrain import run
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining import evaluate
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.run import run
 from bertline.model.records.canonical import encode_examples
 from bertline.model.training.best import best_of, forget_others, save_best, write_best
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
@@ -168,8 +168,8 @@ COMMAND = """
 import json, sys
 from pathlib import Path
 from bertline.preemption import TRY_AGAIN, PreemptedError
-from bertline.model.pretrain import run
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.run import run
+from bertline.model.pretraining.config import PretrainConfig
 arguments = json.loads(sys.argv[1])
 paths = {name: Path(value) for name, value in arguments.items() if name != "config"}
 try:
@@ -243,7 +243,7 @@ def test_sigterm_does_not_wait_for_the_last_evaluation_either(
     arguments = command_of(toy_folder, heldout, tmp_path, eval_every_steps=0, save_checkpoints_steps=100)
     at_last_update = f"""
 import os, signal
-from bertline.model.stage_training import Training
+from bertline.model.pretraining.stage import Training
 after_update = Training.after_update
 def signalled(self, step, metrics):
     after_update(self, step, metrics)

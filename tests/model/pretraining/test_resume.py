@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.pretrain import run
+from bertline.model.pretraining.run import run
+from bertline.model.pretraining.stage_snapshots import read_snapshot
 from bertline.model.records.canonical import encode_examples
-from bertline.model.stage_snapshots import read_snapshot
 from bertline.model.training.curve import evaluations, rows_of, training_rows
 from bertline.model.training.snapshots import newest_snapshot, snapshot_steps
 from bertline.preemption import PreemptedError
@@ -72,7 +72,7 @@ def test_killed_ten_times_in_two_stages_the_bytes_are_those_of_an_uninterrupted_
     """Kills fall between steps, into calls of several, and into snapshots that are being written."""
     processes = multiprocessing.get_context("forkserver")  # which starts each of many runs with all modules loaded
     processes.set_forkserver_preload(
-        ["bertline.model.pretrain", "bertline.model.training.loop", "bertline.model.heads"]
+        ["bertline.model.pretraining.run", "bertline.model.training.loop", "bertline.model.heads"]
     )
     generator = np.random.default_rng(20)
 
@@ -156,8 +156,8 @@ def test_a_cut_snapshot_gives_way_to_the_one_before_with_the_same_bytes(
 FULL_DISK = """
 import json, resource, sys, threading, time
 from pathlib import Path
-from bertline.model.pretrain import run
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.run import run
+from bertline.model.pretraining.config import PretrainConfig
 
 paths, config = json.loads(sys.argv[1])
 paths = {name: Path(path) for name, path in paths.items()}
@@ -221,8 +221,8 @@ def test_length_bins_are_trained_and_resumed_and_belong_to_the_run(
 ON_JAX = """
 import json, shutil, sys
 from pathlib import Path
-from bertline.model.pretrain import run
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.run import run
+from bertline.model.pretraining.config import PretrainConfig
 
 paths, config = json.loads(sys.argv[1])
 paths = {name: Path(path) for name, path in paths.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.pretrain import run
+from bertline.model.pretraining.run import run
 from bertline.model.training.checkpoint import read_checkpoint
 
 FILES = {

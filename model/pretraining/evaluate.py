@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bertline.model.pretraining.scoring import Scores, add_sums, batches, measure_of, scores_of
 from bertline.model.records.reader import Records, open_records, refuse_other_vocabulary
-from bertline.model.scoring import Scores, add_sums, batches, measure_of, scores_of
 from bertline.model.training.backends.use import use_backend
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, select
 from bertline.progress import Progress

@@ -1,7 +1,7 @@
 import pytest
 
-from bertline.model.pretrain_config import PretrainConfig
-from bertline.model.stage_start import shape_of
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.start import shape_of
 
 
 def test_a_stage_takes_its_model_s_initial_range_and_dropout_unless_it_names_its_own() -> None:

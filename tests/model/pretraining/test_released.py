@@ -13,8 +13,8 @@ from bertline.model.config import BertConfig
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.reading import read_model
 from bertline.model.heads import pretraining_shapes
-from bertline.model.pretrain import run
-from bertline.model.pretrain_config import PretrainConfig
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.pretraining.run import run
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 SETTINGS: dict[str, Any] = {
