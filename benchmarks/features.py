@@ -182,10 +182,10 @@ def seconds_of_stages(flags: list[str]) -> dict[str, float]:
     """CPU seconds of the stages of our run, one after the other in this process, which is a new one."""
     import tensorflow  # noqa: F401 - counts as start
 
-    from bertline.model.feature_files import writing
-    from bertline.model.feature_lines import PIECES, windows
-    from bertline.model.feature_vectors import LayerVectors
-    from bertline.model.features import FeaturesConfig
+    from bertline.model.features.lines import PIECES, windows
+    from bertline.model.features.run import FeaturesConfig
+    from bertline.model.features.vectors import LayerVectors
+    from bertline.model.features.writers import writing
     from bertline.model.formats.reading import read_model
     from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary
 

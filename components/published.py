@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bertline.components.vocabulary import VocabularyConfig
     from bertline.model.convert import ConvertConfig
     from bertline.model.export import ExportConfig
-    from bertline.model.finetune import FinetuneConfig
+    from bertline.model.finetuning.run import FinetuneConfig
     from bertline.model.formats.opened import Opened
     from bertline.model.pretraining.config import PretrainConfig
     from bertline.model.pretraining.evaluate import EvaluateConfig
@@ -162,14 +162,14 @@ def finetune(
 ) -> Artifact:
     """A checkpoint fine-tuned on one task and scored on the task's development set."""
     from bertline.components.tasks import read_task
-    from bertline.model.finetune import run
+    from bertline.model.finetuning.run import run
 
     recipe = Recipe(
         kind=f"finetuned_{task}",
         step="finetune",
         inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "train": [train], "dev": [dev]},
         config=config,
-        code=["bertline.model.finetune", "bertline.components.tasks"],
+        code=["bertline.model.finetuning.run", "bertline.components.tasks"],
     )
 
     def write(folder: Path, _: Path) -> Counts:

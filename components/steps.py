@@ -162,7 +162,7 @@ def finetune(
     from pathlib import Path
 
     from bertline.components import handover, published
-    from bertline.model.finetune import FinetuneConfig
+    from bertline.model.finetuning.run import FinetuneConfig
     from bertline.settings import from_mapping
 
     kind, files = settings["kind"], (Path(settings["train"]), Path(settings["dev"]))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertline.model.pooling import POOLINGS
+from bertline.model.features.pooling import POOLINGS
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
 
 TARGETS = ("huggingface", "sentence-transformers", "tf1", "savedmodel", "onnx")

@@ -13,7 +13,7 @@ Parser = argparse.ArgumentParser
 
 
 def _flags(parser: Parser) -> None:
-    from bertline.model.features import FeaturesConfig
+    from bertline.model.features.run import FeaturesConfig
 
     parser.add_argument("--input_file", required=True, metavar="FILE", help='a text a line, or two with " ||| " '
                         "between them; - is standard input")  # fmt: skip
@@ -35,7 +35,7 @@ _BOOLEANS = ("true", "True", "false", "False")
 
 
 def _extract_features(flags: Flags) -> int:
-    from bertline.model.features import FeaturesConfig, run
+    from bertline.model.features.run import FeaturesConfig, run
 
     config = config_from_flags(flags, FeaturesConfig)
     given = flags.do_lower_case or ("true" if flags.init_checkpoint else "")

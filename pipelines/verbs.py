@@ -123,7 +123,7 @@ def _evaluate(flags: Flags, config: Any) -> Artifact:
 
 
 def _finetune_config() -> type[Any]:
-    from bertline.model.finetune import FinetuneConfig
+    from bertline.model.finetuning.run import FinetuneConfig
 
     return FinetuneConfig
 

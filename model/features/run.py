@@ -16,9 +16,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.feature_files import JSONL, WRITERS, FeatureWriter, writing
-from bertline.model.feature_lines import PIECES, UNITS, Window, windows
-from bertline.model.feature_vectors import LayerVectors, Vectors
+from bertline.model.features.lines import PIECES, UNITS, Window, windows
+from bertline.model.features.vectors import LayerVectors, Vectors
+from bertline.model.features.writers import JSONL, WRITERS, FeatureWriter, writing
 from bertline.model.formats.opened import Opened
 from bertline.model.formats.reading import read_model
 from bertline.progress import Progress, say

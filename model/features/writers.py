@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.feature_text import LineFormat
+from bertline.model.features.text import LineFormat
 
 COPIED_AT_ONCE = 1 << 22  # bytes
 

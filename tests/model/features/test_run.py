@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from bertline.model import bert, features
+from bertline.model import bert
 from bertline.model.bert import encode, encoder_shapes, initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.feature_vectors import batches
-from bertline.model.features import FeaturesConfig, run
+from bertline.model.features.run import FeaturesConfig, run
+from bertline.model.features.run import run as features
+from bertline.model.features.vectors import batches
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer
 
@@ -240,7 +241,7 @@ def test_on_jax_the_vectors_are_the_same(model: Path, text: Path) -> None:
     pytest.importorskip("jax")
     expected = extracted(model, text)
     program = (
-        "import sys; from pathlib import Path; from bertline.model.features import FeaturesConfig, run;"
+        "import sys; from pathlib import Path; from bertline.model.features.run import FeaturesConfig, run;"
         "run(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]),"
         "FeaturesConfig(layers='-1,0', max_seq_length=12, batch_size=2))"
     )

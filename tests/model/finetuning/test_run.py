@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.finetune import FinetuneConfig, classification_scores, run
+from bertline.model.finetuning.run import FinetuneConfig, classification_scores, run
 from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.feature_lines import Window
+from bertline.model.features.lines import Window
 from bertline.model.formats.opened import Opened
 from bertline.model.training.checkpoint import select
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bertline.model.feature_text import LARGEST, LineFormat, number_text
+from bertline.model.features.text import LARGEST, LineFormat, number_text
 
 
 def by_python(number: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertline.model.config import read_bert_config
-from bertline.model.features import FeaturesConfig, run
+from bertline.model.features.run import FeaturesConfig, run
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.golden

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertline.model.feature_lines import BASIC_WORDS, PIECES, UNITS, WORDS, Window, windows
+from bertline.model.features.lines import BASIC_WORDS, PIECES, UNITS, WORDS, Window, windows
 from bertline.tokenizer.normalize import basic_tokens
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer
 

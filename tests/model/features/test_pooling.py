@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.pooling import pooled, sentence_vectors, unit_vectors
+from bertline.model.features.pooling import pooled, sentence_vectors, unit_vectors
 from bertline.model.training.checkpoint import Checkpoint
 
 SEQUENCE = np.array([[[1.0, -2.0], [3.0, -4.0], [100.0, 100.0]], [[-1.0, 0.0], [5.0, 6.0], [-3.0, 9.0]]], np.float32)
