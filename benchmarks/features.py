@@ -140,7 +140,7 @@ def write_model(size: str, vocab: Path, folder: Path) -> None:
     """A TF1 checkpoint of random weights, laid out as the released ones."""
     from bertline.model.bert import initial_weights
     from bertline.model.config import bert_config
-    from bertline.model.formats.tf1 import write_tf1
+    from bertline.model.formats.tf1.checkpoint import write_tf1
     from bertline.model.heads import pretraining_shapes
     from bertline.model.training.checkpoint import Checkpoint
     from bertline.tokenizer.wordpiece import load_vocabulary
@@ -186,7 +186,7 @@ def seconds_of_stages(flags: list[str]) -> dict[str, float]:
     from bertline.model.features.run import FeaturesConfig
     from bertline.model.features.vectors import LayerVectors
     from bertline.model.features.writers import writing
-    from bertline.model.formats.reading import read_model
+    from bertline.model.formats.detect import read_model
     from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary
 
     marks = {"start": time.process_time()}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bertline.model.export import ExportConfig, pooling_of
 from bertline.model.features.pooling import POOLINGS, sentence_vectors
-from bertline.model.formats.reading import read_model
+from bertline.model.formats.detect import read_model
+from bertline.model.formats.export import ExportConfig, pooling_of
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary

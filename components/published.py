@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bertline.components.prepare_config import PrepareConfig
     from bertline.components.sentences import SplitConfig
     from bertline.components.vocabulary import VocabularyConfig
-    from bertline.model.convert import ConvertConfig
-    from bertline.model.export import ExportConfig
     from bertline.model.finetuning.run import FinetuneConfig
-    from bertline.model.formats.opened import Opened
+    from bertline.model.formats.convert import ConvertConfig
+    from bertline.model.formats.export import ExportConfig
+    from bertline.model.formats.loaded_model import Opened
     from bertline.model.pretraining.config import PretrainConfig
     from bertline.model.pretraining.evaluate import EvaluateConfig
     from bertline.model.training.backends.hosts import Hosts
@@ -97,7 +97,7 @@ def pretrain(
     records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`. Where several hosts
     train together, each calls this, and the first publishes.
     """
-    from bertline.model.formats.reading import read_model
+    from bertline.model.formats.detect import read_model
     from bertline.model.pretraining.run import run
     from bertline.model.training.backends.hosts import joined
     from bertline.model.training.backends.use import use_backend
@@ -116,7 +116,7 @@ def pretrain(
         step="pretrain",
         inputs={name: paths for name, paths in inputs.items() if paths},
         config=config,
-        code=["bertline.model.pretraining.run", *(["bertline.model.formats.reading"] if initial else [])],
+        code=["bertline.model.pretraining.run", *(["bertline.model.formats.detect"] if initial else [])],
     )
     vocab_txt = vocab_file(vocab) if vocab else None
 
@@ -181,14 +181,14 @@ def finetune(
 
 def export(out: Path | Store, config: "ExportConfig", checkpoint: Path) -> Artifact:
     """A checkpoint in another library's format."""
-    from bertline.model.export import run
+    from bertline.model.formats.export import run
 
     recipe = Recipe(
         kind=f"export_{config.to}",
         step="export",
         inputs={"checkpoint": [_is(checkpoint, "checkpoint")]},
         config=config,
-        code=["bertline.model.export"],
+        code=["bertline.model.formats.export"],
     )
     return publish(out, recipe, lambda folder, _: run(checkpoint, folder, config))
 
@@ -201,14 +201,14 @@ def convert(
     tell: Callable[["Opened"], None],
 ) -> Artifact:
     """A model of any format in another one; a bertline folder can be trained, tuned and scored like our own."""
-    from bertline.model.convert import OWN_FORMAT, run
+    from bertline.model.formats.convert import OWN_FORMAT, run
 
     recipe = Recipe(
         kind="checkpoint_converted" if config.to == OWN_FORMAT else f"export_{config.to}",
         step="convert",
         inputs={"model": _model_inputs(source), **{name: [path] for name, path in files.items()}},
         config=config,
-        code=["bertline.model.convert"],
+        code=["bertline.model.formats.convert"],
     )
     return publish(out, recipe, lambda folder, _: run(source, folder, config, **files, tell=tell))
 
@@ -236,7 +236,7 @@ def _published_by_first(
 
 def _model_inputs(model: Path) -> list[Path]:
     """An artifact, or the files of a model that bertline did not make."""
-    from bertline.model.formats.reading import model_files
+    from bertline.model.formats.detect import model_files
 
     return [model] if (model / MANIFEST).is_file() else model_files(model)
 

@@ -180,7 +180,7 @@ def finetune(
 def export(store: str, run: str, checkpoint: Input[Model], config: dict, exported: Output[Model]) -> None:
     """A checkpoint in another library's format."""
     from bertline.components import handover, published
-    from bertline.model.export import ExportConfig
+    from bertline.model.formats.export import ExportConfig
     from bertline.settings import from_mapping
 
     handover.perform(

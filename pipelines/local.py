@@ -14,7 +14,7 @@ from bertline.components.handover import run_notes
 from bertline.components.processes import RUN_PROCESS_VARIABLE, RunPreemption
 from bertline.components.tasks import read_examples
 from bertline.model.config import bert_config
-from bertline.model.formats.reading import model_files
+from bertline.model.formats.detect import model_files
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.runs import Run, pipeline_arguments
 from bertline.pipelines.tables import scores_table, steps_table

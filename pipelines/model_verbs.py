@@ -11,7 +11,7 @@ from bertline.pipelines.options import add_config_flags, config_from_flags
 from bertline.pipelines.tables import counts_table, facts_table, rows_table
 
 if TYPE_CHECKING:
-    from bertline.model.formats.opened import Opened
+    from bertline.model.formats.loaded_model import Opened
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -28,7 +28,7 @@ def _files_flags(parser: Parser) -> None:
 
 
 def _convert_flags(parser: Parser) -> None:
-    from bertline.model.convert import ConvertConfig
+    from bertline.model.formats.convert import ConvertConfig
 
     parser.add_argument("source", metavar="SRC", help=MODEL)
     parser.add_argument("target", metavar="DST", help="the folder to write; must not exist yet")
@@ -40,7 +40,7 @@ def _convert_flags(parser: Parser) -> None:
 
 
 def _convert(flags: Flags) -> int:
-    from bertline.model.convert import ConvertConfig
+    from bertline.model.formats.convert import ConvertConfig
 
     given = {name: getattr(flags, name) for name in ("vocab_file", "bert_config_file", "new_vocab")}
     made = published.convert(
@@ -55,7 +55,7 @@ def _convert(flags: Flags) -> int:
 
 
 def _show(opened: "Opened") -> None:
-    from bertline.model.description import facts
+    from bertline.model.formats.describe import facts
 
     facts_table(str(opened.path), facts(opened))
 
@@ -69,8 +69,8 @@ def _inspect_flags(parser: Parser) -> None:
 
 
 def _inspect(flags: Flags) -> int:
-    from bertline.model.description import facts, presets, variables
-    from bertline.model.formats.reading import read_model
+    from bertline.model.formats.describe import facts, presets, variables
+    from bertline.model.formats.detect import read_model
 
     if bool(flags.path) == flags.presets:
         raise ValueError("give either the path of a model, or --presets")

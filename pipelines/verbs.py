@@ -134,7 +134,7 @@ def _finetune(flags: Flags, config: Any) -> Artifact:
 
 
 def _export_config() -> type[Any]:
-    from bertline.model.export import ExportConfig
+    from bertline.model.formats.export import ExportConfig
 
     return ExportConfig
 

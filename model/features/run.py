@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from bertline.model.features.lines import PIECES, UNITS, Window, windows
 from bertline.model.features.vectors import LayerVectors, Vectors
 from bertline.model.features.writers import JSONL, WRITERS, FeatureWriter, writing
-from bertline.model.formats.opened import Opened
-from bertline.model.formats.reading import read_model
+from bertline.model.formats.detect import read_model
+from bertline.model.formats.loaded_model import Opened
 from bertline.progress import Progress, say
 from bertline.settings import require_at_least, require_length, require_precision
 from bertline.tokenizer.wordpiece import CLS, WordPieceTokenizer, parse_vocabulary

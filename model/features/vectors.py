@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.model.features.lines import Window
-from bertline.model.formats.opened import Opened
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.training.checkpoint import select
 
 if TYPE_CHECKING:

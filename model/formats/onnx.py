@@ -15,8 +15,8 @@ import numpy as np
 from bertline.model.bert import LAYER_NORM_EPSILON, MASKED_SCORE
 from bertline.model.config import BertConfig
 from bertline.model.formats.files import write_json
-from bertline.model.formats.huggingface_config import written_config
-from bertline.model.formats.huggingface_tokenizer import write_tokenizer
+from bertline.model.formats.huggingface.config import written_config
+from bertline.model.formats.huggingface.tokenizer import write_tokenizer
 from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, ENCODER, POOLER, parts_of
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import parse_vocabulary

@@ -9,8 +9,8 @@ from typing import Any
 
 from bertline.model.config import BertConfig
 from bertline.model.formats.initial_parts import NAMES, with_initial_parts
-from bertline.model.formats.tf1 import ReadVariables, checkpoint_at, read_variables
-from bertline.model.formats.tf1_folder import BESIDE, checkpoints_in
+from bertline.model.formats.tf1.checkpoint import ReadVariables, checkpoint_at, read_variables
+from bertline.model.formats.tf1.folder import BESIDE, checkpoints_in
 from bertline.model.training.checkpoint import Checkpoint, select
 from bertline.progress import say
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import parameter_count
-from bertline.model.formats.opened import Opened
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.heldout import open_heldout
 from bertline.model.pretraining.stage import Stage, Training

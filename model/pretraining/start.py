@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bertline.model.attention_init import NEIGHBOURS, beginning_at_neighbours
 from bertline.model.config import BertConfig, bert_config
 from bertline.model.formats.initial_parts import listed, refuse_missing, with_initial_parts
-from bertline.model.formats.opened import Opened
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.parts import MASKED_LM, NEXT_SENTENCE, POOLER
 from bertline.model.training.checkpoint import OPTIMIZER_FILE, Checkpoint, read_arrays, read_checkpoint, select
 from bertline.settings import require_length

@@ -9,7 +9,7 @@ import pytest
 from bertline.components.manifests import read_manifest
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.formats.tf1 import write_tf1
+from bertline.model.formats.tf1.checkpoint import write_tf1
 from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.pipelines.cli import main
@@ -118,7 +118,7 @@ def test_another_configuration_is_refused_with_both_shapes(
 
 
 def test_weights_are_equal_bit_for_bit_after_a_trip(released: Path, tmp_path: Path) -> None:
-    from bertline.model.formats.reading import read_model
+    from bertline.model.formats.detect import read_model
 
     assert main(["convert", str(released), str(tmp_path / "there"), "--to=huggingface"]) == 0
     assert main(["convert", str(tmp_path / "there"), str(tmp_path / "back"), "--to=bertline"]) == 0

@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bertline.model.bert import initial_weights
-from bertline.model.formats.huggingface import read_huggingface
-from bertline.model.formats.huggingface_export import write_huggingface
+from bertline.model.formats.huggingface.read import read_huggingface
+from bertline.model.formats.huggingface.write import write_huggingface
 from bertline.model.formats.parts import part_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
@@ -407,7 +407,7 @@ def test_other_rules_of_splitting_are_said(folder: Path, settings: dict[str, Any
 
 @pytest.mark.golden
 def test_the_originals_checkpoint_comes_back_bit_for_bit(reference: Path, tmp_path: Path) -> None:
-    from bertline.model.formats.tf1 import read_tf1
+    from bertline.model.formats.tf1.checkpoint import read_tf1
 
     files = {name: reference / name for name in ("vocab.txt", "bert_config.json")}
     source = read_tf1(

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from bertline.model.bert import initial_weights
-from bertline.model.formats.huggingface_export import write_huggingface
+from bertline.model.formats.huggingface.write import write_huggingface
 from bertline.model.formats.parts import part_shapes
 from bertline.model.heads import classifier_shapes, pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertline.model.formats.names import huggingface_name, original_name, transposed
+from bertline.model.formats.huggingface.names import huggingface_name, original_name, transposed
 from bertline.model.formats.parts import part_shapes
 
 

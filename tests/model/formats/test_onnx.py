@@ -10,8 +10,8 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.config import ACTIVATION_NAMES, BertConfig
+from bertline.model.formats.compare import differences, outputs_of
 from bertline.model.formats.onnx import DATA_FILE, MODEL_FILE, onnx_outputs, write_onnx
-from bertline.model.formats.proof import differences, outputs_of
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.formats.preprocessing import write_preprocessing
+from bertline.model.formats.savedmodel.preprocessing import write_preprocessing
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer, parse_vocabulary

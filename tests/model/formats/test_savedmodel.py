@@ -15,8 +15,8 @@ from bertline.model import heads
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
 from bertline.model.formats.parts import part_shapes
-from bertline.model.formats.savedmodel import read_savedmodel
-from bertline.model.formats.savedmodel_export import write_savedmodel
+from bertline.model.formats.savedmodel.read import read_savedmodel
+from bertline.model.formats.savedmodel.write import write_savedmodel
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary

@@ -10,7 +10,7 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.formats.parts import part_shapes
-from bertline.model.formats.savedmodel import read_savedmodel
+from bertline.model.formats.savedmodel.read import read_savedmodel
 from bertline.model.training.checkpoint import Checkpoint
 
 tf = pytest.importorskip("tensorflow")

@@ -9,8 +9,8 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.formats.reading import read_model
-from bertline.model.formats.savedmodel_export import write_savedmodel
+from bertline.model.formats.detect import read_model
+from bertline.model.formats.savedmodel.write import write_savedmodel
 from bertline.model.heads import encode_batch, pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.export import ExportConfig, write_export
 from bertline.model.features.pooling import POOLINGS, sentence_vectors
-from bertline.model.formats.huggingface import read_huggingface
-from bertline.model.formats.sentence_transformers import write_sentence_transformers
+from bertline.model.formats.export import ExportConfig, write_export
+from bertline.model.formats.huggingface.read import read_huggingface
+from bertline.model.formats.huggingface.sentence_transformers import write_sentence_transformers
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.formats.tf1_folder import checkpoints_in, save_numbered
+from bertline.model.formats.tf1.folder import checkpoints_in, save_numbered
 
 
 def save(folder: Path, step: int) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.formats.opened import Opened
-from bertline.model.formats.reading import read_model
-from bertline.model.formats.tf1 import read_tf1, write_tf1
+from bertline.model.formats.detect import read_model
+from bertline.model.formats.loaded_model import Opened
+from bertline.model.formats.tf1.checkpoint import read_tf1, write_tf1
 from bertline.model.heads import (
     classifier_logits,
     encode_batch,

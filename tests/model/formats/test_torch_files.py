@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.formats.torch_files import read_torch
-from bertline.model.formats.weight_files import read_tensors
+from bertline.model.formats.huggingface.torch_files import read_torch
+from bertline.model.formats.huggingface.weight_files import read_tensors
 
 
 class Payload:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.formats.zips import unpacked
+from bertline.model.formats.tf1.zips import unpacked
 
 INDEX, DATA = "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"
 FILES = {INDEX: b"index", DATA: b"data" * 1000, "bert_config.json": b"{}", "vocab.txt": b"[PAD]\n"}

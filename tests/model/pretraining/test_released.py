@@ -10,8 +10,8 @@ import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.formats.opened import Opened
-from bertline.model.formats.reading import read_model
+from bertline.model.formats.detect import read_model
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.heads import pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.run import run

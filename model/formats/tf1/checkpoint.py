@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from bertline.model.config import BertConfig
-from bertline.model.formats import tf1_variables
 from bertline.model.formats.case import case_of
 from bertline.model.formats.files import read_bytes, write_json
-from bertline.model.formats.opened import Opened
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.parts import CLASSIFIER, SLOT_NAMES, part_shapes, parts_of
-from bertline.model.formats.tf1_config import ReadConfig, numbered, read_config, written_config
-from bertline.model.formats.tf1_files import STATE_FILE, configuration_beside, prefix_of, vocabulary_beside
-from bertline.model.formats.tf1_variables import Variables
-from bertline.model.formats.zips import unpacked
+from bertline.model.formats.tf1.checkpoint import variables as tf1_variables
+from bertline.model.formats.tf1.config import ReadConfig, numbered, read_config, written_config
+from bertline.model.formats.tf1.files import STATE_FILE, configuration_beside, prefix_of, vocabulary_beside
+from bertline.model.formats.tf1.variables import Variables
+from bertline.model.formats.tf1.zips import unpacked
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 

@@ -10,8 +10,8 @@ import pytest
 from keras import ops
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.export import ExportConfig, run
-from bertline.model.formats.huggingface import read_huggingface
+from bertline.model.formats.export import ExportConfig, run
+from bertline.model.formats.huggingface.read import read_huggingface
 from bertline.model.heads import (
     classifier_logits,
     classifier_shapes,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bertline.model.formats.preprocessing_tokenizer import GraphTokenizer
-from bertline.model.formats.savedmodel_bytes import save
+from bertline.model.formats.savedmodel.preprocessing_tokenizer import GraphTokenizer
+from bertline.model.formats.savedmodel.repeatable_bytes import save
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary

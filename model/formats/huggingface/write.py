@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bertline.model.formats.files import write_json
-from bertline.model.formats.huggingface_config import written_config
-from bertline.model.formats.huggingface_tokenizer import write_tokenizer
-from bertline.model.formats.names import huggingface_name, transposed
+from bertline.model.formats.huggingface.config import written_config
+from bertline.model.formats.huggingface.names import huggingface_name, transposed
+from bertline.model.formats.huggingface.tokenizer import write_tokenizer
 from bertline.model.formats.parts import parts_of
 from bertline.model.training.checkpoint import Checkpoint, write_arrays
 from bertline.tokenizer.wordpiece import parse_vocabulary

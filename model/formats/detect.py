@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bertline.model.config import read_config_and_extras
 from bertline.model.formats.case import other_case_remark
-from bertline.model.formats.opened import Opened
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.parts import parts_of
 from bertline.model.training.backends.use import use_backend
 from bertline.model.training.checkpoint import (
@@ -100,19 +100,19 @@ def _read_own(path: Path, vocab_file: Path | None, bert_config_file: Path | None
 
 
 def _read_tf1(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
-    from bertline.model.formats.tf1 import read_tf1
+    from bertline.model.formats.tf1.checkpoint import read_tf1
 
     return read_tf1(path, vocab_file=vocab_file, bert_config_file=bert_config_file)
 
 
 def _read_huggingface(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
-    from bertline.model.formats.huggingface import read_huggingface
+    from bertline.model.formats.huggingface.read import read_huggingface
 
     return _with_own_files(read_huggingface(path), vocab_file, bert_config_file)
 
 
 def _read_savedmodel(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
-    from bertline.model.formats.savedmodel import read_savedmodel
+    from bertline.model.formats.savedmodel.read import read_savedmodel
 
     return _with_own_files(read_savedmodel(path), vocab_file, bert_config_file)
 

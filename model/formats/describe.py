@@ -3,8 +3,8 @@
 from typing import Any
 
 from bertline.model.config import SIZES, BertConfig, parameter_count
-from bertline.model.formats.opened import Opened
-from bertline.model.formats.reading import model_files
+from bertline.model.formats.detect import model_files
+from bertline.model.formats.loaded_model import Opened
 from bertline.tokenizer.wordpiece import parse_vocabulary
 
 PUBLISHED_VOCABULARY = 30_522  # entries, of the released English uncased models

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from bertline.model.formats.preprocessing_tables import (
+from bertline.model.formats.savedmodel.preprocessing_tables import (
     ALONE,
     BLANK,
     CASED,

@@ -14,11 +14,11 @@ import numpy as np
 from bertline.model.config import BertConfig, read_config_and_extras
 from bertline.model.formats.case import case_of
 from bertline.model.formats.files import read_bytes, read_object, refuse_pointer
-from bertline.model.formats.opened import Opened
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.parts import parts_of, unused
-from bertline.model.formats.savedmodel_activation import activation_of
-from bertline.model.formats.savedmodel_export import EXTRA_FOLDER, STATE_FILE
-from bertline.model.formats.tfmodels_names import inferred_config, our_array, our_name
+from bertline.model.formats.savedmodel.activation import activation_of
+from bertline.model.formats.savedmodel.tfmodels_names import inferred_config, our_array, our_name
+from bertline.model.formats.savedmodel.write import EXTRA_FOLDER, STATE_FILE
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 

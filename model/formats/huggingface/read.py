@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from bertline.model.formats.huggingface_config import OTHER_CLASSIFIERS, ReadConfig, read_config
-from bertline.model.formats.huggingface_tokenizer import read_tokenizer
-from bertline.model.formats.names import original_name, transposed
-from bertline.model.formats.opened import Opened
+from bertline.model.formats.huggingface.config import OTHER_CLASSIFIERS, ReadConfig, read_config
+from bertline.model.formats.huggingface.names import original_name, transposed
+from bertline.model.formats.huggingface.sentence_transformers import MODULES_FILE, read_modules
+from bertline.model.formats.huggingface.tokenizer import read_tokenizer
+from bertline.model.formats.huggingface.weight_files import Tensors, read_tensors
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.parts import CLASSIFIER, parts_of, unused
-from bertline.model.formats.sentence_transformers import MODULES_FILE, read_modules
-from bertline.model.formats.weight_files import Tensors, read_tensors
 from bertline.model.training.checkpoint import Checkpoint
 
 CONFIG_FILE = "config.json"

@@ -42,13 +42,13 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
         )
     # Each writer is imported when it is asked for: together they would load three libraries of deep learning.
     if options.to == "tf1":
-        from bertline.model.formats.tf1 import write_tf1
+        from bertline.model.formats.tf1.checkpoint import write_tf1
 
         write_tf1(folder, checkpoint)
         sizes = [array.size for array in checkpoint.weights.values()]
         return {"tensors": len(sizes), "parameters": sum(sizes), "slots": len(checkpoint.slots or ())}
     if options.to == "savedmodel":
-        from bertline.model.formats.savedmodel_export import write_savedmodel
+        from bertline.model.formats.savedmodel.write import write_savedmodel
 
         return write_savedmodel(folder, checkpoint)
     if options.to == "onnx":
@@ -56,10 +56,10 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
 
         return write_onnx(folder, checkpoint)
     if options.to == "sentence-transformers":
-        from bertline.model.formats.sentence_transformers import write_sentence_transformers
+        from bertline.model.formats.huggingface.sentence_transformers import write_sentence_transformers
 
         return write_sentence_transformers(folder, checkpoint, *pooling_of(checkpoint, options))
-    from bertline.model.formats.huggingface_export import write_huggingface
+    from bertline.model.formats.huggingface.write import write_huggingface
 
     return write_huggingface(folder, checkpoint)
 

@@ -6,8 +6,8 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.description import facts, presets, variables
-from bertline.model.formats.reading import read_model
+from bertline.model.formats.describe import facts, presets, variables
+from bertline.model.formats.detect import read_model
 from bertline.model.heads import classifier_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 

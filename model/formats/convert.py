@@ -4,10 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bertline.model.export import TARGETS, ExportConfig, require_pooling, write_export
-from bertline.model.formats.initial_parts import listed, with_initial_parts
-from bertline.model.formats.opened import Opened
-from bertline.model.formats.proof import (
+from bertline.model.formats.compare import (
     Difference,
     differences,
     outputs_of,
@@ -15,7 +12,10 @@ from bertline.model.formats.proof import (
     saved_model_outputs,
     tokenizer_differences,
 )
-from bertline.model.formats.reading import read_model
+from bertline.model.formats.detect import read_model
+from bertline.model.formats.export import TARGETS, ExportConfig, require_pooling, write_export
+from bertline.model.formats.initial_parts import listed, with_initial_parts
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.vocabulary_change import with_vocabulary
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.progress import say

@@ -13,7 +13,7 @@ from typing import Any
 
 from bertline.model.config import BertConfig, read_config_and_extras
 from bertline.model.formats.files import refuse_pointer
-from bertline.model.formats.huggingface_config import OTHER_CLASSIFIERS, labels_of
+from bertline.model.formats.huggingface.config import OTHER_CLASSIFIERS, labels_of
 from bertline.model.formats.parts import CLASSIFIER
 from bertline.model.training.checkpoint import Checkpoint
 

@@ -9,9 +9,9 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.convert import ConvertConfig, run
-from bertline.model.formats.opened import Opened
-from bertline.model.formats.reading import read_model
+from bertline.model.formats.convert import ConvertConfig, run
+from bertline.model.formats.detect import read_model
+from bertline.model.formats.loaded_model import Opened
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bertline.model.formats.files import read_object, refuse_pointer
-from bertline.model.formats.torch_files import read_torch
+from bertline.model.formats.huggingface.torch_files import read_torch
 from bertline.model.training.checkpoint import read_arrays
 
 SAFETENSORS_FILE, TORCH_FILE = "model.safetensors", "pytorch_model.bin"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.export import ExportConfig, pooling_of, run, write_export
+from bertline.model.formats.export import ExportConfig, pooling_of, run, write_export
 from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 

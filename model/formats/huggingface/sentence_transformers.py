@@ -7,8 +7,8 @@ from typing import Any
 
 from bertline.model.features.pooling import POOLINGS
 from bertline.model.formats.files import read_json, read_object, write_json
-from bertline.model.formats.huggingface_export import write_huggingface
-from bertline.model.formats.huggingface_tokenizer import SETTINGS_FILE
+from bertline.model.formats.huggingface.tokenizer import SETTINGS_FILE
+from bertline.model.formats.huggingface.write import write_huggingface
 from bertline.model.training.checkpoint import Checkpoint
 
 MODULES_FILE = "modules.json"

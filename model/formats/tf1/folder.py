@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bertline.files import flush_to_disk
-from bertline.model.formats.tf1_files import STATE_FILE, STATE_LINE
+from bertline.model.formats.tf1.files import STATE_FILE, STATE_LINE
 
 KEPT = 5  # as tf.train.Saver keeps them
 NUMBERED = re.compile(r"model\.ckpt-(\d+)")

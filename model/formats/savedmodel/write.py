@@ -7,7 +7,7 @@ from typing import Any
 
 from bertline.model.formats.files import write_json
 from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, parts_of
-from bertline.model.formats.savedmodel_bytes import save
+from bertline.model.formats.savedmodel.repeatable_bytes import save
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 
 EXTRA_FOLDER = "assets.extra"  # TensorFlow's place for files that the graph does not read
@@ -39,7 +39,7 @@ def write_savedmodel(folder: Path, checkpoint: Checkpoint) -> dict[str, int | fl
     no place in this format: they are left out, and counted. Raises ValueError for another Keras backend than
     TensorFlow.
     """
-    from bertline.model.formats.preprocessing import write_preprocessing
+    from bertline.model.formats.savedmodel.preprocessing import write_preprocessing
 
     parts = parts_of(checkpoint.weights, checkpoint.bert_config, folder)
     _refuse_other_backends()
