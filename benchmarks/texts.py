@@ -33,8 +33,8 @@ def write_sentences(texts: list[str], all_sentences: Path, path: Path, megabytes
 
 def _sentences_of(text: Path) -> Iterator[str]:
     """The sentences of a text file, gzipped or not."""
-    from bertline.components.ingest.paragraphs import split_paragraphs
-    from bertline.components.sentences import split_sentences
+    from bertline.components.corpus.ingest.paragraphs import split_paragraphs
+    from bertline.components.corpus.split import split_sentences
 
     content = gzip.decompress(text.read_bytes()) if text.suffix == ".gz" else text.read_bytes()
     for paragraph in split_paragraphs(content.decode("utf-8", "replace").replace("\r\n", "\n")):

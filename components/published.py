@@ -13,10 +13,10 @@ from bertline.components.manifests import MANIFEST, describe, read_manifest, ver
 from bertline.components.parts import Part
 
 if TYPE_CHECKING:
-    from bertline.components.ingest.sources import IngestConfig, Sources
+    from bertline.components.corpus.ingest.sources import IngestConfig, Sources
+    from bertline.components.corpus.split import SplitConfig
+    from bertline.components.corpus.vocabulary import VocabularyConfig
     from bertline.components.prepare_config import PrepareConfig
-    from bertline.components.sentences import SplitConfig
-    from bertline.components.vocabulary import VocabularyConfig
     from bertline.model.finetuning.run import FinetuneConfig
     from bertline.model.formats.convert import ConvertConfig
     from bertline.model.formats.export import ExportConfig
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 def ingest(out: Path | Store, config: "IngestConfig", sources: "Sources") -> Artifact:
     """Dumps, books and other text -> documents."""
-    from bertline.components.ingest.run import run
+    from bertline.components.corpus.ingest.run import run
 
     recipe = Recipe(
         kind="documents",
         step="ingest",
         inputs=sources.files(),
         config=config,
-        code=["bertline.components.ingest.run", "bertline.components.ingest.wikiextractor_program"],
+        code=["bertline.components.corpus.ingest.run", "bertline.components.corpus.ingest.wikiextractor_program"],
     )
     return publish(out, recipe, lambda folder, _: run(sources, folder, config))
 
 
 def split(out: Path | Store, config: "SplitConfig", documents: Path) -> Artifact:
     """Documents -> sentences, one a line."""
-    from bertline.components.sentences import run
+    from bertline.components.corpus.split import run
 
     recipe = Recipe(
-        "sentences", "split", {"documents": [_is(documents, "documents")]}, config, ["bertline.components.sentences"]
+        "sentences", "split", {"documents": [_is(documents, "documents")]}, config, ["bertline.components.corpus.split"]
     )
     return publish(out, recipe, lambda folder, _: run(documents, folder, config))
 
@@ -54,12 +54,12 @@ def vocabulary(
     out: Path | Store, config: "VocabularyConfig", sentences: Path | None = None, released: Path | None = None
 ) -> Artifact:
     """A released vocab.txt, checked, or one learned from sentences."""
-    from bertline.components.vocabulary import run
+    from bertline.components.corpus.vocabulary import run
 
     inputs = {"released": [released]} if released else {"sentences": [_is(sentences, "sentences")]} if sentences else {}
     if not inputs:
         raise ValueError("no vocabulary and no sentences; give a vocab.txt, or sentences to learn one from")
-    recipe = Recipe("vocabulary", "vocab", inputs, config, ["bertline.components.vocabulary"])
+    recipe = Recipe("vocabulary", "vocab", inputs, config, ["bertline.components.corpus.vocabulary"])
     return publish(out, recipe, lambda folder, _: run(sentences, folder, config, released=released))
 
 

@@ -21,7 +21,7 @@ step = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=Fa
 def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[Dataset]) -> None:
     """Wikipedia dumps, books and other text -> documents."""
     from bertline.components import handover, published
-    from bertline.components.ingest.sources import IngestConfig, Sources
+    from bertline.components.corpus.ingest.sources import IngestConfig, Sources
     from bertline.settings import from_mapping
 
     handover.perform(
@@ -34,7 +34,7 @@ def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[
 def split(store: str, run: str, documents: Input[Dataset], config: dict, sentences: Output[Dataset]) -> None:
     """Documents -> sentences, one a line."""
     from bertline.components import handover, published
-    from bertline.components.sentences import SplitConfig
+    from bertline.components.corpus.split import SplitConfig
     from bertline.settings import from_mapping
 
     handover.perform(
@@ -51,7 +51,7 @@ def vocabulary(
     from pathlib import Path
 
     from bertline.components import handover, published
-    from bertline.components.vocabulary import VocabularyConfig
+    from bertline.components.corpus.vocabulary import VocabularyConfig
     from bertline.settings import from_mapping
 
     file = Path(released) if released else None

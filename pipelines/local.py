@@ -65,7 +65,7 @@ def run_here(name: str, run: Run, out: Path) -> int:
 
 def check(run: Run, out: Path) -> None:
     """Refuse what would only fail hours later: settings, sources, vocabulary or output that cannot be."""
-    from bertline.components.ingest.sources import Sources
+    from bertline.components.corpus.ingest.sources import Sources
 
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")

@@ -44,20 +44,20 @@ class StepVerb:
 
 
 def _ingest_config() -> type[Any]:
-    from bertline.components.ingest.sources import IngestConfig
+    from bertline.components.corpus.ingest.sources import IngestConfig
 
     return IngestConfig
 
 
 def _ingest(flags: Flags, config: Any) -> Artifact:
-    from bertline.components.ingest.sources import Sources
+    from bertline.components.corpus.ingest.sources import Sources
 
     names = ("dump", "books", "text", "wikiextractor", "jsonl")
     return published.ingest(Path(flags.out), config, Sources(**{name: getattr(flags, name) or "" for name in names}))
 
 
 def _split_config() -> type[Any]:
-    from bertline.components.sentences import SplitConfig
+    from bertline.components.corpus.split import SplitConfig
 
     return SplitConfig
 
@@ -67,7 +67,7 @@ def _split(flags: Flags, config: Any) -> Artifact:
 
 
 def _vocabulary_config() -> type[Any]:
-    from bertline.components.vocabulary import VocabularyConfig
+    from bertline.components.corpus.vocabulary import VocabularyConfig
 
     return VocabularyConfig
 

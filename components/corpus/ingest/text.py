@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from bertline.components.documents import Document, Rejected, one_line
-from bertline.components.ingest.cleaning import clean_paragraphs
-from bertline.components.ingest.paragraphs import split_paragraphs
-from bertline.components.ingest.reading import Advance, decoded_line, read_lines, read_text
-from bertline.components.ingest.sources import SourceFile
+from bertline.components.corpus.documents import Document, Rejected, one_line
+from bertline.components.corpus.ingest.cleaning import clean_paragraphs
+from bertline.components.corpus.ingest.paragraphs import split_paragraphs
+from bertline.components.corpus.ingest.reading import Advance, decoded_line, read_lines, read_text
+from bertline.components.corpus.ingest.sources import SourceFile
 
 DOC_START = re.compile(r'<doc id="([^"]*)"[^>]*?title="(.*)"[^>"]*>\s*$')
 # WikiExtractor ends section titles with a full stop: "Early years.", "車站結構."

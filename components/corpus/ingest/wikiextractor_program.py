@@ -1,7 +1,7 @@
 """The program that runs WikiExtractor: pages as JSON lines on standard input, paragraphs on standard output.
 
 WikiExtractor is AGPL-3.0-licensed. It is used by this program alone, which is run as a process of its own:
-python -m bertline.components.ingest.wikiextractor_program
+python -m bertline.components.corpus.ingest.wikiextractor_program
 
 For each line {"id": "12", "title": "Anarchism", "text": "wikitext"} it answers one line: {"paragraphs": [...]},
 or {"error": "IndexError: ..."} when WikiExtractor fails on the page.
@@ -13,8 +13,8 @@ import sys
 
 from wikiextractor.extract import Extractor
 
-from bertline.components.ingest.cleaning import clean_paragraphs
-from bertline.components.ingest.markup import prepare_wikitext
+from bertline.components.corpus.ingest.cleaning import clean_paragraphs
+from bertline.components.corpus.ingest.markup import prepare_wikitext
 
 # What odd markup made a parser of regular expressions raise; anything else ends the program with a traceback,
 # and whoever feeds it counts that page as failed, too.

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from bertline.components.ingest.wikipedia import read_pages
+from bertline.components.corpus.ingest.wikipedia import read_pages
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
   <siteinfo><sitename>Wikipedia</sitename><dbname>enwiki</dbname>

@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
-from bertline.components.ingest.wikipedia import Page
+from bertline.components.corpus.ingest.wikipedia import Page
 
-PROGRAM = (sys.executable, "-m", "bertline.components.ingest.wikiextractor_program")
+PROGRAM = (sys.executable, "-m", "bertline.components.corpus.ingest.wikiextractor_program")
 PAGES_AHEAD = 16  # per program: enough that none waits while a long page is worked on
 
 

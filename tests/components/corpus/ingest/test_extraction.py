@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from bertline.components.ingest.extraction import Extractors
-from bertline.components.ingest.wikipedia import Page, Site
+from bertline.components.corpus.ingest.extraction import Extractors
+from bertline.components.corpus.ingest.wikipedia import Page, Site
 
 # Speaks the protocol of wikiextractor_program and does to each page what its text says.
 PROGRAM = """

@@ -1,7 +1,7 @@
 import pytest
 
-from bertline.components.ingest.articles import reason_to_drop
-from bertline.components.ingest.wikipedia import Page, Site
+from bertline.components.corpus.ingest.articles import reason_to_drop
+from bertline.components.corpus.ingest.wikipedia import Page, Site
 
 
 def page(text="Prose.", title="A", namespace="0", redirect=False, model="wikitext"):

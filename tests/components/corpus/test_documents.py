@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bertline.components.documents import (
+from bertline.components.corpus.documents import (
     Document,
     DocumentWriter,
     Rejected,

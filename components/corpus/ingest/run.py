@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from bertline.components.documents import Document, DocumentWriter, Rejected, rejected_as
-from bertline.components.ingest.articles import read_articles
-from bertline.components.ingest.books import read_book
-from bertline.components.ingest.extraction import Extractors
-from bertline.components.ingest.reading import Advance
-from bertline.components.ingest.sources import IngestConfig, SourceFile, Sources
-from bertline.components.ingest.text import read_jsonl_file, read_text_file, read_wikiextractor_file
+from bertline.components.corpus.documents import Document, DocumentWriter, Rejected, rejected_as
+from bertline.components.corpus.ingest.articles import read_articles
+from bertline.components.corpus.ingest.books import read_book
+from bertline.components.corpus.ingest.extraction import Extractors
+from bertline.components.corpus.ingest.reading import Advance
+from bertline.components.corpus.ingest.sources import IngestConfig, SourceFile, Sources
+from bertline.components.corpus.ingest.text import read_jsonl_file, read_text_file, read_wikiextractor_file
 from bertline.progress import Progress
 
 READERS = {

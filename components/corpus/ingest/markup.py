@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from bertline.components.ingest.templates import templates_to_text
+from bertline.components.corpus.ingest.templates import templates_to_text
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 # Elements whose content is no prose. An opening tag never closed ends at the next one of its kind, so

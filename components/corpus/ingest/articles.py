@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bertline.components.documents import Document, Rejected, one_line
-from bertline.components.ingest.extraction import Extractors
-from bertline.components.ingest.markup import free_titles_with_colons
-from bertline.components.ingest.reading import Advance
-from bertline.components.ingest.sources import IngestConfig, SourceFile
-from bertline.components.ingest.wikipedia import Page, read_pages
+from bertline.components.corpus.documents import Document, Rejected, one_line
+from bertline.components.corpus.ingest.extraction import Extractors
+from bertline.components.corpus.ingest.markup import free_titles_with_colons
+from bertline.components.corpus.ingest.reading import Advance
+from bertline.components.corpus.ingest.sources import IngestConfig, SourceFile
+from bertline.components.corpus.ingest.wikipedia import Page, read_pages
 
 # "#REDIRECT [[...]]" in any language, for dumps that do not mark redirects by an element.
 REDIRECT = re.compile(r"\s*#\w[\w ]{1,30}:?\s*\[\[[^\]\n]+\]\]")

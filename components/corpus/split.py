@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertline.components.abbreviations import (
+from bertline.components.corpus.abbreviations import (
     ABBREVIATIONS,
     AFTER_ORDINALS,
     BEFORE_NUMBERS,
@@ -20,7 +20,7 @@ from bertline.components.abbreviations import (
     SPEECH_VERBS,
     STARTERS,
 )
-from bertline.components.documents import Document, document_shards, read_documents
+from bertline.components.corpus.documents import Document, document_shards, read_documents
 from bertline.components.watching import end_with_parent
 from bertline.progress import Progress
 

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterable
 
-from bertline.components.documents import one_line
+from bertline.components.corpus.documents import one_line
 
 TAG_NAMES = (
     "a|abbr|b|bdi|bdo|big|blockquote|br|center|chem|cite|code|data|dd|del|div|dl|dt|em|font|gallery|graph|h[1-6]|hiero|hr|"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertline.components.ingest.reading import Advance, CutFileError, decoded, read_blocks
+from bertline.components.corpus.ingest.reading import Advance, CutFileError, decoded, read_blocks
 
 # What XML 1.0 does not allow even in a valid encoding; the parser would stop at the first.
 ILLEGAL_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from bertline.components.documents import Document, DocumentWriter
-from bertline.components.sentences import SplitConfig, run, split_sentences
+from bertline.components.corpus.documents import Document, DocumentWriter
+from bertline.components.corpus.split import SplitConfig, run, split_sentences
 
 # Each list is what the sentences of its joined text must be.
 HARD_CASES = [

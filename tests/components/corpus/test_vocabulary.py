@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertline.components.vocabulary import VocabularyConfig, run
+from bertline.components.corpus.vocabulary import VocabularyConfig, run
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

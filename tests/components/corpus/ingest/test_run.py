@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.documents import document_shards, read_documents
-from bertline.components.ingest.run import run
-from bertline.components.ingest.sources import IngestConfig, Sources
+from bertline.components.corpus.documents import document_shards, read_documents
+from bertline.components.corpus.ingest.run import run
+from bertline.components.corpus.ingest.sources import IngestConfig, Sources
 
 PROSE = "A sentence of the article that is long enough to be kept. And another one."
 PAGES = [
