@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from bertline.components.artifacts import Artifact, Counts, Recipe, Store, find, place_of, publish, work_folder
 from bertline.components.manifests import MANIFEST, describe, read_manifest, verify
-from bertline.components.parts import Part
+from bertline.components.pretraining_data.heldout_split import Part
 
 if TYPE_CHECKING:
     from bertline.components.corpus.ingest.sources import IngestConfig, Sources
     from bertline.components.corpus.split import SplitConfig
     from bertline.components.corpus.vocabulary import VocabularyConfig
-    from bertline.components.prepare_config import PrepareConfig
+    from bertline.components.pretraining_data.config import PrepareConfig
     from bertline.model.finetuning.run import FinetuneConfig
     from bertline.model.formats.convert import ConvertConfig
     from bertline.model.formats.export import ExportConfig
@@ -65,14 +65,14 @@ def vocabulary(
 
 def prepare(out: Path | Store, config: "PrepareConfig", sentences: Path, vocab: Path) -> Artifact:
     """Sentences -> masked-LM / next-sentence records."""
-    from bertline.components.prepare import run
+    from bertline.components.pretraining_data.prepare import run
 
     recipe = Recipe(
         kind=config.kind,
         step="prepare",
         inputs={"sentences": [_is(sentences, "sentences")], "vocabulary": [vocab]},
         config=config,
-        code=["bertline.components.prepare"],
+        code=["bertline.components.pretraining_data.prepare"],
     )
 
     def write(folder: Path, work: Path) -> Counts:
@@ -161,7 +161,7 @@ def finetune(
     out: Path | Store, config: "FinetuneConfig", checkpoint: Path, task: str, train: Path, dev: Path
 ) -> Artifact:
     """A checkpoint fine-tuned on one task and scored on the task's development set."""
-    from bertline.components.tasks import read_task
+    from bertline.components.tasks.classification import read_task
     from bertline.model.finetuning.run import run
 
     recipe = Recipe(
@@ -169,7 +169,7 @@ def finetune(
         step="finetune",
         inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "train": [train], "dev": [dev]},
         config=config,
-        code=["bertline.model.finetuning.run", "bertline.components.tasks"],
+        code=["bertline.model.finetuning.run", "bertline.components.tasks.classification"],
     )
 
     def write(folder: Path, _: Path) -> Counts:

@@ -75,7 +75,7 @@ def prepare(
 ) -> None:
     """Sentences -> records of masked-LM / next-sentence instances."""
     from bertline.components import handover, published
-    from bertline.components.prepare_config import PrepareConfig
+    from bertline.components.pretraining_data.config import PrepareConfig
     from bertline.settings import from_mapping
 
     handover.perform(
@@ -194,7 +194,7 @@ def draw_lineage(store: str, run: str, page: Output[HTML]) -> None:
     """The page that shows what was made from what."""
     from pathlib import Path
 
-    from bertline.components.lineage import write_page
+    from bertline.components.pages.lineage import write_page
 
     text = write_page(Path(store), Path(store) / "runs" / run / "lineage.html", run=run)
     Path(page.path).write_text(text, encoding="utf-8")

@@ -50,7 +50,7 @@ def _json_string(line: str, number: int) -> str:
 
 
 def _pretraining_data_flags(parser: Parser) -> None:
-    from bertline.components.pretraining_data import PretrainingDataConfig
+    from bertline.components.pretraining_data.google import PretrainingDataConfig
 
     parser.add_argument("--input_file", required=True, metavar="GLOB", help="text: a sentence a line, a blank line "
                         "between documents; files and globs, comma-separated")  # fmt: skip
@@ -61,7 +61,7 @@ def _pretraining_data_flags(parser: Parser) -> None:
 
 
 def _pretraining_data(flags: Flags) -> int:
-    from bertline.components.pretraining_data import PretrainingDataConfig, run
+    from bertline.components.pretraining_data.google import PretrainingDataConfig, run
     from bertline.pipelines.tables import figures_table
 
     config = config_from_flags(flags, PretrainingDataConfig)
@@ -128,7 +128,7 @@ def _lineage_flags(parser: Parser) -> None:
 
 
 def _lineage(flags: Flags) -> int:
-    from bertline.components.lineage import write_page
+    from bertline.components.pages.lineage import write_page
 
     write_page(Path(flags.store), Path(flags.out), flags.of_run)
     print(f"written: {flags.out}")

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from bertline.components.artifacts import make_writable
 from bertline.components.handover import run_notes
 from bertline.components.processes import RUN_PROCESS_VARIABLE, RunPreemption
-from bertline.components.tasks import read_examples
+from bertline.components.tasks.classification import read_examples
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import model_files
 from bertline.pipelines.platforms import LOCAL

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from bertline.components.artifacts import make_writable
-from bertline.components.patterns import matching_files
+from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.published import vocab_file
 from bertline.pipelines.command import Command
 from bertline.pipelines.options import add_config_flags, config_from_flags

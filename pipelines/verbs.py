@@ -85,7 +85,7 @@ def _vocabulary(flags: Flags, config: Any) -> Artifact:
 
 
 def _prepare_config() -> type[Any]:
-    from bertline.components.prepare_config import PrepareConfig
+    from bertline.components.pretraining_data.config import PrepareConfig
 
     return PrepareConfig
 

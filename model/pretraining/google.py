@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from bertline.model.config import BertConfig, parameter_count
+from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.checkpoint import STEP
-from bertline.model.formats.tf1.checkpoint import variables as tf1_variables
 from bertline.model.formats.tf1.config import read_config
 from bertline.model.formats.tf1.folder import BESIDE, numbered, save_numbered, write_whole
 from bertline.model.pretraining.config import PretrainConfig

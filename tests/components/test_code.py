@@ -35,8 +35,8 @@ def test_a_change_in_other_code_does_not(package: Path) -> None:
 
 
 def test_the_real_records_depend_on_tokenizer_and_masks() -> None:
-    reached = code._reached(("bertline.components.prepare",))
+    reached = code._reached(("bertline.components.pretraining_data.prepare",))
     assert {"bertline.tokenizer.wordpiece", "bertline.model.records.masking", "bertline.model.records.reader"} <= set(
         reached
     )
-    assert "bertline.components.lineage" not in reached
+    assert "bertline.components.pages.lineage" not in reached

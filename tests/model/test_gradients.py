@@ -43,7 +43,7 @@ def test_losses_and_gradients_equal_the_original(original: SimpleNamespace, part
         return pretraining_losses(weights, config, part, whole, recompute=recompute)
 
     update = Update(Objective(pretraining_whole, losses_of), Schedule(1e-4, 100, 10), parts=parts)
-    backend = importlib.import_module(f"bertline.model.backends.{keras.backend.backend()}")
+    backend = importlib.import_module(f"bertline.model.training.backends.{keras.backend.backend()}")
     batch = {name: ops.convert_to_tensor(array) for name, array in original.batch.items()}
     losses, gradients = losses_and_gradients(update, backend.values_and_gradients, weights, 0, batch)
     for name, value in original.losses.items():

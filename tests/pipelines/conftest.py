@@ -37,7 +37,7 @@ def pretrain_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("records", 1), ("heldout", 2)):
         publish(
             folder / name,
-            Recipe("records_16", "prepare", {}, NoConfig(), ["bertline.components.prepare"]),
+            Recipe("records_16", "prepare", {}, NoConfig(), ["bertline.components.pretraining_data.prepare"]),
             random_records(seed),
         )
     return folder

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bertline.components.prepare_config import PrepareConfig
+from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.commands import COMMANDS, run_of
 from bertline.pipelines.local import VERB_OF_STEP, check

@@ -14,7 +14,7 @@ from bertline.model.formats.case import case_of
 from bertline.model.formats.files import read_bytes, write_json
 from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.parts import CLASSIFIER, SLOT_NAMES, part_shapes, parts_of
-from bertline.model.formats.tf1.checkpoint import variables as tf1_variables
+from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.config import ReadConfig, numbered, read_config, written_config
 from bertline.model.formats.tf1.files import STATE_FILE, configuration_beside, prefix_of, vocabulary_beside
 from bertline.model.formats.tf1.variables import Variables

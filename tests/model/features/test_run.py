@@ -16,8 +16,8 @@ from pyarrow import parquet
 from bertline.model import bert
 from bertline.model.bert import encode, encoder_shapes, initial_weights
 from bertline.model.config import BertConfig
+from bertline.model.features import run as features
 from bertline.model.features.run import FeaturesConfig, run
-from bertline.model.features.run import run as features
 from bertline.model.features.vectors import batches
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer

@@ -14,8 +14,8 @@ import pytest
 from bertline.model.bert import encoder_shapes
 from bertline.model.config import BertConfig
 from bertline.model.formats.detect import read_model
+from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.checkpoint import read_tf1, write_tf1
-from bertline.model.formats.tf1.checkpoint import variables as tf1_variables
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 

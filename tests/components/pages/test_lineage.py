@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertline.components.artifacts import Recipe, Store, publish
-from bertline.components.lineage import read_nodes, write_page
+from bertline.components.pages.lineage import read_nodes, write_page
 
 
 @dataclass(frozen=True)

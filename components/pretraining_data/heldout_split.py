@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from bertline.components.hashing import document_key
-from bertline.components.prepare_config import PrepareConfig
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.hashing import document_key
 
 KEYS = 2**64
 

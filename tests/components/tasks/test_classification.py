@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.tasks import TaskExample, read_examples, read_task
+from bertline.components.tasks.classification import TaskExample, read_examples, read_task
 
 MRPC_HEADER = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "rain", "had", "ceased", '"']

@@ -11,13 +11,20 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from bertline.components.documents_as_ids import Encoder, cut_long_sentences, tokenize_documents
-from bertline.components.hashing import document_key
-from bertline.components.instances import Instances, pack
-from bertline.components.prepare_config import PrepareConfig
-from bertline.components.sentence_reader import CarriedDocument, DocumentPlace, read_documents
-from bertline.components.statistics import Totals, added, document_totals, first_instances, row_totals, totals_as_json
-from bertline.components.worker_files import draft_for, exists, open_bytes, publish_draft
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.hashing import document_key
+from bertline.components.pretraining_data.instances import Instances, pack
+from bertline.components.pretraining_data.paths import draft_for, exists, open_bytes, publish_draft
+from bertline.components.pretraining_data.sentence_reader import CarriedDocument, DocumentPlace, read_documents
+from bertline.components.pretraining_data.statistics import (
+    Totals,
+    added,
+    document_totals,
+    first_instances,
+    row_totals,
+    totals_as_json,
+)
+from bertline.components.pretraining_data.tokenized_documents import Encoder, cut_long_sentences, tokenize_documents
 from bertline.model.records.masking import MaskRules, mask
 from bertline.model.records.reader import bin_folder, encode_rows, part_name
 from bertline.model.records.rows import Predictions, Rows, Spans, assemble

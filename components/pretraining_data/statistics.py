@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.components.documents_as_ids import TokenizedDocuments
-from bertline.components.prepare_config import PrepareConfig
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.tokenized_documents import TokenizedDocuments
 from bertline.model.records.rows import Predictions, Rows
 from bertline.tokenizer.wordpiece import Vocabulary
 

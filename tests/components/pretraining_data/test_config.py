@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from bertline.components.prepare_config import PrepareConfig
-from bertline.components.pretraining_data import PretrainingDataConfig
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.google import PretrainingDataConfig
 
 
 @pytest.mark.parametrize(

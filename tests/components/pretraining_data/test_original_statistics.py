@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data import PretrainingDataConfig, run
+from bertline.components.pretraining_data.google import PretrainingDataConfig, run
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 SEEDS = 8
 SIGMAS = 5
 # Figures that differ by intention: fewer random pairs, no special replacements, no words joined across [SEP]; and what

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data import PretrainingDataConfig, run
+from bertline.components.pretraining_data.google import PretrainingDataConfig, run
 from bertline.model.records.reader import open_records
 from bertline.pipelines.cli import main
 from bertline.tokenizer.wordpiece import load_vocabulary
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 SMALL = {"max_seq_length": 32, "max_predictions_per_seq": 5, "dupe_factor": 2}
 
 
@@ -94,7 +94,7 @@ def many_documents(tmp_path, count=3000):
 @pytest.mark.slow
 def test_same_bytes_for_any_number_of_workers_and_after_a_kill(tmp_path, monkeypatch):
     text = many_documents(tmp_path)
-    monkeypatch.setattr("bertline.components.prepare.SHARD_TEXT_BYTES", 100_000)
+    monkeypatch.setattr("bertline.components.pretraining_data.prepare.SHARD_TEXT_BYTES", 100_000)
     contents = set()
     for workers in (1, 2, 3):
         out = tmp_path / f"{workers}.tfrecord"

@@ -20,11 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.components.documents_as_ids import word_pieces
-from bertline.components.hashing import document_key
-from bertline.components.parts import is_in_part
-from bertline.components.prepare_config import PrepareConfig
-from bertline.components.sentence_reader import (
+from bertline.components.pages.statistics import statistics_page
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.hashing import document_key
+from bertline.components.pretraining_data.heldout_split import is_in_part
+from bertline.components.pretraining_data.paths import (
+    PROCESSES,
+    draft_for,
+    for_workers,
+    is_local,
+    open_bytes,
+    publish_draft,
+)
+from bertline.components.pretraining_data.sentence_reader import (
     CarriedDocument,
     DocumentPlace,
     SentenceFile,
@@ -32,11 +40,10 @@ from bertline.components.sentence_reader import (
     document_places,
     sentence_files,
 )
-from bertline.components.shards import ShardWriter, part_files, totals_path, write_shard
-from bertline.components.statistics import Counts, Totals, added, counts_of, statistics, totals_as_json
-from bertline.components.statistics_page import statistics_page
+from bertline.components.pretraining_data.shards import ShardWriter, part_files, totals_path, write_shard
+from bertline.components.pretraining_data.statistics import Counts, Totals, added, counts_of, statistics, totals_as_json
+from bertline.components.pretraining_data.tokenized_documents import word_pieces
 from bertline.components.watching import end_with_parent
-from bertline.components.worker_files import PROCESSES, draft_for, for_workers, is_local, open_bytes, publish_draft
 from bertline.model.records.masking import mask_rules
 from bertline.model.records.reader import STATISTICS_FILE, write_masking
 from bertline.progress import Progress, say

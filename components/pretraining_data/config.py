@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.components.instances import PAIRS, PackingRules, packing_rules
+from bertline.components.pretraining_data.instances import PAIRS, PackingRules, packing_rules
 from bertline.model.records.masking import REPLACE_PER, MaskConfig, budgets
 from bertline.model.records.reader import SCHEMAS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data import PretrainingDataConfig, run
+from bertline.components.pretraining_data.google import PretrainingDataConfig, run
 from bertline.model.records.reader import open_records
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.prepare import run
-from bertline.components.prepare_config import PrepareConfig
-from bertline.components.statistics import added, totals_as_json
-from bertline.components.statistics_page import statistics_page
+from bertline.components.pages.statistics import statistics_page
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.prepare import run
+from bertline.components.pretraining_data.statistics import added, totals_as_json
 from bertline.model.records.reader import open_records
 from bertline.tokenizer.wordpiece import load_vocabulary
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from bertline.components.pages import Bar, Histogram, bars, counted, histogram, page, percent, table
+from bertline.components.pages.html import Bar, Histogram, bars, counted, histogram, page, percent, table
 
 MOST_SOURCES = 30  # documents per source: the others are shown as one
 OPEN_INSTANCES = 2  # of the first instances; the others open by a click

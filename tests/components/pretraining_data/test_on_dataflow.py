@@ -14,11 +14,11 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
-from bertline.components import worker_files
-from bertline.components.prepare import run
-from bertline.components.prepare_config import PrepareConfig
+from bertline.components.pretraining_data import paths as worker_files
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.prepare import run
 
-FAKES = Path(__file__).parent.parent / "fakes"
+FAKES = Path(__file__).parents[2] / "fakes"
 BUCKET = "corpora"
 SMALL = {"max_seq_length": 32, "max_predictions_per_seq": 5, "dupe_factor": 2, "num_shards": 3, "length_bins": "16"}
 

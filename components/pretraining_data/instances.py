@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.components.documents_as_ids import TokenizedDocuments
+from bertline.components.pretraining_data.tokenized_documents import TokenizedDocuments
 from bertline.model.records.randomness import below, draw, heads, unit
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from bertline.components.worker_files import open_bytes
+from bertline.components.pretraining_data.paths import open_bytes
 
 MOST_OPEN_FILES = 64
 LONGEST_BLANK_LINE = 64  # bytes; longer lines are not looked at

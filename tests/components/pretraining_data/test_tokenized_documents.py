@@ -4,13 +4,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertline.components.documents_as_ids import (
+from bertline.components.pretraining_data.hashing import document_key
+from bertline.components.pretraining_data.tokenized_documents import (
     TokenizedDocuments,
     cut_long_sentences,
     tokenize_documents,
     word_pieces,
 )
-from bertline.components.hashing import document_key
 from bertline.tokenizer.segment import segmenter
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer
 

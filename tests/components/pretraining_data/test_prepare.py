@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from bertline.components.documents_as_ids import word_pieces
-from bertline.components.hashing import document_key
-from bertline.components.parts import is_in_part
-from bertline.components.prepare import run
-from bertline.components.prepare_config import PrepareConfig
-from bertline.components.sentence_reader import document_places, read_documents, sentence_files
-from bertline.components.shards import ShardWriter, write_shard
+from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.hashing import document_key
+from bertline.components.pretraining_data.heldout_split import is_in_part
+from bertline.components.pretraining_data.prepare import run
+from bertline.components.pretraining_data.sentence_reader import document_places, read_documents, sentence_files
+from bertline.components.pretraining_data.shards import ShardWriter, write_shard
+from bertline.components.pretraining_data.tokenized_documents import word_pieces
 from bertline.model.records.masking import mask_rules
 from bertline.model.records.reader import open_records
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
@@ -160,8 +160,8 @@ def test_block_size_changes_no_byte(tmp_path, vocab, monkeypatch):
     documents = places(sentences_folder(tmp_path / "sentences", some_documents(30)))
     results = set()
     for rows in (1, 7, 2048):
-        monkeypatch.setattr("bertline.components.shards.ROWS_AT_ONCE", rows)
-        monkeypatch.setattr("bertline.components.documents_as_ids.TOKENIZED_AT_ONCE", rows)
+        monkeypatch.setattr("bertline.components.pretraining_data.shards.ROWS_AT_ONCE", rows)
+        monkeypatch.setattr("bertline.components.pretraining_data.tokenized_documents.TOKENIZED_AT_ONCE", rows)
         writer = shard_writer(tmp_path / str(rows), vocab)
         totals = write_shard(0, documents, writer)
         results.add(((tmp_path / writer.paths(0)[0]).read_bytes(), totals["masked_tokens"], totals["tokens_in_rows"]))
@@ -182,7 +182,7 @@ def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, voca
     sentences = sentences_folder(tmp_path / "sentences", some_documents(4000), files=3)
     program = (
         "import sys; from pathlib import Path; from bertline.components import published;"
-        "from bertline.components.prepare_config import PrepareConfig;"
+        "from bertline.components.pretraining_data.config import PrepareConfig;"
         "published.prepare(Path(sys.argv[1]), PrepareConfig(max_seq_length=32, max_predictions_per_seq=5,"
         "dupe_factor=20, num_shards=40), Path(sys.argv[2]), Path(sys.argv[3]))"
     )

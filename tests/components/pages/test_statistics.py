@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from bertline.components.pages import MOST_BARS, percent, short
-from bertline.components.statistics_page import statistics_page
+from bertline.components.pages.html import MOST_BARS, percent, short
+from bertline.components.pages.statistics import statistics_page
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}  # HTML's elements without an end
 
