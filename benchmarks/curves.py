@@ -16,7 +16,7 @@ from pathlib import Path
 from plots import Chart, Point, svg_of
 from report import print_rows
 
-from bertline.components.manifests import MANIFEST, RUN
+from bertline.components.store.manifests import MANIFEST, RUN
 from bertline.model.pretraining.stage_snapshots import LOG_FILE
 from bertline.model.training.curve import HELDOUT, evaluations, rows_of
 

@@ -20,7 +20,8 @@ step = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=Fa
 @step
 def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[Dataset]) -> None:
     """Wikipedia dumps, books and other text -> documents."""
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.components.corpus.ingest.sources import IngestConfig, Sources
     from bertline.settings import from_mapping
 
@@ -33,7 +34,8 @@ def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[
 @step
 def split(store: str, run: str, documents: Input[Dataset], config: dict, sentences: Output[Dataset]) -> None:
     """Documents -> sentences, one a line."""
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.components.corpus.split import SplitConfig
     from bertline.settings import from_mapping
 
@@ -50,7 +52,8 @@ def vocabulary(
     """The released vocabulary named, checked; without one, a vocabulary learned from the sentences."""
     from pathlib import Path
 
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.components.corpus.vocabulary import VocabularyConfig
     from bertline.settings import from_mapping
 
@@ -74,7 +77,8 @@ def prepare(
     records: Output[Dataset],
 ) -> None:
     """Sentences -> records of masked-LM / next-sentence instances."""
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.components.pretraining_data.config import PrepareConfig
     from bertline.settings import from_mapping
 
@@ -105,7 +109,8 @@ def pretrain(
     """
     from pathlib import Path
 
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.model.pretraining.config import PretrainConfig
     from bertline.settings import from_mapping
 
@@ -134,7 +139,8 @@ def evaluate(
     scores: Output[Metrics],
 ) -> None:
     """A checkpoint's scores on held-out records."""
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.model.pretraining.evaluate import EvaluateConfig
     from bertline.settings import from_mapping
 
@@ -161,7 +167,8 @@ def finetune(
     """A checkpoint fine-tuned and scored on the task that `settings` (kind, train, dev) names."""
     from pathlib import Path
 
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.model.finetuning.run import FinetuneConfig
     from bertline.settings import from_mapping
 
@@ -179,7 +186,8 @@ def finetune(
 @step
 def export(store: str, run: str, checkpoint: Input[Model], config: dict, exported: Output[Model]) -> None:
     """A checkpoint in another library's format."""
-    from bertline.components import handover, published
+    from bertline.components import kfp_artifacts as handover
+    from bertline.components import step_table as published
     from bertline.model.formats.export import ExportConfig
     from bertline.settings import from_mapping
 

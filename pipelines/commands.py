@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components.published import vocab_file
+from bertline.components.step_table import vocab_file
 from bertline.pipelines.command import Command
 from bertline.pipelines.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.model_verbs import CONVERT, INSPECT

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from bertline.components.published import vocab_file
+from bertline.components.step_table import vocab_file
 from bertline.pipelines.command import Command
 from bertline.pipelines.options import add_config_flags, config_from_flags
 from bertline.pipelines.tables import figures_table

@@ -9,9 +9,9 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
-from bertline.components.artifacts import make_writable
-from bertline.components.handover import run_notes
-from bertline.components.processes import RUN_PROCESS_VARIABLE, RunPreemption
+from bertline.components.kfp_artifacts import run_notes
+from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
+from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import model_files

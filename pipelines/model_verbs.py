@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components import published
+from bertline.components import step_table as published
 from bertline.pipelines.command import Command
 from bertline.pipelines.options import add_config_flags, config_from_flags
 from bertline.pipelines.tables import counts_table, facts_table, rows_table

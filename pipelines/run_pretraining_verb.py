@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from bertline.components.artifacts import make_writable
 from bertline.components.pretraining_data.patterns import matching_files
-from bertline.components.published import vocab_file
+from bertline.components.step_table import vocab_file
+from bertline.components.store.artifacts import make_writable
 from bertline.pipelines.command import Command
 from bertline.pipelines.options import add_config_flags, config_from_flags
 from bertline.pipelines.tables import figures_table

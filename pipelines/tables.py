@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bertline.components.artifacts import Artifact
-from bertline.components.manifests import read_manifest
+from bertline.components.store.artifacts import Artifact
+from bertline.components.store.manifests import read_manifest
 
 EXPECTED = {  # what published models reach, beside our scores
     "masked_lm_loss": "unigram entropy without context; 1.4 BERT-Base after a million steps",

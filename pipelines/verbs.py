@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertline.components import published
-from bertline.components.artifacts import Artifact
+from bertline.components import step_table as published
+from bertline.components.store.artifacts import Artifact
 from bertline.pipelines.options import add_config_flags, config_from_flags
 from bertline.pipelines.tables import counts_table
 

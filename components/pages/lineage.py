@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.components.handover import run_notes
-from bertline.components.manifests import RUN, crawl, read_manifest
+from bertline.components.kfp_artifacts import run_notes
 from bertline.components.pages.html import page
+from bertline.components.store.manifests import RUN, crawl, read_manifest
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 210, 104, 64, 24, 24
 COLOURS = {  # fill by the first word of the kind

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertline.components.artifacts import Recipe, make_writable
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.paths import COPIED_AT_ONCE, PROCESSES
 from bertline.components.pretraining_data.patterns import matching_files
@@ -17,6 +16,7 @@ from bertline.components.pretraining_data.prepare import write_shards
 from bertline.components.pretraining_data.sentence_reader import plain_files
 from bertline.components.pretraining_data.shards import part_files
 from bertline.components.pretraining_data.statistics import Counts, counts_of
+from bertline.components.store.artifacts import Recipe, make_writable
 from bertline.model.records.reader import write_masking
 from bertline.model.records.tfrecord import RecordFile
 from bertline.tokenizer.wordpiece import load_vocabulary

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.manifests import crawl, verify
+from bertline.components.store.manifests import crawl, verify
 
 ROOT = Path(__file__).parents[2]
 BUDGET = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.artifacts import Recipe, publish
+from bertline.components.store.artifacts import Recipe, publish
 from bertline.model.records.canonical import encode_examples
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(15))]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.artifacts import Recipe, publish
-from bertline.components.manifests import read_manifest
+from bertline.components.store.artifacts import Recipe, publish
+from bertline.components.store.manifests import read_manifest
 from bertline.model.config import BertConfig
 from bertline.model.records.canonical import encode_examples
 from bertline.pipelines.cli import main

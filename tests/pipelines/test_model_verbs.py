@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.manifests import read_manifest
+from bertline.components.store.manifests import read_manifest
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
 from bertline.model.formats.tf1.checkpoint import write_tf1

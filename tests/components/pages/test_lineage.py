@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.artifacts import Recipe, Store, publish
 from bertline.components.pages.lineage import read_nodes, write_page
+from bertline.components.store.artifacts import Recipe, Store, publish
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bertline.components.artifacts import Recipe, Store, publish
-from bertline.components.handover import perform, run_notes, taken
+from bertline.components.kfp_artifacts import perform, run_notes, taken
+from bertline.components.store.artifacts import Recipe, Store, publish
 from bertline.preemption import PreemptedError
 
 

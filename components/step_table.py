@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertline.components.artifacts import Artifact, Counts, Recipe, Store, find, place_of, publish, work_folder
-from bertline.components.manifests import MANIFEST, describe, read_manifest, verify
 from bertline.components.pretraining_data.heldout_split import Part
+from bertline.components.store.artifacts import Artifact, Counts, Recipe, Store, find, place_of, publish, work_folder
+from bertline.components.store.manifests import MANIFEST, describe, read_manifest, verify
 
 if TYPE_CHECKING:
     from bertline.components.corpus.ingest.sources import IngestConfig, Sources

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.components.code import code_fingerprint
-from bertline.components.manifests import MANIFEST, RUN, describe, digest_of, read_manifest, sha256_of, verify
+from bertline.components.store.fingerprint import code_fingerprint
+from bertline.components.store.manifests import MANIFEST, RUN, describe, digest_of, read_manifest, sha256_of, verify
 from bertline.files import flush
 
 SCHEMA = "bertline/manifest/v1"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.artifacts import Recipe, Store, publish, work_folder
-from bertline.components.manifests import MANIFEST, crawl, describe, read_manifest, verify
+from bertline.components.store.artifacts import Recipe, Store, publish, work_folder
+from bertline.components.store.manifests import MANIFEST, crawl, describe, read_manifest, verify
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class CopyConfig:
 
 
 def recipe(source: Path, **settings: int) -> Recipe:
-    return Recipe("copies", "copy", {"source": [source]}, CopyConfig(**settings), ["bertline.components.artifacts"])
+    return Recipe(
+        "copies", "copy", {"source": [source]}, CopyConfig(**settings), ["bertline.components.store.artifacts"]
+    )
 
 
 def writer(text: str = "text"):
@@ -74,7 +76,7 @@ def test_other_parameters_inputs_or_code_make_another_place_in_the_store(tmp_pat
     source.write_text("other text")
     os.utime(source, ns=(1, 1))
     places.add(store.place(recipe(source)))
-    other_code = Recipe("copies", "copy", {"source": [source]}, CopyConfig(), ["bertline.components.code"])
+    other_code = Recipe("copies", "copy", {"source": [source]}, CopyConfig(), ["bertline.components.store.fingerprint"])
     places.add(store.place(other_code))
     assert len(places) == 4
     assert store.place(recipe(source, workers=2)) in places
@@ -93,7 +95,7 @@ def test_nothing_appears_when_writing_fails(tmp_path: Path, source: Path) -> Non
 def test_the_draft_of_a_killed_run_is_no_artifact_and_is_removed_by_the_next(tmp_path: Path, source: Path) -> None:
     program = (
         "import os, pathlib, sys\n"
-        "from bertline.components.artifacts import Recipe, publish\n"
+        "from bertline.components.store.artifacts import Recipe, publish\n"
         "from dataclasses import dataclass\n"
         "@dataclass(frozen=True)\n"
         "class Config: times: int = 1\n"

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bertline.components.artifacts import Artifact, Store
-from bertline.components.manifests import RUN, read_manifest
-from bertline.components.processes import join_run
+from bertline.components.run_process import join_run
+from bertline.components.store.artifacts import Artifact, Store
+from bertline.components.store.manifests import RUN, read_manifest
 from bertline.preemption import TRY_AGAIN, PreemptedError
 from bertline.progress import say
 

@@ -13,7 +13,7 @@ import pytest
 RUN = """
 import os, subprocess, sys
 from pathlib import Path
-from bertline.components.processes import RUN_PROCESS_VARIABLE, RunPreemption
+from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
 os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
 with RunPreemption(Path(sys.argv[1])) as preemption:
     subprocess.run(["sh", "-c", '"$0" -c "$1" "$2"; true', sys.executable, sys.argv[2], sys.argv[1]])
@@ -24,7 +24,7 @@ with RunPreemption(Path(sys.argv[1])) as preemption:
 STEP = """
 import os, sys, time
 from pathlib import Path
-from bertline.components.processes import join_run
+from bertline.components.run_process import join_run
 from bertline.preemption import Preemption
 with Preemption() as preemption:
     join_run(Path(sys.argv[1]))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components import code
+from bertline.components.store import fingerprint as code
 
 
 @pytest.fixture
