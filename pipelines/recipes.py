@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.model.config import SIZES, bert_config, read_bert_config
-from bertline.pipelines.runs import Run
+from bertline.pipelines.run_settings import Run
 
 SHAPE_VOCABULARY = 30522  # any: only the width and the layers of a size are asked for
 

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from bertline.pipelines.cli import main
+from bertline.pipelines.cli.main import main
 
 
 @pytest.fixture(scope="module")

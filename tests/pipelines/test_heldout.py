@@ -11,7 +11,7 @@ from bertline.components.store.artifacts import Recipe, publish
 from bertline.components.store.manifests import read_manifest
 from bertline.model.config import BertConfig
 from bertline.model.records.canonical import encode_examples
-from bertline.pipelines.cli import main
+from bertline.pipelines.cli.main import main
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(15))]
 LENGTH, PREDICTIONS = 12, 2

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bertline.model.config import SIZES, bert_config
-from bertline.pipelines.local import check
 from bertline.pipelines.recipes import BUDGETS, PAPER, budget_choices, recipe
-from bertline.pipelines.runs import Run, batch_512, pipeline_arguments
+from bertline.pipelines.run_local import check
+from bertline.pipelines.run_settings import Run, batch_512, pipeline_arguments
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "recipes.md"
 

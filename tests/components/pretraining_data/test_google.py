@@ -10,7 +10,7 @@ import pytest
 
 from bertline.components.pretraining_data.google import PretrainingDataConfig, run
 from bertline.model.records.reader import open_records
-from bertline.pipelines.cli import main
+from bertline.pipelines.cli.main import main
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 DATA = Path(__file__).parents[2] / "data"
@@ -101,7 +101,7 @@ def test_same_bytes_for_any_number_of_workers_and_after_a_kill(tmp_path, monkeyp
         run(str(text), str(out), DATA / "vocab.txt", PretrainingDataConfig(**SMALL, num_workers=workers))
         contents.add(out.read_bytes())
     program = (
-        "import sys; from bertline.components import prepare; from bertline.pipelines.cli import main;"
+        "import sys; from bertline.components import prepare; from bertline.pipelines.cli.main import main;"
         "prepare.SHARD_TEXT_BYTES = 100_000; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, *flags(text, tmp_path / "killed.tfrecord", "--num_workers=1")]

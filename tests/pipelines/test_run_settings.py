@@ -7,11 +7,11 @@ import pytest
 
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.pipelines.commands import COMMANDS, run_of
-from bertline.pipelines.local import VERB_OF_STEP, check
+from bertline.pipelines.cli.step_verbs import STEP_VERBS
+from bertline.pipelines.cli.verbs import COMMANDS, run_of
 from bertline.pipelines.recipes import RECIPES, recipe
-from bertline.pipelines.runs import RUNS, Run, batch_512, pipeline_arguments
-from bertline.pipelines.verbs import STEP_VERBS
+from bertline.pipelines.run_local import VERB_OF_STEP, check
+from bertline.pipelines.run_settings import RUNS, Run, batch_512, pipeline_arguments
 from bertline.settings import from_mapping
 
 NO_SETTINGS = {"sources", "tasks", "released_vocabulary", "released_model"}

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from bertline.components.step_table import vocab_file
-from bertline.pipelines.command import Command
-from bertline.pipelines.options import add_config_flags, config_from_flags
-from bertline.pipelines.tables import figures_table
+from bertline.pipelines.cli.command import Command
+from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
+from bertline.pipelines.cli.tables import figures_table
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertline.components.step_table import vocab_file
-from bertline.pipelines.command import Command
-from bertline.pipelines.features_verb import EXTRACT_FEATURES
-from bertline.pipelines.model_verbs import CONVERT, INSPECT
-from bertline.pipelines.options import add_config_flags, config_from_flags, read_config_file
-from bertline.pipelines.run_pretraining_verb import RUN_PRETRAINING
+from bertline.pipelines.cli.command import Command
+from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
+from bertline.pipelines.cli.flags import add_config_flags, config_from_flags, read_config_file
+from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
+from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 
 if TYPE_CHECKING:
-    from bertline.pipelines.runs import Run
+    from bertline.pipelines.run_settings import Run
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -62,7 +62,7 @@ def _pretraining_data_flags(parser: Parser) -> None:
 
 def _pretraining_data(flags: Flags) -> int:
     from bertline.components.pretraining_data.google import PretrainingDataConfig, run
-    from bertline.pipelines.tables import figures_table
+    from bertline.pipelines.cli.tables import figures_table
 
     config = config_from_flags(flags, PretrainingDataConfig)
     counts = run(flags.input_file, flags.output_file, vocab_file(Path(flags.vocab_file)), config)
@@ -73,7 +73,7 @@ def _pretraining_data(flags: Flags) -> int:
 
 def _run_flags(parser: Parser) -> None:
     from bertline.pipelines.recipes import RECIPES
-    from bertline.pipelines.runs import RUNS, Run
+    from bertline.pipelines.run_settings import RUNS, Run
 
     names = [*sorted(RUNS), *RECIPES]
     parser.add_argument("name", choices=names, help="whose settings are the defaults: a run of the example's size, or "
@@ -86,7 +86,7 @@ def _run_flags(parser: Parser) -> None:
 def run_of(flags: Flags) -> "Run":
     """The settings of the run that the flags of `bertline run` ask for."""
     from bertline.pipelines.recipes import recipe
-    from bertline.pipelines.runs import RUNS, TEXT_SOURCES, Run, with_own_text
+    from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, with_own_text
 
     given = dict(read_config_file(Path(flags.config))) if flags.config else {}
     given |= {name: value for name, value in vars(flags).items() if value is not None}
@@ -97,7 +97,7 @@ def run_of(flags: Flags) -> "Run":
 
 
 def _run(flags: Flags) -> int:
-    from bertline.pipelines.local import run_here
+    from bertline.pipelines.run_local import run_here
 
     return run_here(flags.name, run_of(flags), Path(flags.out))
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bertline.pipelines.cli import VERBS, main
+from bertline.pipelines.cli.main import VERBS, main
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]
 
 
 def test_help_names_every_verb_and_starts_nothing_heavy() -> None:
     program = (
-        "import sys; from bertline.pipelines.cli import main; main(['--help']);"
+        "import sys; from bertline.pipelines.cli.main import main; main(['--help']);"
         "print(sorted({'tensorflow', 'keras', 'apache_beam', 'kfp'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -109,7 +109,7 @@ def test_a_file_system_that_takes_no_more_ends_with_2_and_leaves_nothing(tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     ended = subprocess.run(
-        [sys.executable, "-m", "bertline.pipelines.cli", "ingest", f"--text={text}", f"--out={tmp_path / 'out'}"],
+        [sys.executable, "-m", "bertline.pipelines.cli.main", "ingest", f"--text={text}", f"--out={tmp_path / 'out'}"],
         preexec_fn=limit,
         capture_output=True,
         text=True,

@@ -6,9 +6,9 @@ from pathlib import Path
 from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.step_table import vocab_file
 from bertline.components.store.artifacts import make_writable
-from bertline.pipelines.command import Command
-from bertline.pipelines.options import add_config_flags, config_from_flags
-from bertline.pipelines.tables import figures_table
+from bertline.pipelines.cli.command import Command
+from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
+from bertline.pipelines.cli.tables import figures_table
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser

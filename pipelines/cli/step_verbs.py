@@ -9,8 +9,8 @@ from typing import Any
 
 from bertline.components import step_table as published
 from bertline.components.store.artifacts import Artifact
-from bertline.pipelines.options import add_config_flags, config_from_flags
-from bertline.pipelines.tables import counts_table
+from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
+from bertline.pipelines.cli.tables import counts_table
 
 Flags = argparse.Namespace
 

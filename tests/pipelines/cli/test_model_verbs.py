@@ -12,7 +12,7 @@ from bertline.model.config import BertConfig
 from bertline.model.formats.tf1.checkpoint import write_tf1
 from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
-from bertline.pipelines.cli import main
+from bertline.pipelines.cli.main import main
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = ("\n".join([*SPECIAL, *(f"word{number}" for number in range(15))]) + "\n").encode()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertline.components import step_table as published
-from bertline.pipelines.command import Command
-from bertline.pipelines.options import add_config_flags, config_from_flags
-from bertline.pipelines.tables import counts_table, facts_table, rows_table
+from bertline.pipelines.cli.command import Command
+from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
+from bertline.pipelines.cli.tables import counts_table, facts_table, rows_table
 
 if TYPE_CHECKING:
     from bertline.model.formats.loaded_model import Opened

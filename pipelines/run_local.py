@@ -15,10 +15,10 @@ from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import model_files
+from bertline.pipelines.cli.step_verbs import STEP_VERBS
+from bertline.pipelines.cli.tables import scores_table, steps_table
 from bertline.pipelines.platforms import LOCAL
-from bertline.pipelines.runs import Run, pipeline_arguments
-from bertline.pipelines.tables import scores_table, steps_table
-from bertline.pipelines.verbs import STEP_VERBS
+from bertline.pipelines.run_settings import Run, pipeline_arguments
 from bertline.preemption import PreemptedError
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.settings import from_mapping

@@ -19,7 +19,7 @@ from bertline.model.formats.tf1.checkpoint import read_tf1, write_tf1
 from bertline.model.heads import pretraining_shapes
 from bertline.model.records.canonical import encode_examples
 from bertline.model.training.checkpoint import Checkpoint
-from bertline.pipelines.cli import main
+from bertline.pipelines.cli.main import main
 from bertline.preemption import TRY_AGAIN
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(15))]
@@ -166,7 +166,7 @@ def test_a_finished_training_trains_nothing_more_and_more_steps_go_on(
     assert sorted(kept) == sorted(f"model.ckpt-{step}.index" for step in (6, 8, 10, 12, 14))
 
 
-COMMAND = "import sys; from bertline.pipelines.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from bertline.pipelines.cli.main import main; sys.exit(main(sys.argv[1:]))"
 LONG = ("--do_train=True", "--num_train_steps=300", "--log_every_steps=7", "--save_checkpoints_steps=10")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.pipelines.cli import main
+from bertline.pipelines.cli.main import main
 
 SECONDS = 120
 

@@ -6,10 +6,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from bertline.pipelines.command import Command
-from bertline.pipelines.commands import COMMANDS
-from bertline.pipelines.options import with_underscores
-from bertline.pipelines.verbs import STEP_VERBS, StepVerb
+from bertline.pipelines.cli.command import Command
+from bertline.pipelines.cli.flags import with_underscores
+from bertline.pipelines.cli.step_verbs import STEP_VERBS, StepVerb
+from bertline.pipelines.cli.verbs import COMMANDS
 from bertline.preemption import TRY_AGAIN, PreemptedError
 
 VERBS: dict[str, StepVerb | Command] = {**STEP_VERBS, **COMMANDS}
