@@ -49,7 +49,7 @@ def _can_keep() -> bool:
 @cache
 def _cache_folder() -> Path:
     sources = hashlib.sha256()
-    for file in sorted(ROOT.glob("*/*.py")):
+    for file in sorted(ROOT.glob("*/**/*.py")):
         content = file.read_text(encoding="utf-8")
         if MARK in content:
             sources.update(content.encode())

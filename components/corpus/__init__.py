@@ -1,1 +1,1 @@
-"""TODO components/corpus."""
+"""Text: from dumps, books and files to documents, sentences and a vocabulary."""

@@ -1,1 +1,1 @@
-"""TODO components/pages."""
+"""Pages that are drawn of artifacts: statistics of records, lineage."""

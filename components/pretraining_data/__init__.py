@@ -1,1 +1,1 @@
-"""TODO components/pretraining_data."""
+"""Sentences to records of masked-LM and next-sentence instances."""

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "bertline"
-ROOT = Path(__file__).parent.parent  # the folder of the package, whose subfolders are the floors
+ROOT = Path(__file__).parents[2]  # the folder of the package, whose subfolders are the floors
 
 
 @cache

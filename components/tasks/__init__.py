@@ -1,1 +1,1 @@
-"""TODO components/tasks."""
+"""Files of fine-tuning tasks to encoded examples."""

@@ -1,1 +1,1 @@
-"""TODO model/features."""
+"""Text to the vectors of its tokens."""

@@ -1,1 +1,1 @@
-"""TODO model/finetuning."""
+"""A pretrained checkpoint to a model of one task."""

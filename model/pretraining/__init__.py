@@ -1,1 +1,1 @@
-"""TODO model/pretraining."""
+"""Pretraining: where a stage starts, its updates, its held-out scores, its evaluation."""

@@ -1,1 +1,1 @@
-"""TODO model/records."""
+"""Records: rows, their masks, two encodings, the files they lie in, and batches of them."""

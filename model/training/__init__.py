@@ -1,1 +1,1 @@
-"""TODO model/training."""
+"""The training loop and what it needs: updates, optimizer, checkpoints, backends, speed, curve."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/cli."""
+"""The command line."""

@@ -1,1 +1,1 @@
-"""TODO model/formats/huggingface."""
+"""Hugging Face and sentence-transformers folders."""

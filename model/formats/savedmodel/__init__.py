@@ -1,1 +1,1 @@
-"""TODO model/formats/savedmodel."""
+"""SavedModels with TF Hub's encoder interface."""

@@ -1,1 +1,1 @@
-"""TODO model/formats/tf1."""
+"""google-research/bert's checkpoints of TensorFlow 1."""

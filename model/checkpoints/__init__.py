@@ -1,1 +1,0 @@
-"""Checkpoints of the model in the formats that bertline reads and writes."""
