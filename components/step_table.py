@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertline.components.pretraining_data.heldout_split import Part
-from bertline.components.store.artifacts import Artifact, Counts, Recipe, Store, find, place_of, publish, work_folder
+from bertline.components.store.artifacts import (
+    Artifact,
+    Counts,
+    Provenance,
+    Store,
+    find,
+    place_of,
+    publish,
+    work_folder,
+)
 from bertline.components.store.manifests import MANIFEST, describe, read_manifest, verify
 
 if TYPE_CHECKING:
@@ -30,24 +39,24 @@ def ingest(out: Path | Store, config: "IngestConfig", sources: "Sources") -> Art
     """Dumps, books and other text -> documents."""
     from bertline.components.corpus.ingest.run import run
 
-    recipe = Recipe(
+    provenance = Provenance(
         kind="documents",
         step="ingest",
         inputs=sources.files(),
         config=config,
         code=["bertline.components.corpus.ingest.run", "bertline.components.corpus.ingest.wikiextractor_program"],
     )
-    return publish(out, recipe, lambda folder, _: run(sources, folder, config))
+    return publish(out, provenance, lambda folder, _: run(sources, folder, config))
 
 
 def split(out: Path | Store, config: "SplitConfig", documents: Path) -> Artifact:
     """Documents -> sentences, one a line."""
     from bertline.components.corpus.split import run
 
-    recipe = Recipe(
+    provenance = Provenance(
         "sentences", "split", {"documents": [_is(documents, "documents")]}, config, ["bertline.components.corpus.split"]
     )
-    return publish(out, recipe, lambda folder, _: run(documents, folder, config))
+    return publish(out, provenance, lambda folder, _: run(documents, folder, config))
 
 
 def vocabulary(
@@ -59,15 +68,15 @@ def vocabulary(
     inputs = {"released": [released]} if released else {"sentences": [_is(sentences, "sentences")]} if sentences else {}
     if not inputs:
         raise ValueError("no vocabulary and no sentences; give a vocab.txt, or sentences to learn one from")
-    recipe = Recipe("vocabulary", "vocab", inputs, config, ["bertline.components.corpus.vocabulary"])
-    return publish(out, recipe, lambda folder, _: run(sentences, folder, config, released=released))
+    provenance = Provenance("vocabulary", "vocab", inputs, config, ["bertline.components.corpus.vocabulary"])
+    return publish(out, provenance, lambda folder, _: run(sentences, folder, config, released=released))
 
 
 def prepare(out: Path | Store, config: "PrepareConfig", sentences: Path, vocab: Path) -> Artifact:
     """Sentences -> masked-LM / next-sentence records."""
     from bertline.components.pretraining_data.prepare import run
 
-    recipe = Recipe(
+    provenance = Provenance(
         kind=config.kind,
         step="prepare",
         inputs={"sentences": [_is(sentences, "sentences")], "vocabulary": [vocab]},
@@ -77,9 +86,9 @@ def prepare(out: Path | Store, config: "PrepareConfig", sentences: Path, vocab: 
 
     def write(folder: Path, work: Path) -> Counts:
         # The work of a run with other settings or inputs is none of this one's.
-        return run(sentences, vocab_file(vocab), folder, config, work / recipe.fingerprint())
+        return run(sentences, vocab_file(vocab), folder, config, work / provenance.fingerprint())
 
-    return publish(out, recipe, write)
+    return publish(out, provenance, write)
 
 
 def pretrain(
@@ -111,7 +120,7 @@ def pretrain(
         "initial": _model_inputs(initial) if initial else [],
         "heldout": [_never_trained_on(records, _is(heldout, "records"))] if heldout else [],
     }
-    recipe = Recipe(
+    provenance = Provenance(
         kind=f"checkpoint_{config.max_seq_length}",
         step="pretrain",
         inputs={name: paths for name, paths in inputs.items() if paths},
@@ -133,28 +142,28 @@ def pretrain(
             heldout=heldout,
             log_dir=work.with_suffix(".tensorboard"),
             hosts=hosts,
-            digests=recipe.digests(),
+            digests=provenance.digests(),
         )
         if hosts.writes and config.keep_checkpoints_every_steps:
             lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
         return counts
 
     with ended_by_sigterm(listens=config.hosts == 1), joined(config) as hosts:  # several are told by JAX's service
-        return _published_by_first(hosts, out, recipe, write)
+        return _published_by_first(hosts, out, provenance, write)
 
 
 def evaluate(out: Path | Store, config: "EvaluateConfig", checkpoint: Path, records: Path) -> Artifact:
     """A checkpoint's masked-LM and next-sentence scores on held-out records."""
     from bertline.model.pretraining.evaluate import run
 
-    recipe = Recipe(
+    provenance = Provenance(
         kind="scores",
         step="evaluate",
         inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "records": [_is(records, "records")]},
         config=config,
         code=["bertline.model.pretraining.evaluate"],
     )
-    return publish(out, recipe, lambda folder, _: run(checkpoint, records, folder, config))
+    return publish(out, provenance, lambda folder, _: run(checkpoint, records, folder, config))
 
 
 def finetune(
@@ -164,7 +173,7 @@ def finetune(
     from bertline.components.tasks.classification import read_task
     from bertline.model.finetuning.run import run
 
-    recipe = Recipe(
+    provenance = Provenance(
         kind=f"finetuned_{task}",
         step="finetune",
         inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "train": [train], "dev": [dev]},
@@ -176,21 +185,21 @@ def finetune(
         data = read_task(task, train, dev, checkpoint, config.max_seq_length)
         return run(checkpoint, data.train, data.dev, data.labels, folder, config)
 
-    return publish(out, recipe, write)
+    return publish(out, provenance, write)
 
 
 def export(out: Path | Store, config: "ExportConfig", checkpoint: Path) -> Artifact:
     """A checkpoint in another library's format."""
     from bertline.model.formats.export import run
 
-    recipe = Recipe(
+    provenance = Provenance(
         kind=f"export_{config.to}",
         step="export",
         inputs={"checkpoint": [_is(checkpoint, "checkpoint")]},
         config=config,
         code=["bertline.model.formats.export"],
     )
-    return publish(out, recipe, lambda folder, _: run(checkpoint, folder, config))
+    return publish(out, provenance, lambda folder, _: run(checkpoint, folder, config))
 
 
 def convert(
@@ -203,31 +212,31 @@ def convert(
     """A model of any format in another one; a bertline folder can be trained, tuned and scored like our own."""
     from bertline.model.formats.convert import OWN_FORMAT, run
 
-    recipe = Recipe(
+    provenance = Provenance(
         kind="checkpoint_converted" if config.to == OWN_FORMAT else f"export_{config.to}",
         step="convert",
         inputs={"model": _model_inputs(source), **{name: [path] for name, path in files.items()}},
         config=config,
         code=["bertline.model.formats.convert"],
     )
-    return publish(out, recipe, lambda folder, _: run(source, folder, config, **files, tell=tell))
+    return publish(out, provenance, lambda folder, _: run(source, folder, config, **files, tell=tell))
 
 
 def _published_by_first(
-    hosts: "Hosts", out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Counts]
+    hosts: "Hosts", out: Path | Store, provenance: Provenance, write: Callable[[Path, Path], Counts]
 ) -> Artifact:
     """What the first host publishes; `write` runs on all of them."""
     if hosts.count == 1:
-        return publish(out, recipe, write)
-    hosts.agree(recipe.facts())
-    made = find(out, recipe)
+        return publish(out, provenance, write)
+    hosts.agree(provenance.facts())
+    made = find(out, provenance)
     hosts.agree({"what is there of the step": "nothing" if made is None else "all"})
     if made is not None:
         return made
-    place = place_of(out, recipe)
+    place = place_of(out, provenance)
     hosts.share(work_folder(place))
     if hosts.writes:
-        publish(out, recipe, write)
+        publish(out, provenance, write)
     else:
         write(place, work_folder(place))
     hosts.meet("published")

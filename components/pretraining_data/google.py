@@ -16,7 +16,7 @@ from bertline.components.pretraining_data.prepare import write_shards
 from bertline.components.pretraining_data.sentence_reader import plain_files
 from bertline.components.pretraining_data.shards import part_files
 from bertline.components.pretraining_data.statistics import Counts, counts_of
-from bertline.components.store.artifacts import Recipe, make_writable
+from bertline.components.store.artifacts import Provenance, make_writable
 from bertline.model.records.reader import write_masking
 from bertline.model.records.tfrecord import RecordFile
 from bertline.tokenizer.wordpiece import load_vocabulary
@@ -66,8 +66,8 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: Pretraining
     nothing, ValueError for input without text.
     """
     texts, outputs = matching_files(input_file), _outputs(output_file)
-    recipe = Recipe("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
-    work = outputs[0].with_name(f".{outputs[0].name}.{recipe.fingerprint()}.work")
+    provenance = Provenance("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
+    work = outputs[0].with_name(f".{outputs[0].name}.{provenance.fingerprint()}.work")
     settings = config.prepare_config()
     try:
         totals, shards = write_shards(plain_files(texts), input_file, vocab_file, work, settings)

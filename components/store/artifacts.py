@@ -23,7 +23,7 @@ Counts = dict[str, int | float]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Provenance:
     """How an artifact is made: everything that decides its bytes."""
 
     kind: str  # what it is: documents, sentences, records_128 ...
@@ -82,21 +82,21 @@ class Store:
 
     root: Path
 
-    def place(self, recipe: Recipe) -> Path:
-        """Where the artifact of `recipe` lies, or will lie."""
-        return self.root / recipe.kind / recipe.fingerprint()
+    def place(self, provenance: Provenance) -> Path:
+        """Where the artifact of `provenance` lies, or will lie."""
+        return self.root / provenance.kind / provenance.fingerprint()
 
 
-def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Counts]) -> Artifact:
-    """Make `out` (or its place in a store) the artifact that `recipe` describes.
+def publish(out: Path | Store, provenance: Provenance, write: Callable[[Path, Path], Counts]) -> Artifact:
+    """Make `out` (or its place in a store) the artifact that `provenance` describes.
 
     `write(folder, work)` fills the empty `folder` and returns its counts; `work` survives a kill, so a
     long step resumes from what it left there. The files appear in one rename, the manifest among
     them; when `write` raises, nothing appears. An `out` that already is this artifact is verified and
     kept. Raises FileExistsError when `out` is something else.
     """
-    folder = place_of(out, recipe)
-    if (made_before := find(out, recipe)) is not None:
+    folder = place_of(out, provenance)
+    if (made_before := find(out, provenance)) is not None:
         shutil.rmtree(work_folder(folder), ignore_errors=True)  # of a run that was killed when all was made
         return made_before
     make_writable(folder.parent)
@@ -106,8 +106,8 @@ def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Cou
     started = time.time()
     try:
         counts = write(draft, work_folder(folder))
-        manifest = _manifest(draft, recipe, counts)
-        _write_json(draft / RUN, _run_facts(recipe, started))
+        manifest = _manifest(draft, provenance, counts)
+        _write_json(draft / RUN, _run_facts(provenance, started))
         _write_json(draft / MANIFEST, manifest)
         for path in [*draft.rglob("*"), draft]:
             flush(path)
@@ -120,16 +120,16 @@ def publish(out: Path | Store, recipe: Recipe, write: Callable[[Path, Path], Cou
     return Artifact(folder, manifest, reused=False)
 
 
-def find(out: Path | Store, recipe: Recipe) -> Artifact | None:
-    """The artifact that `recipe` describes, verified, if it is there; FileExistsError where something else is."""
-    folder = place_of(out, recipe)
-    manifest = _finished(folder, recipe.fingerprint()) if folder.exists() else None
+def find(out: Path | Store, provenance: Provenance) -> Artifact | None:
+    """The artifact that `provenance` describes, verified, if it is there; FileExistsError where something else is."""
+    folder = place_of(out, provenance)
+    manifest = _finished(folder, provenance.fingerprint()) if folder.exists() else None
     return None if manifest is None else Artifact(folder, manifest, reused=True)
 
 
-def place_of(out: Path | Store, recipe: Recipe) -> Path:
-    """The folder of the artifact that `recipe` describes, made or not."""
-    return out.place(recipe) if isinstance(out, Store) else out
+def place_of(out: Path | Store, provenance: Provenance) -> Path:
+    """The folder of the artifact that `provenance` describes, made or not."""
+    return out.place(provenance) if isinstance(out, Store) else out
 
 
 def work_folder(out: Path) -> Path:
@@ -172,7 +172,7 @@ def _remove_drafts(out: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _manifest(folder: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
+def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str, Any]:
     files = [
         {"path": str(file.relative_to(folder)), "size_bytes": file.stat().st_size, "sha256": sha256_of(file)}
         for file in sorted(folder.rglob("*"))
@@ -180,24 +180,24 @@ def _manifest(folder: Path, recipe: Recipe, counts: Counts) -> dict[str, Any]:
     ]
     return {
         "schema": SCHEMA,
-        "kind": recipe.kind,
-        "step": recipe.step,
+        "kind": provenance.kind,
+        "step": provenance.step,
         "digest": digest_of(files),
-        "fingerprint": recipe.fingerprint(),
-        "code": code_fingerprint(tuple(recipe.code)),
-        "inputs": recipe.described_inputs(),
-        "parameters": recipe.parameters(volatile=False),
+        "fingerprint": provenance.fingerprint(),
+        "code": code_fingerprint(tuple(provenance.code)),
+        "inputs": provenance.described_inputs(),
+        "parameters": provenance.parameters(volatile=False),
         "counts": dict(sorted(counts.items())),
         "files": files,
     }
 
 
-def _run_facts(recipe: Recipe, started: float) -> dict[str, Any]:
+def _run_facts(provenance: Provenance, started: float) -> dict[str, Any]:
     return {
         "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 3),
-        "inputs": {name: [str(path) for path in paths] for name, paths in recipe.inputs.items()},
-        "volatile": recipe.parameters(volatile=True),
+        "inputs": {name: [str(path) for path in paths] for name, paths in provenance.inputs.items()},
+        "volatile": provenance.parameters(volatile=True),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from bertline.components.kfp_artifacts import perform, run_notes, taken
-from bertline.components.store.artifacts import Recipe, Store, publish
+from bertline.components.store.artifacts import Provenance, Store, publish
 from bertline.preemption import PreemptedError
 
 
@@ -25,7 +25,7 @@ def make(store: Store):
         (folder / "a.txt").write_text("text")
         return {"lines": 1}
 
-    return publish(store, Recipe("texts", "write", {}, Config(), []), write)
+    return publish(store, Provenance("texts", "write", {}, Config(), []), write)
 
 
 def test_a_pointer_is_handed_over_and_leads_to_the_artifact(tmp_path: Path) -> None:

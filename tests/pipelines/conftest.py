@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.store.artifacts import Recipe, publish
+from bertline.components.store.artifacts import Provenance, publish
 from bertline.model.records.canonical import encode_examples
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(15))]
@@ -37,7 +37,7 @@ def pretrain_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("records", 1), ("heldout", 2)):
         publish(
             folder / name,
-            Recipe("records_16", "prepare", {}, NoConfig(), ["bertline.components.pretraining_data.prepare"]),
+            Provenance("records_16", "prepare", {}, NoConfig(), ["bertline.components.pretraining_data.prepare"]),
             random_records(seed),
         )
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.store.artifacts import Recipe, publish
+from bertline.components.store.artifacts import Provenance, publish
 from bertline.components.store.manifests import read_manifest
 from bertline.model.config import BertConfig
 from bertline.model.records.canonical import encode_examples
@@ -39,7 +39,7 @@ def records(out: Path, kind: str, count: int) -> Path:
         (folder / "part-00000-of-00001.tfrecord").write_bytes(encode_examples(batch))
         return {}
 
-    return publish(out, Recipe(kind, "prepare", {}, NoConfig(), []), write).path
+    return publish(out, Provenance(kind, "prepare", {}, NoConfig(), []), write).path
 
 
 @pytest.fixture(scope="module")

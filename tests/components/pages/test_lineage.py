@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertline.components.pages.lineage import read_nodes, write_page
-from bertline.components.store.artifacts import Recipe, Store, publish
+from bertline.components.store.artifacts import Provenance, Store, publish
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,13 @@ class Config:
 
 
 def made(store: Store, kind: str, counts: dict[str, int | float], **inputs: Path) -> Path:
-    recipe = Recipe(kind, kind, {name: [path] for name, path in inputs.items()}, Config(), [])
+    provenance = Provenance(kind, kind, {name: [path] for name, path in inputs.items()}, Config(), [])
 
     def write(folder: Path, work: Path) -> dict[str, int | float]:
         (folder / "data.txt").write_text(kind)
         return counts
 
-    return publish(store, recipe, write).path
+    return publish(store, provenance, write).path
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_what_is_made_of_a_part_is_joined_to_the_whole(tmp_path: Path) -> None:
         (folder / "best" / "data.txt").write_text("best")
         return {}
 
-    checkpoint = publish(place, Recipe("checkpoint_128", "pretrain", {}, Config(), []), write).path
+    checkpoint = publish(place, Provenance("checkpoint_128", "pretrain", {}, Config(), []), write).path
     made(place, "scores", {}, checkpoint=checkpoint / "best")
     nodes = read_nodes(tmp_path / "store")
     titles = {node.title: [nodes[digest].title for digest in node.inputs] for node in nodes.values()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.store.artifacts import Recipe, Store, publish, work_folder
+from bertline.components.store.artifacts import Provenance, Store, publish, work_folder
 from bertline.components.store.manifests import MANIFEST, crawl, describe, read_manifest, verify
 
 
@@ -19,8 +19,8 @@ class CopyConfig:
     workers: int = field(default=1, metadata={"volatile": True})
 
 
-def recipe(source: Path, **settings: int) -> Recipe:
-    return Recipe(
+def provenance(source: Path, **settings: int) -> Provenance:
+    return Provenance(
         "copies", "copy", {"source": [source]}, CopyConfig(**settings), ["bertline.components.store.artifacts"]
     )
 
@@ -43,7 +43,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_manifest_names_files_inputs_parameters_and_counts(tmp_path: Path, source: Path) -> None:
-    made = publish(tmp_path / "out", recipe(source, times=3), writer())
+    made = publish(tmp_path / "out", provenance(source, times=3), writer())
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert manifest == made.manifest
     assert [entry["path"] for entry in manifest["files"]] == ["a.txt", "sub/b.txt"]
@@ -56,30 +56,32 @@ def test_manifest_names_files_inputs_parameters_and_counts(tmp_path: Path, sourc
 
 def test_manifest_is_the_same_bytes_for_any_worker_count(tmp_path: Path, source: Path) -> None:
     for workers in (1, 2):
-        publish(tmp_path / f"out{workers}", recipe(source, workers=workers), writer())
+        publish(tmp_path / f"out{workers}", provenance(source, workers=workers), writer())
     first, second = ((tmp_path / name / MANIFEST).read_bytes() for name in ("out1", "out2"))
     assert first == second
 
 
 def test_a_finished_artifact_is_kept_and_not_written_again(tmp_path: Path, source: Path) -> None:
-    publish(tmp_path / "out", recipe(source), writer())
+    publish(tmp_path / "out", provenance(source), writer())
 
     def refuse(folder: Path, work: Path) -> dict[str, int | float]:
         raise AssertionError("written again")
 
-    assert publish(tmp_path / "out", recipe(source), refuse).reused
+    assert publish(tmp_path / "out", provenance(source), refuse).reused
 
 
 def test_other_parameters_inputs_or_code_make_another_place_in_the_store(tmp_path: Path, source: Path) -> None:
     store = Store(tmp_path / "store")
-    places = {store.place(recipe(source)), store.place(recipe(source, times=2))}
+    places = {store.place(provenance(source)), store.place(provenance(source, times=2))}
     source.write_text("other text")
     os.utime(source, ns=(1, 1))
-    places.add(store.place(recipe(source)))
-    other_code = Recipe("copies", "copy", {"source": [source]}, CopyConfig(), ["bertline.components.store.fingerprint"])
+    places.add(store.place(provenance(source)))
+    other_code = Provenance(
+        "copies", "copy", {"source": [source]}, CopyConfig(), ["bertline.components.store.fingerprint"]
+    )
     places.add(store.place(other_code))
     assert len(places) == 4
-    assert store.place(recipe(source, workers=2)) in places
+    assert store.place(provenance(source, workers=2)) in places
 
 
 def test_nothing_appears_when_writing_fails(tmp_path: Path, source: Path) -> None:
@@ -88,20 +90,20 @@ def test_nothing_appears_when_writing_fails(tmp_path: Path, source: Path) -> Non
         raise ValueError("bad input")
 
     with pytest.raises(ValueError, match="bad input"):
-        publish(tmp_path / "out", recipe(source), fail)
+        publish(tmp_path / "out", provenance(source), fail)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.txt"]
 
 
 def test_the_draft_of_a_killed_run_is_no_artifact_and_is_removed_by_the_next(tmp_path: Path, source: Path) -> None:
     program = (
         "import os, pathlib, sys\n"
-        "from bertline.components.store.artifacts import Recipe, publish\n"
+        "from bertline.components.store.artifacts import Provenance, publish\n"
         "from dataclasses import dataclass\n"
         "@dataclass(frozen=True)\n"
         "class Config: times: int = 1\n"
         "def die(folder, work):\n"
         "    (folder / 'half.txt').write_text('half'); os.kill(os.getpid(), 9)\n"
-        "publish(pathlib.Path(sys.argv[1]) / 'out', Recipe('copies', 'copy', {}, Config(), []), die)\n"
+        "publish(pathlib.Path(sys.argv[1]) / 'out', Provenance('copies', 'copy', {}, Config(), []), die)\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert killed.returncode == -9
@@ -110,7 +112,7 @@ def test_the_draft_of_a_killed_run_is_no_artifact_and_is_removed_by_the_next(tmp
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="not an artifact"):
         read_manifest(drafts[0])
-    publish(tmp_path / "out", recipe(source), writer())
+    publish(tmp_path / "out", provenance(source), writer())
     assert not drafts[0].exists()
 
 
@@ -121,10 +123,10 @@ def test_the_work_folder_is_removed_once_the_artifact_is_whole(tmp_path: Path, s
         (folder / "a.txt").write_text("text")
         return {}
 
-    made = publish(Store(tmp_path / "store"), recipe(source), write)
+    made = publish(Store(tmp_path / "store"), provenance(source), write)
     assert not work_folder(made.path).exists()
     work_folder(made.path).mkdir()  # where a run was killed between the two
-    assert publish(Store(tmp_path / "store"), recipe(source), write).reused
+    assert publish(Store(tmp_path / "store"), provenance(source), write).reused
     assert not work_folder(made.path).exists()
 
 
@@ -132,13 +134,13 @@ def test_something_else_in_the_way_is_refused_and_left_alone(tmp_path: Path, sou
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="already holds something else"):
-        publish(tmp_path / "out", recipe(source), writer())
+        publish(tmp_path / "out", provenance(source), writer())
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 
 
 def test_an_output_below_a_file_is_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(NotADirectoryError, match="a file is in the way"):
-        publish(source / "out", recipe(source), writer())
+        publish(source / "out", provenance(source), writer())
 
 
 @pytest.fixture
@@ -158,24 +160,24 @@ def test_an_unwritable_output_is_refused(as_an_ordinary_user: None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         locked = Path(folder) / "locked"
         locked.mkdir(mode=0o500)
-        recipe = Recipe("copies", "copy", {}, CopyConfig(), [])
+        provenance = Provenance("copies", "copy", {}, CopyConfig(), [])
         with pytest.raises(PermissionError, match="not writable"):
-            publish(locked / "out", recipe, writer())
+            publish(locked / "out", provenance, writer())
         with pytest.raises(PermissionError, match="cannot be made"):
-            publish(locked / "further" / "out", recipe, writer())
+            publish(locked / "further" / "out", provenance, writer())
 
 
 def test_a_damaged_artifact_is_not_taken_for_finished(tmp_path: Path, source: Path) -> None:
-    made = publish(tmp_path / "out", recipe(source), writer())
+    made = publish(tmp_path / "out", provenance(source), writer())
     (made.path / "a.txt").write_text("tex7")
     with pytest.raises(ValueError, match=r"a\.txt: differs from its manifest"):
-        publish(tmp_path / "out", recipe(source), writer())
+        publish(tmp_path / "out", provenance(source), writer())
 
 
 def test_readers_say_what_a_folder_is_not(tmp_path: Path, source: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such artifact"):
         read_manifest(tmp_path / "missing")
-    made = publish(tmp_path / "out", recipe(source), writer())
+    made = publish(tmp_path / "out", provenance(source), writer())
     with pytest.raises(ValueError, match="holds copies, but records are wanted"):
         read_manifest(made.path, "records")
     (made.path / MANIFEST).write_text('{"schema": ')
@@ -184,7 +186,7 @@ def test_readers_say_what_a_folder_is_not(tmp_path: Path, source: Path) -> None:
 
 
 def test_a_folder_inside_an_artifact_can_be_an_input_of_its_own(tmp_path: Path, source: Path) -> None:
-    made = publish(tmp_path / "out", recipe(source), writer())
+    made = publish(tmp_path / "out", provenance(source), writer())
     part = verify(made.path / "sub")
     assert [entry["path"] for entry in part["files"]] == ["b.txt"]
     assert part["part_of"] == made.manifest["digest"] != part["digest"]
@@ -200,7 +202,7 @@ def test_a_folder_inside_an_artifact_can_be_an_input_of_its_own(tmp_path: Path, 
 
 
 def test_crawl_finds_whole_artifacts_only(tmp_path: Path, source: Path) -> None:
-    made = publish(Store(tmp_path / "store"), recipe(source), writer())
+    made = publish(Store(tmp_path / "store"), provenance(source), writer())
     shutil.copytree(made.path, made.path.with_name(".draft.1.tmp"))
     work_folder(made.path).mkdir()
     assert list(crawl(tmp_path / "store")) == [made.path]
