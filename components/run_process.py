@@ -1,4 +1,4 @@
-"""A local run and the processes of its steps, which end together.
+"""Processes that end together: a local run, its steps, and their workers.
 
 SIGTERM at a run goes on to its step, so that a training saves what it has reached before both end.
 """
@@ -7,15 +7,18 @@ import contextlib
 import fcntl
 import os
 import signal
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from bertline.components.watching import watch
 from bertline.preemption import Preemption
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
 ENDING = "ending"  # in a run's folder: SIGTERM came
 STEPS = "steps.lock"  # in a run's folder, locked by every step while its process lives
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class RunPreemption(Preemption):
@@ -27,14 +30,14 @@ class RunPreemption(Preemption):
         self._folder = folder
 
     def wait_for_steps(self) -> None:
-        """Return when no step lives: SIGTERM at a process group kills the shell that a run waits for first."""
+        """Return when no step lives: SIGTERM at a process group first kills the shell that the run waits for."""
         with (self._folder / STEPS).open("a") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give SIGTERM back."""
+        """Let SIGTERM do again what it did before."""
         super().__exit__(kind, error, trace)
         for name in (ENDING, STEPS):
             (self._folder / name).unlink(missing_ok=True)
@@ -57,8 +60,8 @@ def join_run(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / STEPS, os.O_RDWR | os.O_CREAT)  # open till the end; forked workers do not share the lock
     fcntl.lockf(lock, fcntl.LOCK_SH)
-    watch(lambda: not _lives(int(run_process)), lambda: os._exit(1))
-    watch((folder / ENDING).exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    _watch(lambda: not _lives(int(run_process)), lambda: os._exit(1))
+    _watch((folder / ENDING).exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _lives(process: int) -> bool:
@@ -67,3 +70,20 @@ def _lives(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def end_with_parent() -> None:
+    """Let this process, a worker's, end soon after its parent, however that ended: an initializer of process pools."""
+    parent = os.getppid()
+    _watch(lambda: os.getppid() != parent, lambda: os._exit(1))
+
+
+def _watch(happened: Callable[[], bool], act: Callable[[], None]) -> None:
+    """Do `act` once `happened` says so, in a thread that ends with the process."""
+
+    def look() -> None:
+        while not happened():
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        act()
+
+    threading.Thread(target=look, daemon=True).start()

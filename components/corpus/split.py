@@ -21,7 +21,7 @@ from bertline.components.corpus.abbreviations import (
     STARTERS,
 )
 from bertline.components.corpus.documents import Document, document_shards, read_documents
-from bertline.components.watching import end_with_parent
+from bertline.components.run_process import end_with_parent
 from bertline.progress import Progress
 
 # Marks of scripts without capitals; they end a sentence with or without a space after them.

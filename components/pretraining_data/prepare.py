@@ -43,7 +43,7 @@ from bertline.components.pretraining_data.sentence_reader import (
 from bertline.components.pretraining_data.shards import ShardWriter, part_files, totals_path, write_shard
 from bertline.components.pretraining_data.statistics import Counts, Totals, added, counts_of, statistics, totals_as_json
 from bertline.components.pretraining_data.tokenized_documents import word_pieces
-from bertline.components.watching import end_with_parent
+from bertline.components.run_process import end_with_parent
 from bertline.model.records.masking import mask_rules
 from bertline.model.records.reader import STATISTICS_FILE, write_masking
 from bertline.progress import Progress, say

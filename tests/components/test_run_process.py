@@ -37,7 +37,7 @@ with Preemption() as preemption:
 POOL = """
 import os, time
 from concurrent.futures import ProcessPoolExecutor
-from bertline.components.watching import end_with_parent
+from bertline.components.run_process import end_with_parent
 def worker(number):
     time.sleep(0.1)
     return os.getpid()
