@@ -216,7 +216,7 @@ def parser() -> argparse.ArgumentParser:
 
 def bertline(verb: str, flags: Flags) -> Command:
     """The command line of one of our verbs."""
-    return [sys.executable, "-m", "bertline.pipelines.cli.main", verb, *as_flags(flags)]
+    return [sys.executable, "-m", "bertline", verb, *as_flags(flags)]
 
 
 def as_flags(flags: Flags) -> list[str]:

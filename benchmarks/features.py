@@ -72,9 +72,7 @@ class Benchmark:
 
     def ours(self, size: str, count: int) -> list[Command]:
         """Our extract_features."""
-        return [
-            [sys.executable, "-m", "bertline.pipelines.cli.main", "extract_features", *self.flags(size, count, "ours")]
-        ]
+        return [[sys.executable, "-m", "bertline", "extract_features", *self.flags(size, count, "ours")]]
 
     def theirs(self, size: str, count: int) -> list[Command]:
         """The original's extract_features.py."""

@@ -48,7 +48,7 @@ class Benchmark:
         given = {"sentences": self.sentences, "vocab": self.vocab, "out": out, "dupe_factor": 1, **settings}
         flags = [f"--{key}={value}" for key, value in given.items()]
         if not out.exists():
-            subprocess.run([sys.executable, "-m", "bertline.pipelines.cli.main", "prepare", *flags], check=True)
+            subprocess.run([sys.executable, "-m", "bertline", "prepare", *flags], check=True)
         return out
 
 

@@ -6,17 +6,49 @@ that points into the store; the data stay where they are.
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertline.components.declaration import TEXT, make
 from bertline.components.run_process import join_run
+from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
 from bertline.preemption import TRY_AGAIN, PreemptedError
 from bertline.progress import say
+from bertline.settings import from_mapping
 
 BAD_INPUT = 2  # exit code of a step that refuses its input
+
+
+def perform_step(
+    name: str,
+    store: str,
+    run: str,
+    task: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    output: Any,
+    metrics: Any = None,
+) -> None:
+    """The body of a step's KFP component: make its artifact, and hand it over as `output`.
+
+    `inputs` are KFP artifacts and texts. Without a name for the `task` it is the step's, with its TEXT inputs. Scores
+    go to `metrics`, too.
+    """
+    step = STEPS[name]
+    texts = [inputs[each] for each, declared in step.inputs.items() if declared.wanted == TEXT and inputs[each]]
+
+    def make_it(place: Store) -> Artifact:
+        given = {each: value if isinstance(value, str) else taken(value) for each, value in inputs.items() if value}
+        return make(step, place, from_mapping(step.config_class(), config), given)
+
+    made = perform(task or "_".join([name, *texts]), store, run, output, make_it)
+    if metrics is not None:
+        for count, value in made.manifest["counts"].items():
+            metrics.log_metric(count, value)
+        _write(Path(metrics.path), made.manifest["counts"])  # without a file, kfp.local would never find it cached
 
 
 def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store], Artifact]) -> Artifact:

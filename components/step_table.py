@@ -1,267 +1,187 @@
-"""The steps as published artifacts: what the command line and the KFP components call.
+"""The table of all steps: the pipeline's typed contract.
 
-Each function names a step's inputs and the code that makes its output; the work itself is the `run`
-function of that module, imported late so that a finished step starts neither Beam nor TensorFlow.
+A new step is its module, an entry here, and its place in the graph (pipelines/pretraining.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bertline.components.pretraining_data.heldout_split import Part
-from bertline.components.store.artifacts import (
-    Artifact,
-    Counts,
-    Provenance,
-    Store,
-    find,
-    place_of,
-    publish,
-    work_folder,
+from bertline.components.declaration import FILE, MODEL, TEXT, VOCABULARY, Input, Step
+from bertline.components.store.manifests import describe, read_manifest
+
+SENTENCES = "sentences, as `bertline split` writes them"
+CHECKPOINT = "a checkpoint, or the best weights inside one (checkpoint_128/best)"
+ANY_MODEL = (
+    "a model of any format: a released zip or folder (bert_model.ckpt), a Hugging Face, sentence-transformers, "
+    "SavedModel or bertline folder"
 )
-from bertline.components.store.manifests import MANIFEST, describe, read_manifest, verify
 
-if TYPE_CHECKING:
-    from bertline.components.corpus.ingest.sources import IngestConfig, Sources
-    from bertline.components.corpus.split import SplitConfig
-    from bertline.components.corpus.vocabulary import VocabularyConfig
-    from bertline.components.pretraining_data.config import PrepareConfig
-    from bertline.model.finetuning.run import FinetuneConfig
-    from bertline.model.formats.convert import ConvertConfig
-    from bertline.model.formats.export import ExportConfig
-    from bertline.model.formats.loaded_model import Opened
-    from bertline.model.pretraining.config import PretrainConfig
-    from bertline.model.pretraining.evaluate import EvaluateConfig
-    from bertline.model.training.backends.hosts import Hosts
-
-
-def ingest(out: Path | Store, config: "IngestConfig", sources: "Sources") -> Artifact:
-    """Dumps, books and other text -> documents."""
-    from bertline.components.corpus.ingest.run import run
-
-    provenance = Provenance(
-        kind="documents",
-        step="ingest",
-        inputs=sources.files(),
-        config=config,
-        code=["bertline.components.corpus.ingest.run", "bertline.components.corpus.ingest.wikiextractor_program"],
-    )
-    return publish(out, provenance, lambda folder, _: run(sources, folder, config))
-
-
-def split(out: Path | Store, config: "SplitConfig", documents: Path) -> Artifact:
-    """Documents -> sentences, one a line."""
-    from bertline.components.corpus.split import run
-
-    provenance = Provenance(
-        "sentences", "split", {"documents": [_is(documents, "documents")]}, config, ["bertline.components.corpus.split"]
-    )
-    return publish(out, provenance, lambda folder, _: run(documents, folder, config))
-
-
-def vocabulary(
-    out: Path | Store, config: "VocabularyConfig", sentences: Path | None = None, released: Path | None = None
-) -> Artifact:
-    """A released vocab.txt, checked, or one learned from sentences."""
-    from bertline.components.corpus.vocabulary import run
-
-    inputs = {"released": [released]} if released else {"sentences": [_is(sentences, "sentences")]} if sentences else {}
-    if not inputs:
-        raise ValueError("no vocabulary and no sentences; give a vocab.txt, or sentences to learn one from")
-    provenance = Provenance("vocabulary", "vocab", inputs, config, ["bertline.components.corpus.vocabulary"])
-    return publish(out, provenance, lambda folder, _: run(sentences, folder, config, released=released))
-
-
-def prepare(out: Path | Store, config: "PrepareConfig", sentences: Path, vocab: Path) -> Artifact:
-    """Sentences -> masked-LM / next-sentence records."""
-    from bertline.components.pretraining_data.prepare import run
-
-    provenance = Provenance(
-        kind=config.kind,
-        step="prepare",
-        inputs={"sentences": [_is(sentences, "sentences")], "vocabulary": [vocab]},
-        config=config,
-        code=["bertline.components.pretraining_data.prepare"],
-    )
-
-    def write(folder: Path, work: Path) -> Counts:
-        # The work of a run with other settings or inputs is none of this one's.
-        return run(sentences, vocab_file(vocab), folder, config, work / provenance.fingerprint())
-
-    return publish(out, provenance, write)
-
-
-def pretrain(
-    out: Path | Store,
-    config: "PretrainConfig",
-    records: Path,
-    vocab: Path | None = None,
-    checkpoint: Path | None = None,
-    initial: Path | None = None,
-    heldout: Path | None = None,
-) -> Artifact:
-    """Records -> a checkpoint at the end of this stage.
-
-    TensorBoard's event files lie in `<out>.tensorboard`, snapshots that are to be kept in `<out>.snapshots`. On the
-    records `heldout` it is scored on the way; its best weights are the checkpoint `<out>/best`. Where several hosts
-    train together, each calls this, and the first publishes.
-    """
-    from bertline.model.formats.detect import read_model
-    from bertline.model.pretraining.run import run
-    from bertline.model.training.backends.hosts import joined
-    from bertline.model.training.backends.use import use_backend
-    from bertline.model.training.snapshots import lay_beside
-    from bertline.preemption import ended_by_sigterm
-
-    inputs = {
-        "records": [_is(records, "records")],
-        "vocabulary": [vocab] if vocab else [],
-        "checkpoint": [_is(checkpoint, "checkpoint")] if checkpoint else [],
-        "initial": _model_inputs(initial) if initial else [],
-        "heldout": [_never_trained_on(records, _is(heldout, "records"))] if heldout else [],
-    }
-    provenance = Provenance(
-        kind=f"checkpoint_{config.max_seq_length}",
-        step="pretrain",
-        inputs={name: paths for name, paths in inputs.items() if paths},
-        config=config,
-        code=["bertline.model.pretraining.run", *(["bertline.model.formats.detect"] if initial else [])],
-    )
-    vocab_txt = vocab_file(vocab) if vocab else None
-
-    def write(folder: Path, work: Path) -> Counts:
-        use_backend(config.backend)  # before a model is read, which loads Keras
-        counts = run(
-            records,
-            vocab_txt,
-            folder,
-            config,
-            work=work,
-            checkpoint=checkpoint,
-            initial=read_model(initial) if initial else None,
-            heldout=heldout,
-            log_dir=work.with_suffix(".tensorboard"),
-            hosts=hosts,
-            digests=provenance.digests(),
-        )
-        if hosts.writes and config.keep_checkpoints_every_steps:
-            lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
-        return counts
-
-    with ended_by_sigterm(listens=config.hosts == 1), joined(config) as hosts:  # several are told by JAX's service
-        return _published_by_first(hosts, out, provenance, write)
-
-
-def evaluate(out: Path | Store, config: "EvaluateConfig", checkpoint: Path, records: Path) -> Artifact:
-    """A checkpoint's masked-LM and next-sentence scores on held-out records."""
-    from bertline.model.pretraining.evaluate import run
-
-    provenance = Provenance(
-        kind="scores",
-        step="evaluate",
-        inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "records": [_is(records, "records")]},
-        config=config,
-        code=["bertline.model.pretraining.evaluate"],
-    )
-    return publish(out, provenance, lambda folder, _: run(checkpoint, records, folder, config))
-
-
-def finetune(
-    out: Path | Store, config: "FinetuneConfig", checkpoint: Path, task: str, train: Path, dev: Path
-) -> Artifact:
-    """A checkpoint fine-tuned on one task and scored on the task's development set."""
-    from bertline.components.tasks.classification import read_task
-    from bertline.model.finetuning.run import run
-
-    provenance = Provenance(
-        kind=f"finetuned_{task}",
-        step="finetune",
-        inputs={"checkpoint": [_is(checkpoint, "checkpoint")], "train": [train], "dev": [dev]},
-        config=config,
-        code=["bertline.model.finetuning.run", "bertline.components.tasks.classification"],
-    )
-
-    def write(folder: Path, _: Path) -> Counts:
-        data = read_task(task, train, dev, checkpoint, config.max_seq_length)
-        return run(checkpoint, data.train, data.dev, data.labels, folder, config)
-
-    return publish(out, provenance, write)
+INGEST = Step(
+    name="ingest",
+    summary="Wikipedia dumps, books and other text -> documents",
+    example="bertline ingest --dump enwiki-pages-articles.xml.bz2 --books shelf/ --out documents",
+    inputs={
+        "dump": Input(
+            TEXT,
+            "Wikipedia pages-articles dumps (.xml, .xml.bz2, .xml.gz): files or globs, comma-separated",
+            optional=True,
+        ),
+        "books": Input(TEXT, "plain-text books: a folder, files or globs", optional=True),
+        "text": Input(TEXT, "plain-text files, a document each: globs", optional=True),
+        "wikiextractor": Input(TEXT, "a folder of WikiExtractor output (<doc> or --json)", optional=True),
+        "jsonl": Input(TEXT, 'JSON lines with a "text" each: globs', optional=True),
+    },
+    config="bertline.components.corpus.ingest.sources:IngestConfig",
+    run="bertline.components.corpus.ingest.run:run",
+    kind="documents",
+    output="documents",
+    code=("bertline.components.corpus.ingest.wikiextractor_program",),
+    sources="bertline.components.corpus.ingest.sources:source_files",
+)
+SPLIT = Step(
+    name="split",
+    summary="documents -> sentences, one a line, a blank line after each document",
+    example="bertline split --documents documents --out sentences",
+    inputs={"documents": Input("documents", "documents, as `bertline ingest` writes them")},
+    config="bertline.components.corpus.split:SplitConfig",
+    run="bertline.components.corpus.split:run",
+    kind="sentences",
+    output="sentences",
+)
+VOCAB = Step(
+    name="vocab",
+    summary="sentences -> a learned vocab.txt",
+    example="bertline vocab --sentences sentences --size 30000 --out vocab.txt",
+    inputs={
+        "sentences": Input("sentences", SENTENCES, optional=True),
+        "released": Input(FILE, "a vocab.txt to check and copy instead", optional=True, instead_of="sentences"),
+    },
+    config="bertline.components.corpus.vocabulary:VocabularyConfig",
+    run="bertline.components.corpus.vocabulary:run",
+    kind="vocabulary",
+    output="vocabulary",
+    only_file="vocab.txt",
+)
+PREPARE = Step(
+    name="prepare",
+    summary="sentences -> records of masked-LM / next-sentence instances",
+    example="bertline prepare --sentences sentences --vocab vocab.txt --max_seq_length 128 --out records_128",
+    inputs={
+        "sentences": Input("sentences", SENTENCES),
+        "vocab": Input(VOCABULARY, "vocab.txt, or a vocabulary artifact", recorded_as="vocabulary"),
+    },
+    config="bertline.components.pretraining_data.config:PrepareConfig",
+    run="bertline.components.pretraining_data.prepare:run",
+    kind="{config.kind}",
+    output="records",
+    resumes=True,
+)
+PRETRAIN = Step(
+    name="pretrain",
+    summary="records -> the checkpoint at the end of one stage of the schedule",
+    example="bertline pretrain --records records_128 --vocab vocab.txt --model tiny --num_train_steps 1000 "
+    "--num_warmup_steps 100 --stop_at_step 900 --out checkpoint_128\n"
+    "  bertline pretrain --records records_512 --checkpoint checkpoint_128 --max_seq_length 512 "
+    "--num_train_steps 1000 --num_warmup_steps 100 --out checkpoint_512\n"
+    "SIGTERM saves the step and ends with exit code 75; the same command goes on, as after a crash.",
+    inputs={
+        "records": Input("records", "records, as `bertline prepare` writes them"),
+        "vocab": Input(
+            VOCABULARY,
+            "vocab.txt of the records; not needed with --checkpoint or --initial",
+            optional=True,
+            recorded_as="vocabulary",
+        ),
+        "checkpoint": Input("checkpoint", "the stage before, whose schedule goes on", optional=True),
+        "initial": Input(
+            MODEL,
+            "a released model of any format, whose weights start a schedule of their own",
+            optional=True,
+            read="bertline.model.formats.detect:read_model",
+        ),
+        "heldout": Input(
+            "records",
+            "records never trained on (`bertline prepare --part heldout`), scored at the end and every "
+            "eval_every_steps; the weights with the lowest masked-LM loss are kept, in <out>/best if not the last",
+            optional=True,
+        ),
+    },
+    config="bertline.model.pretraining.config:PretrainConfig",
+    run="bertline.model.pretraining.run:run",
+    kind="checkpoint_{config.max_seq_length}",
+    output="model",
+    requires=("bertline.components.step_table:require_other_documents",),
+    trains=True,
+)
+EVALUATE = Step(
+    name="evaluate",
+    summary="a checkpoint's masked-LM and next-sentence scores on held-out records",
+    example="bertline evaluate --checkpoint checkpoint_512 --records heldout_128 --out scores",
+    inputs={
+        "checkpoint": Input("checkpoint", CHECKPOINT),
+        "records": Input("records", "records never trained on (`bertline prepare --part heldout`)"),
+    },
+    config="bertline.model.pretraining.evaluate:EvaluateConfig",
+    run="bertline.model.pretraining.evaluate:run",
+    kind="scores",
+    output="scored",
+    scores=True,
+)
+FINETUNE = Step(
+    name="finetune",
+    summary="a checkpoint -> a classifier of sentences or pairs, scored on the task's development set",
+    example="bertline finetune --checkpoint checkpoint_512 --task mrpc --train MRPC/train.tsv --dev MRPC/dev.tsv "
+    "--out finetuned",
+    inputs={
+        "checkpoint": Input("checkpoint", f"{CHECKPOINT}, pretrained"),
+        "task": Input(TEXT, "mrpc (sentence pairs) or sst2 (single sentences)"),
+        "train": Input(FILE, "the task's training set, .tsv in its GLUE columns"),
+        "dev": Input(FILE, "the task's development set"),
+    },
+    config="bertline.model.finetuning.run:FinetuneConfig",
+    run="bertline.components.tasks.classification:finetune",
+    kind="finetuned_{task}",
+    output="model",
+    scores=True,
+)
+EXPORT = Step(
+    name="export",
+    summary="a checkpoint -> a Hugging Face directory",
+    example="bertline export --checkpoint checkpoint_512 --out exported",
+    inputs={"checkpoint": Input("checkpoint", CHECKPOINT)},
+    config="bertline.model.formats.export:ExportConfig",
+    run="bertline.model.formats.export:run",
+    kind="export_{config.to}",
+    output="model",
+)
+CONVERT = Step(
+    name="convert",
+    summary="a model of any format -> another format, proved by running both",
+    example="bertline convert uncased_L-12_H-768_A-12.zip bert-base --to huggingface",
+    inputs={
+        "source": Input(MODEL, ANY_MODEL, recorded_as="model"),
+        "vocab_file": Input(FILE, "vocab.txt, if it does not lie beside a TF1 checkpoint", optional=True),
+        "bert_config_file": Input(FILE, "bert_config.json, likewise", optional=True),
+        "new_vocab": Input(
+            FILE,
+            "vocab.txt that the written model has instead: embeddings of shared pieces are kept, new ones made of "
+            "their old pieces",
+            optional=True,
+        ),
+    },
+    config="bertline.model.formats.convert:ConvertConfig",
+    run="bertline.model.formats.convert:run",
+    kind="{config.kind}",
+    output="model",
+)
+STEPS = {step.name: step for step in (INGEST, SPLIT, VOCAB, PREPARE, PRETRAIN, EVALUATE, FINETUNE, EXPORT, CONVERT)}
 
 
-def export(out: Path | Store, config: "ExportConfig", checkpoint: Path) -> Artifact:
-    """A checkpoint in another library's format."""
-    from bertline.model.formats.export import run
-
-    provenance = Provenance(
-        kind=f"export_{config.to}",
-        step="export",
-        inputs={"checkpoint": [_is(checkpoint, "checkpoint")]},
-        config=config,
-        code=["bertline.model.formats.export"],
-    )
-    return publish(out, provenance, lambda folder, _: run(checkpoint, folder, config))
-
-
-def convert(
-    out: Path,
-    config: "ConvertConfig",
-    source: Path,
-    files: Mapping[str, Path],
-    tell: Callable[["Opened"], None],
-) -> Artifact:
-    """A model of any format in another one; a bertline folder can be trained, tuned and scored like our own."""
-    from bertline.model.formats.convert import OWN_FORMAT, run
-
-    provenance = Provenance(
-        kind="checkpoint_converted" if config.to == OWN_FORMAT else f"export_{config.to}",
-        step="convert",
-        inputs={"model": _model_inputs(source), **{name: [path] for name, path in files.items()}},
-        config=config,
-        code=["bertline.model.formats.convert"],
-    )
-    return publish(out, provenance, lambda folder, _: run(source, folder, config, **files, tell=tell))
-
-
-def _published_by_first(
-    hosts: "Hosts", out: Path | Store, provenance: Provenance, write: Callable[[Path, Path], Counts]
-) -> Artifact:
-    """What the first host publishes; `write` runs on all of them."""
-    if hosts.count == 1:
-        return publish(out, provenance, write)
-    hosts.agree(provenance.facts())
-    made = find(out, provenance)
-    hosts.agree({"what is there of the step": "nothing" if made is None else "all"})
-    if made is not None:
-        return made
-    place = place_of(out, provenance)
-    hosts.share(work_folder(place))
-    if hosts.writes:
-        publish(out, provenance, write)
-    else:
-        write(place, work_folder(place))
-    hosts.meet("published")
-    return Artifact(place, verify(place), reused=False)
-
-
-def _model_inputs(model: Path) -> list[Path]:
-    """An artifact, or the files of a model that bertline did not make."""
-    from bertline.model.formats.detect import model_files
-
-    return [model] if (model / MANIFEST).is_file() else model_files(model)
-
-
-def _is(path: Path, kind: str) -> Path:
-    """`path`, once it is seen to be a whole artifact of that kind."""
-    from bertline.model.training.best import BEST_FILE, BEST_FOLDER
-
-    if path.name == BEST_FOLDER and not path.exists() and (path.parent / BEST_FILE).is_file():
-        raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}")
-    read_manifest(path, kind)
-    return path
-
-
-def _never_trained_on(records: Path, heldout: Path) -> Path:
-    """`heldout`, once it is seen to share no document with the records of training, where they are of one text."""
+def require_other_documents(records: Path, heldout: Path | None = None, **others: Path) -> None:
+    """Refuse held-out records that share a document with those of training, where they are of one text."""
+    if heldout is None:
+        return
     if describe(records)["digest"] == describe(heldout)["digest"]:
         raise ValueError(f'{heldout}: trained on, not held out; run "bertline prepare --part heldout"')
     (text, trained), (other_text, scored) = (_documents_of(read_manifest(path)) for path in (records, heldout))
@@ -270,16 +190,12 @@ def _never_trained_on(records: Path, heldout: Path) -> Path:
             f"{heldout}: {scored}, {records}: {trained} of the same text, so documents are in both; prepare --part "
             "train and --part heldout with one heldout_share"
         )
-    return heldout
 
 
-def _documents_of(manifest: Mapping[str, Any]) -> tuple[list[str], Part]:
+def _documents_of(manifest: Mapping[str, Any]) -> tuple[list[str], Any]:
     """The digests of the text of which records are made, and the part of it."""
+    from bertline.components.pretraining_data.heldout_split import Part
+
     text = [entry["digest"] for entry in manifest["inputs"] if entry["name"] == "sentences"]
     settings = manifest["parameters"]
     return text, Part(settings.get("part", "all"), settings.get("heldout_share", 0.0))
-
-
-def vocab_file(vocab: Path) -> Path:
-    """`vocab` itself, or the vocab.txt inside a vocabulary artifact or a checkpoint."""
-    return vocab / "vocab.txt" if vocab.is_dir() else vocab

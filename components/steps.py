@@ -1,203 +1,90 @@
-"""The KFP faces of all steps: this page is the pipeline's typed contract.
+"""The KFP component of every step, written from its declaration in step_table.py.
 
-KFP ships each function's source alone, so a body imports what it uses, no module constant is a default,
-and annotations are evaluated at once. `store` is a folder that every task can reach (a local
-folder, a mounted volume, Vertex's /gcs/BUCKET); the artifacts passed between tasks point into it.
+KFP takes a component from the source of a function and ships that source alone, so it is written out here, with a
+body that imports what it uses. For `split` it is
+
+    def split(
+        store: str,
+        run: str,
+        config: dict,
+        documents: Input[Dataset],
+        sentences: Output[Dataset],
+        name: str = "",
+    ) -> None:
+        \"\"\"documents -> sentences, one a line, a blank line after each document.\"\"\"
+        from bertline.components.kfp_artifacts import perform_step
+
+        inputs = {"documents": documents}
+        perform_step("split", store, run, name, config, inputs, sentences)
+
+`store` is a folder that every task can reach (a local folder, a mounted volume, Vertex's /gcs/BUCKET), and the
+artifacts passed between tasks point into it; `name` is the task's in the notes of the `run`.
 """
 
 import functools
+import linecache
 import os
+from typing import Any
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Output
+
+from bertline.components.declaration import FILE, MODEL, TEXT, Input, Step
+from bertline.components.step_table import STEPS
 
 # The image that a cluster runs; the local runner only wants to see "python" in the name.
 IMAGE = os.environ.get("BERTLINE_IMAGE", "bertline-python:latest")
+KFP_TYPES = {
+    **dict.fromkeys(("documents", "sentences", "records"), "Dataset"),
+    **dict.fromkeys(("checkpoint", "model"), "Model"),
+}
 
-step = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
+as_component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
 
 
-@step
-def ingest(store: str, run: str, sources: dict, config: dict, documents: Output[Dataset]) -> None:
-    """Wikipedia dumps, books and other text -> documents."""
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.components.corpus.ingest.sources import IngestConfig, Sources
-    from bertline.settings import from_mapping
+@functools.cache
+def component(name: str) -> Any:
+    """The KFP component of a step."""
+    source, file = component_source(STEPS[name]), f"<KFP component {name}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # where KFP looks for it
+    names = dict(vars(dsl))
+    exec(compile(source, file, "exec"), names)
+    return as_component(names[name])
 
-    handover.perform(
-        *("ingest", store, run, documents),
-        lambda out: published.ingest(out, from_mapping(IngestConfig, config), from_mapping(Sources, sources)),
+
+def component_source(step: Step) -> str:
+    """The function that KFP ships."""
+    parameters = [
+        *("store: str", "run: str", "config: dict"),
+        *(_parameter(name, each) for name, each in step.inputs.items() if not each.optional),
+        f"{step.output}: Output[{_kfp_type(step.output)}]",
+        *(["metrics: Output[Metrics]"] if step.scores else []),
+        *(_parameter(name, each) for name, each in step.inputs.items() if each.optional),
+        'name: str = ""',
+    ]
+    lines = "".join(f"    {parameter},\n" for parameter in parameters)
+    inputs = ", ".join(f'"{name}": {name}' for name in step.inputs)
+    handed = f"{step.output}{', metrics' if step.scores else ''}"
+    return (
+        f"def {step.name}(\n{lines}) -> None:\n"
+        f'    """{step.summary}."""\n'
+        "    from bertline.components.kfp_artifacts import perform_step\n\n"
+        f"    inputs = {{{inputs}}}\n"
+        f'    perform_step("{step.name}", store, run, name, config, inputs, {handed})\n'
     )
 
 
-@step
-def split(store: str, run: str, documents: Input[Dataset], config: dict, sentences: Output[Dataset]) -> None:
-    """Documents -> sentences, one a line."""
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.components.corpus.split import SplitConfig
-    from bertline.settings import from_mapping
-
-    handover.perform(
-        *("split", store, run, sentences),
-        lambda out: published.split(out, from_mapping(SplitConfig, config), handover.taken(documents)),
-    )
+def _parameter(name: str, each: Input) -> str:
+    if each.wanted in (FILE, MODEL, TEXT):
+        return f"{name}: str" + (' = ""' if each.optional else "")
+    return f"{name}: Input[{_kfp_type(each.wanted)}]" + (" = None" if each.optional else "")
 
 
-@step
-def vocabulary(
-    store: str, run: str, sentences: Input[Dataset], released: str, config: dict, vocab: Output[Artifact]
-) -> None:
-    """The released vocabulary named, checked; without one, a vocabulary learned from the sentences."""
-    from pathlib import Path
-
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.components.corpus.vocabulary import VocabularyConfig
-    from bertline.settings import from_mapping
-
-    file = Path(released) if released else None
-    handover.perform(
-        *("vocabulary", store, run, vocab),
-        lambda out: published.vocabulary(
-            out, from_mapping(VocabularyConfig, config), handover.taken(sentences), released=file
-        ),
-    )
+def _kfp_type(kind: str) -> str:
+    return KFP_TYPES.get(kind, "Artifact")
 
 
-@step
-def prepare(
-    store: str,
-    run: str,
-    name: str,
-    sentences: Input[Dataset],
-    vocab: Input[Artifact],
-    config: dict,
-    records: Output[Dataset],
-) -> None:
-    """Sentences -> records of masked-LM / next-sentence instances."""
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.components.pretraining_data.config import PrepareConfig
-    from bertline.settings import from_mapping
-
-    handover.perform(
-        *(name, store, run, records),
-        lambda out: published.prepare(
-            out, from_mapping(PrepareConfig, config), handover.taken(sentences), handover.taken(vocab)
-        ),
-    )
-
-
-@step
-def pretrain(
-    store: str,
-    run: str,
-    name: str,
-    records: Input[Dataset],
-    config: dict,
-    checkpoint: Output[Model],
-    vocab: Input[Artifact] = None,
-    initial: Input[Model] = None,
-    heldout: Input[Dataset] = None,
-    released: str = "",
-) -> None:
-    """Records -> the checkpoint at the end of one stage, scored on held-out ones.
-
-    It goes on from `initial`, the stage before, or from a `released` model of any format.
-    """
-    from pathlib import Path
-
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.model.pretraining.config import PretrainConfig
-    from bertline.settings import from_mapping
-
-    handover.perform(
-        *(name, store, run, checkpoint),
-        lambda out: published.pretrain(
-            out,
-            from_mapping(PretrainConfig, config),
-            handover.taken(records),
-            vocab=handover.taken(vocab) if vocab else None,
-            checkpoint=handover.taken(initial) if initial else None,
-            initial=Path(released) if released else None,
-            heldout=handover.taken(heldout) if heldout else None,
-        ),
-    )
-
-
-@step
-def evaluate(
-    store: str,
-    run: str,
-    name: str,
-    checkpoint: Input[Model],
-    records: Input[Dataset],
-    config: dict,
-    scores: Output[Metrics],
-) -> None:
-    """A checkpoint's scores on held-out records."""
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.model.pretraining.evaluate import EvaluateConfig
-    from bertline.settings import from_mapping
-
-    made = handover.perform(
-        *(name, store, run, scores),
-        lambda out: published.evaluate(
-            out, from_mapping(EvaluateConfig, config), handover.taken(checkpoint), handover.taken(records)
-        ),
-    )
-    for key, value in made.manifest["counts"].items():
-        scores.log_metric(key, value)
-
-
-@step
-def finetune(
-    store: str,
-    run: str,
-    checkpoint: Input[Model],
-    settings: dict,
-    config: dict,
-    model: Output[Model],
-    scores: Output[Metrics],
-) -> None:
-    """A checkpoint fine-tuned and scored on the task that `settings` (kind, train, dev) names."""
-    from pathlib import Path
-
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.model.finetuning.run import FinetuneConfig
-    from bertline.settings import from_mapping
-
-    kind, files = settings["kind"], (Path(settings["train"]), Path(settings["dev"]))
-    made = handover.perform(
-        *(f"finetune_{kind}", store, run, model),
-        lambda out: published.finetune(
-            out, from_mapping(FinetuneConfig, config), handover.taken(checkpoint), kind, *files
-        ),
-    )
-    for key, value in made.manifest["counts"].items():
-        scores.log_metric(key, value)
-
-
-@step
-def export(store: str, run: str, checkpoint: Input[Model], config: dict, exported: Output[Model]) -> None:
-    """A checkpoint in another library's format."""
-    from bertline.components import kfp_artifacts as handover
-    from bertline.components import step_table as published
-    from bertline.model.formats.export import ExportConfig
-    from bertline.settings import from_mapping
-
-    handover.perform(
-        *("export", store, run, exported),
-        lambda out: published.export(out, from_mapping(ExportConfig, config), handover.taken(checkpoint)),
-    )
-
-
-@step
+@as_component
 def draw_lineage(store: str, run: str, page: Output[HTML]) -> None:
     """The page that shows what was made from what."""
     from pathlib import Path

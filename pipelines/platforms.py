@@ -1,4 +1,4 @@
-"""What each platform gives a task: resources, the shared store, and the file to compile to."""
+"""What each platform gives a task: resources, and the shared store."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,12 +52,3 @@ LOCAL = Platform("local", "out/store", _here, _here)
 KUBEFLOW = Platform("kfp", "/bertline/store", _kubeflow_data, _kubeflow_training)
 VERTEX = Platform("vertex", "/gcs/BUCKET/bertline/store", _vertex_data, _vertex_training)  # Cloud Storage FUSE
 PLATFORMS = {platform.name: platform for platform in (LOCAL, KUBEFLOW, VERTEX)}
-
-
-def compile_pipeline(platform: Platform, path: str) -> None:
-    """Write the pipeline's IR YAML for `platform`; Kubeflow's has a second document (its volumes)."""
-    from kfp import compiler
-
-    from bertline.pipelines.pretraining import pretraining_pipeline
-
-    compiler.Compiler().compile(pretraining_pipeline(platform), path)

@@ -4,33 +4,47 @@ One graph for every platform: `run` executes it in this process by kfp.local, `c
 Kubeflow Pipelines and for Vertex AI.
 """
 
-from typing import Any
+from typing import Any, Dict, List  # noqa: UP035 - KFP knows the types of a list's items by these names alone
 
-from kfp import dsl
-
-from bertline.components import steps
 from bertline.pipelines.platforms import Platform
 
 NAME = "bertline-pretraining"
+# Parameters of the pipeline that hold settings -> the step whose they are.
+STEP_OF_SETTINGS = {
+    "ingest": "ingest",
+    "split": "split",
+    "vocabulary": "vocab",
+    **dict.fromkeys(("prepare_128", "prepare_512", "heldout_128", "heldout_512"), "prepare"),
+    **dict.fromkeys(("pretrain_128", "pretrain_512"), "pretrain"),
+    "evaluate": "evaluate",
+    "finetune": "finetune",
+    "export": "export",
+}
 
 
 def pretraining_pipeline(platform: Platform) -> Any:
     """The KFP pipeline with the resources that `platform` gives its tasks.
 
-    Parameters of the pipeline: `store`, the folder of all artifacts; `run`, the name under which this
-    run's notes are kept; `sources`, the text (fields of Sources); `released_vocabulary`, a vocab.txt or
-    ""; `released_model`, a model of any format to go on from, or ""; `tasks`, a list of {kind, train,
-    dev}; and one dict per step, the fields of its config.
+    Parameters of the pipeline: `store`, the folder of all artifacts; `run`, the name under which this run's notes
+    are kept; the sources of text (inputs of the step ingest); `vocab`, a released vocab.txt, and `initial`, a model
+    of any format to go on from, or ""; `tasks`, a list of {kind, train, dev}; and one dict of settings per step.
     """
+    from kfp import dsl
+
+    from bertline.components.steps import component, draw_lineage
 
     @dsl.pipeline(name=NAME, description="Wikipedia dump and books to an evaluated BERT")
     def pretraining(
         run: str,
-        sources: dict,
-        tasks: list,
+        tasks: List[Dict[str, str]],  # noqa: UP006
         store: str = platform.store,
-        released_vocabulary: str = "",
-        released_model: str = "",
+        dump: str = "",
+        books: str = "",
+        text: str = "",
+        wikiextractor: str = "",
+        jsonl: str = "",
+        vocab: str = "",
+        initial: str = "",
         ingest: dict = {},
         split: dict = {},
         vocabulary: dict = {},
@@ -44,57 +58,58 @@ def pretraining_pipeline(platform: Platform) -> Any:
         finetune: dict = {},
         export: dict = {},
     ) -> None:
-        place: dict[str, Any] = {"store": store, "run": run}
+        def data(step: str, name: str, **inputs: Any) -> Any:
+            return platform.on_data_machine(component(step)(store=store, run=run, name=name, **inputs), name)
 
-        data, training = platform.on_data_machine, platform.on_training_machine
-
-        documents = data(steps.ingest(**place, sources=sources, config=ingest), "ingest").output
-        sentences = data(steps.split(**place, documents=documents, config=split), "split").output
-        vocab = data(
-            steps.vocabulary(**place, sentences=sentences, released=released_vocabulary, config=vocabulary),
-            "vocabulary",
-        ).output
+        def training(step: str, name: str, **inputs: Any) -> Any:
+            return platform.on_training_machine(component(step)(store=store, run=run, name=name, **inputs), name)
 
         def records(name: str, config: Any) -> Any:
-            task = steps.prepare(**place, name=name, sentences=sentences, vocab=vocab, config=config)
-            return data(task, name).output
+            return data("prepare", name, sentences=sentences, vocab=words, config=config).output
 
+        sources = {"dump": dump, "books": books, "text": text, "wikiextractor": wikiextractor, "jsonl": jsonl}
+        documents = data("ingest", "ingest", **sources, config=ingest).output
+        sentences = data("split", "split", documents=documents, config=split).output
+        words = data("vocab", "vocabulary", sentences=sentences, released=vocab, config=vocabulary).output
         records_128 = records("prepare_128", prepare_128)
         records_512 = records("prepare_512", prepare_512)
         unseen_128 = records("heldout_128", heldout_128)
         unseen_512 = records("heldout_512", heldout_512)
         stage_128 = training(
-            steps.pretrain(
-                **place,
-                name="pretrain_128",
-                records=records_128,
-                vocab=vocab,
-                heldout=unseen_128,
-                released=released_model,
-                config=pretrain_128,
-            ),
+            "pretrain",
             "pretrain_128",
-        )
-        stage_512 = training(
-            steps.pretrain(
-                **place,
-                name="pretrain_512",
-                records=records_512,
-                initial=stage_128.outputs["checkpoint"],
-                heldout=unseen_512,
-                config=pretrain_512,
-            ),
+            records=records_128,
+            vocab=words,
+            initial=initial,
+            heldout=unseen_128,
+            config=pretrain_128,
+        ).output
+        checkpoint = training(
+            "pretrain",
             "pretrain_512",
-        )
-        checkpoint = stage_512.outputs["checkpoint"]
+            records=records_512,
+            checkpoint=stage_128,
+            heldout=unseen_512,
+            config=pretrain_512,
+        ).output
         finished = [
-            training(steps.evaluate(**place, name=name, checkpoint=checkpoint, records=unseen, config=evaluate), name)
-            for name, unseen in (("evaluate_128", unseen_128), ("evaluate_512", unseen_512))
+            training("evaluate", "evaluate_128", checkpoint=checkpoint, records=unseen_128, config=evaluate),
+            training("evaluate", "evaluate_512", checkpoint=checkpoint, records=unseen_512, config=evaluate),
+            data("export", "export", checkpoint=checkpoint, config=export),
         ]
-        finished.append(data(steps.export(**place, checkpoint=checkpoint, config=export), "export"))
-        with dsl.ParallelFor(tasks, parallelism=1, name="tasks") as settings:
-            task = steps.finetune(**place, checkpoint=checkpoint, settings=settings, config=finetune)
-            finished.append(training(task, "finetune"))
-        data(steps.draw_lineage(**place), "lineage").after(*finished)
+        with dsl.ParallelFor(tasks, parallelism=1, name="tasks") as task:
+            files = {"train": task.train, "dev": task.dev}
+            tuned = component("finetune")(
+                store=store, run=run, checkpoint=checkpoint, task=task.kind, **files, config=finetune
+            )
+            finished.append(platform.on_training_machine(tuned, "finetune"))
+        platform.on_data_machine(draw_lineage(store=store, run=run), "lineage").after(*finished)
 
     return pretraining
+
+
+def compile_pipeline(platform: Platform, path: str) -> None:
+    """Write the pipeline's IR YAML for `platform`; Kubeflow's has a second document (its volumes)."""
+    from kfp import compiler
+
+    compiler.Compiler().compile(pretraining_pipeline(platform), path)

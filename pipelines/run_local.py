@@ -11,33 +11,21 @@ from typing import Any, TextIO
 
 from bertline.components.kfp_artifacts import run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
+from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import model_files
-from bertline.pipelines.cli.step_verbs import STEP_VERBS
 from bertline.pipelines.cli.tables import scores_table, steps_table
 from bertline.pipelines.platforms import LOCAL
-from bertline.pipelines.run_settings import Run, pipeline_arguments
+from bertline.pipelines.pretraining import STEP_OF_SETTINGS, pretraining_pipeline
+from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_arguments
 from bertline.preemption import PreemptedError
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.settings import from_mapping
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 MARK = "\x1ebertline "  # a control character that no library prints
-
-
-# The settings of the pipeline's steps are those of the verbs.
-VERB_OF_STEP = {
-    "ingest": "ingest",
-    "split": "split",
-    "vocabulary": "vocab",
-    **dict.fromkeys(("prepare_128", "prepare_512", "heldout_128", "heldout_512"), "prepare"),
-    **dict.fromkeys(("pretrain_128", "pretrain_512"), "pretrain"),
-    "evaluate": "evaluate",
-    "finetune": "finetune",
-    "export": "export",
-}
 
 
 def run_here(name: str, run: Run, out: Path) -> int:
@@ -65,17 +53,17 @@ def run_here(name: str, run: Run, out: Path) -> int:
 
 def check(run: Run, out: Path) -> None:
     """Refuse what would only fail hours later: settings, sources, vocabulary or output that cannot be."""
-    from bertline.components.corpus.ingest.sources import Sources
+    from bertline.components.corpus.ingest.sources import source_files
 
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
     arguments = pipeline_arguments(run)
-    for step, verb in VERB_OF_STEP.items():
+    for settings, step in STEP_OF_SETTINGS.items():
         try:
-            from_mapping(STEP_VERBS[verb].config(), arguments.get(step, {}))
+            from_mapping(STEPS[step].config_class(), arguments.get(settings, {}))
         except ValueError as error:
-            raise ValueError(f"{step}: {error}") from error
-    Sources(**arguments["sources"]).files()
+            raise ValueError(f"{settings}: {error}") from error
+    source_files(**{name: arguments[name] for name in TEXT_SOURCES})
     if run.initial:
         if not run.vocab:
             raise ValueError(f"{run.initial}: the records need its vocabulary: --vocab (make: VOCAB=)")
@@ -87,16 +75,14 @@ def check(run: Run, out: Path) -> None:
         raise ValueError(f"{run.model}: a model's own configuration needs its own vocabulary: --vocab (make: VOCAB=)")
     else:
         bert_config(run.model, run.vocab_size)
-    for settings in arguments["tasks"]:
+    for task in arguments["tasks"]:
         for part in ("train", "dev"):
-            read_examples(settings["kind"], Path(settings[part]))
+            read_examples(task["kind"], Path(task[part]))
     make_writable(out)
 
 
 def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> RuntimeError | None:
     from kfp import local
-
-    from bertline.pipelines.pretraining import pretraining_pipeline
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     pipeline = pretraining_pipeline(LOCAL)

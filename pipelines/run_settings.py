@@ -129,10 +129,10 @@ def pipeline_arguments(run: Run) -> dict[str, Any]:
     """The arguments of pipelines/pretraining.py that carry out `run`, without store and run name."""
     stages = {"num_train_steps": run.steps_128 + run.steps_512, "num_warmup_steps": _warmup(run)}
     return {
-        "sources": {name: getattr(run, name) for name in TEXT_SOURCES},
+        **{name: getattr(run, name) for name in TEXT_SOURCES},
         "tasks": _tasks(run),
-        "released_vocabulary": run.vocab,
-        "released_model": run.initial,
+        "vocab": run.vocab,
+        "initial": run.initial,
         "ingest": {"allow_truncated": run.allow_truncated, "num_workers": run.num_workers},
         "vocabulary": {"vocab_size": run.vocab_size, "do_lower_case": run.do_lower_case},
         "prepare_128": _records(run, 128, "train", 1 if run.masking == "dynamic" else run.dupe_factor),

@@ -1,4 +1,4 @@
-"""Files of GLUE-style tasks -> encoded training and development examples."""
+"""Files of GLUE-style tasks -> encoded training and development examples, and a checkpoint fine-tuned on them."""
 
 import gzip
 import io
@@ -6,11 +6,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
+
+if TYPE_CHECKING:
+    from bertline.model.finetuning.run import FinetuneConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,16 @@ TASKS = {
     "mrpc": Columns(text_a=3, text_b=4, label=0, labels=("0", "1")),  # Quality, two ids, two strings
     "sst2": Columns(text_a=0, text_b=None, label=1, labels=("0", "1")),  # sentence, label
 }
+
+
+def finetune(
+    out: Path, config: "FinetuneConfig", checkpoint: Path, task: str, train: Path, dev: Path
+) -> dict[str, int | float]:
+    """Fine-tune a checkpoint on a task's training set, and score it on the development set."""
+    from bertline.model.finetuning.run import run
+
+    data = read_task(task, train, dev, checkpoint, config.max_seq_length)
+    return run(checkpoint, data.train, data.dev, data.labels, out, config)
 
 
 def read_task(task: str, train: Path, dev: Path, model: Path, max_seq_length: int) -> TaskData:

@@ -56,6 +56,11 @@ class ConvertConfig:
         require_pooling(self.pooling, self.normalize)
         listed(self.initialize)
 
+    @property
+    def kind(self) -> str:
+        """What is made: a model in our own format can be trained, tuned and scored like a checkpoint."""
+        return "checkpoint_converted" if self.to == OWN_FORMAT else f"export_{self.to}"
+
 
 def run(
     source: Path,

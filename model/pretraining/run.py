@@ -1,6 +1,6 @@
 """Records -> a pretrained checkpoint: one stage of masked-LM and next-sentence training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,7 +37,7 @@ def run(
     *,
     work: Path,
     checkpoint: Path | None = None,
-    initial: Opened | None = None,
+    initial: Callable[[], Opened] | None = None,
     heldout: Path | None = None,
     log_dir: Path | None = None,
     hosts: Hosts = ALONE,
@@ -46,18 +46,19 @@ def run(
     """Train one stage and write its checkpoint into `out`.
 
     `vocab` is a vocab.txt, or None where a model brings its own: `checkpoint`, the folder of the stage before,
-    whose weights, Adam slots, step and log are carried over, or `initial`, a model of any format, whose weights
-    start a schedule of their own. On the records `heldout`, weights are scored on the way and at the end; the best are
-    written into `out/best` if they are not the last (bertline.model.training.best). Snapshots go to `work`, which
-    is left to the caller: the same call after a crash goes on from the newest, and (compiled by XLA) ends with the
-    same bytes; it is refused where the `digests` of its input are others. TensorBoard events go to `log_dir`. Of
+    whose weights, Adam slots, step and log are carried over, or `initial`, which reads a model of any format, whose
+    weights start a schedule of their own. On the records `heldout`, weights are scored on the way and at the end; the
+    best are written into `out/best` if they are not the last (bertline.model.training.best). Snapshots go to `work`,
+    which is left to the caller: the same call after a crash goes on from the newest, and (compiled by XLA) ends with
+    the same bytes; it is refused where the `digests` of its input are others. TensorBoard events go to `log_dir`. Of
     several `hosts`, which all call this and read the same files, the first writes.
     Raises PreemptedError when SIGTERM came, after a snapshot.
     """
     use_backend(config.backend)
-    stage, reached, log = _begun(records, vocab, config, work, checkpoint, initial, heldout, hosts, digests)
+    opened = None if initial is None else initial()  # once the backend is chosen, for it loads Keras
+    stage, reached, log = _begun(records, vocab, config, work, checkpoint, opened, heldout, hosts, digests)
     training = Training(stage, reached, log, work, log_dir)
-    del reached, initial  # the training has copies of its own: these would be the model's size three times over
+    del reached, opened  # the training has copies of its own: these would be the model's size three times over
     final = training.run()
     counts = _counts(stage, final, log)
     if hosts.writes:

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from bertline.components.step_table import vocab_file
-from bertline.pipelines.cli.command import Command
+from bertline.components.declaration import vocab_file
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
 from bertline.pipelines.cli.tables import figures_table
+from bertline.pipelines.cli.verbs import Verb
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -53,7 +53,7 @@ def _extract_features(flags: Flags) -> int:
     return 0
 
 
-EXTRACT_FEATURES = Command(
+EXTRACT_FEATURES = Verb(
     "google-research/bert's extract_features.py, with its flags: text -> vectors of its tokens",
     "bertline extract_features --input_file input.txt --output_file output.jsonl --model uncased_L-12_H-768_A-12.zip "
     "--layers=-1,-2",

@@ -6,13 +6,20 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from bertline.pipelines.cli.command import Command
+from bertline.pipelines.cli import verbs
+from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.cli.flags import with_underscores
-from bertline.pipelines.cli.step_verbs import STEP_VERBS, StepVerb
-from bertline.pipelines.cli.verbs import COMMANDS
+from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
+from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.preemption import TRY_AGAIN, PreemptedError
 
-VERBS: dict[str, StepVerb | Command] = {**STEP_VERBS, **COMMANDS}
+VERBS = {
+    **verbs.VERBS,
+    "convert": CONVERT,  # the step's verb, with the model and the folder to write as plain words
+    "inspect": INSPECT,
+    "run_pretraining": RUN_PRETRAINING,
+    "extract_features": EXTRACT_FEATURES,
+}
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components import step_table as published
-from bertline.pipelines.cli.command import Command
+from bertline.components.declaration import make
+from bertline.components.step_table import ANY_MODEL, STEPS
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
 from bertline.pipelines.cli.tables import counts_table, facts_table, rows_table
+from bertline.pipelines.cli.verbs import Verb
 
 if TYPE_CHECKING:
     from bertline.model.formats.loaded_model import Opened
@@ -16,41 +17,25 @@ if TYPE_CHECKING:
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
 
-MODEL = (
-    "a model of any format: a released zip or folder (bert_model.ckpt), a Hugging Face, sentence-transformers, "
-    "SavedModel or bertline folder"
-)
+STEP = STEPS["convert"]
 
 
-def _files_flags(parser: Parser) -> None:
-    parser.add_argument("--vocab_file", metavar="PATH", help="vocab.txt, if it does not lie beside a TF1 checkpoint")
-    parser.add_argument("--bert_config_file", metavar="PATH", help="bert_config.json, likewise")
+def _files_flags(parser: Parser, *names: str) -> None:
+    for name in names:
+        parser.add_argument(f"--{name}", metavar="PATH", help=STEP.inputs[name].help)
 
 
 def _convert_flags(parser: Parser) -> None:
-    from bertline.model.formats.convert import ConvertConfig
-
-    parser.add_argument("source", metavar="SRC", help=MODEL)
+    parser.add_argument("source", metavar="SRC", help=ANY_MODEL)
     parser.add_argument("target", metavar="DST", help="the folder to write; must not exist yet")
-    _files_flags(parser)
-    parser.add_argument("--new_vocab", metavar="PATH", help="vocab.txt that the written model has instead: embeddings "
-                        "of shared pieces are kept, new ones made of their old pieces")  # fmt: skip
+    _files_flags(parser, "vocab_file", "bert_config_file", "new_vocab")
     parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
-    add_config_flags(parser, ConvertConfig)
+    add_config_flags(parser, STEP.config_class())
 
 
 def _convert(flags: Flags) -> int:
-    from bertline.model.formats.convert import ConvertConfig
-
-    given = {name: getattr(flags, name) for name in ("vocab_file", "bert_config_file", "new_vocab")}
-    made = published.convert(
-        Path(flags.target),
-        config_from_flags(flags, ConvertConfig),
-        Path(flags.source),
-        {name: Path(path) for name, path in given.items() if path},
-        tell=_show,
-    )
-    counts_table(made)
+    config, inputs = config_from_flags(flags, STEP.config_class()), {name: getattr(flags, name) for name in STEP.inputs}
+    counts_table(make(STEP, Path(flags.target), config, inputs, tell=_show))
     return 0
 
 
@@ -61,8 +46,8 @@ def _show(opened: "Opened") -> None:
 
 
 def _inspect_flags(parser: Parser) -> None:
-    parser.add_argument("path", nargs="?", metavar="PATH", help=MODEL)
-    _files_flags(parser)
+    parser.add_argument("path", nargs="?", metavar="PATH", help=ANY_MODEL)
+    _files_flags(parser, "vocab_file", "bert_config_file")
     parser.add_argument("--variables", action="store_true", help="list every variable with its shape")
     parser.add_argument("--presets", action="store_true", help="the released sizes with their parameters")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -90,13 +75,8 @@ def _inspect(flags: Flags) -> int:
     return 0
 
 
-CONVERT = Command(
-    "a model of any format -> another format, proved by running both",
-    "bertline convert uncased_L-12_H-768_A-12.zip bert-base --to huggingface",
-    _convert_flags,
-    _convert,
-)
-INSPECT = Command(
+CONVERT = Verb(STEP.summary, STEP.example, _convert_flags, _convert)
+INSPECT = Verb(
     "what a model of any format is: size, parameters, vocabulary, case, heads, step",
     "bertline inspect uncased_L-12_H-768_A-12.zip",
     _inspect_flags,

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
+from bertline.components.declaration import vocab_file
 from bertline.components.pretraining_data.patterns import matching_files
-from bertline.components.step_table import vocab_file
 from bertline.components.store.artifacts import make_writable
-from bertline.pipelines.cli.command import Command
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
 from bertline.pipelines.cli.tables import figures_table
+from bertline.pipelines.cli.verbs import Verb
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -53,7 +53,7 @@ def _run_pretraining(flags: Flags) -> int:
     return 0
 
 
-RUN_PRETRAINING = Command(
+RUN_PRETRAINING = Verb(
     "google-research/bert's run_pretraining.py, with its flags: records -> TF1 checkpoints and scores",
     "bertline run_pretraining --input_file tf_examples.tfrecord --output_dir pretraining_output --do_train=True "
     "--do_eval=True --bert_config_file bert_config.json --num_train_steps=20 --num_warmup_steps=10",

@@ -1,24 +1,66 @@
-"""The command line's verbs that are no single step."""
+"""The command line's verbs: one per step, from its declaration, and those for text, whole pipelines and stores."""
 
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertline.components.step_table import vocab_file
-from bertline.pipelines.cli.command import Command
-from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
+from bertline.components.declaration import Step, make, vocab_file
+from bertline.components.step_table import STEPS
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags, read_config_file
-from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
-from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
+from bertline.pipelines.cli.tables import counts_table
 
 if TYPE_CHECKING:
     from bertline.pipelines.run_settings import Run
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line."""
+
+    summary: str
+    example: str
+    add_flags: Callable[[Parser], None]
+    run: Callable[[Flags], int]  # the exit code
+
+
+def step_verb(step: Step) -> Verb:
+    """The verb that makes a step's artifact and prints its counts."""
+    return Verb(step.summary, step.example, partial(_step_flags, step), partial(_run_step, step))
+
+
+def _step_flags(step: Step, parser: Parser) -> None:
+    """The inputs, the output and a flag per setting."""
+    for name, each in step.inputs.items():
+        parser.add_argument(f"--{name}", required=not each.optional, metavar="PATH", help=each.help)
+    parser.add_argument("--out", required=True, metavar="PATH", help="what to write; must not exist yet")
+    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
+    add_config_flags(parser, step.config_class())
+
+
+def _run_step(step: Step, flags: Flags) -> int:
+    out, inputs = Path(flags.out), {name: getattr(flags, name) for name in step.inputs}
+    config = config_from_flags(flags, step.config_class())
+    if not step.only_file:
+        counts_table(make(step, out, config, inputs))
+        return 0
+    if out.is_dir():
+        raise IsADirectoryError(f"{out}: is a folder; give the file to write, for example {out / step.only_file}")
+    made = make(step, out.with_name(f"{out.name}.artifact"), config, inputs)
+    draft = out.with_name(f".{out.name}.tmp")
+    shutil.copyfile(made.path / step.only_file, draft)
+    draft.replace(out)
+    counts_table(made)
+    return 0
 
 
 def _tokenize_flags(parser: Parser) -> None:
@@ -110,7 +152,8 @@ def _compile_flags(parser: Parser) -> None:
 
 
 def _compile(flags: Flags) -> int:
-    from bertline.pipelines.platforms import PLATFORMS, compile_pipeline
+    from bertline.pipelines.platforms import PLATFORMS
+    from bertline.pipelines.pretraining import compile_pipeline
 
     for name, platform in PLATFORMS.items():
         if flags.platform in (name, "all"):
@@ -135,37 +178,34 @@ def _lineage(flags: Flags) -> int:
     return 0
 
 
-COMMANDS = {
-    "tokenize": Command(
+VERBS = {
+    **{name: step_verb(step) for name, step in STEPS.items()},
+    "tokenize": Verb(
         "standard input -> word-piece ids, one JSON list a line",
         "echo 'unwanted running' | bertline tokenize --vocab vocab.txt",
         _tokenize_flags,
         _tokenize,
     ),
-    "create_pretraining_data": Command(
+    "create_pretraining_data": Verb(
         "google-research/bert's create_pretraining_data.py, with its flags: text -> records",
         "bertline create_pretraining_data --input_file 'text/*.txt' --output_file data.tfrecord --vocab_file vocab.txt "
         "--do_whole_word_mask=True",
         _pretraining_data_flags,
         _pretraining_data,
     ),
-    "run_pretraining": RUN_PRETRAINING,
-    "extract_features": EXTRACT_FEATURES,
-    "convert": CONVERT,
-    "inspect": INSPECT,
-    "run": Command(
+    "run": Verb(
         "the whole pipeline on this machine, from the dump to the scores",
         "bertline run tiny --dump enwiki-pages-articles.xml.bz2 --books shelf/ --vocab vocab.txt --out out",
         _run_flags,
         _run,
     ),
-    "compile": Command(
+    "compile": Verb(
         "write the pipeline for kfp.local, Kubeflow Pipelines and Vertex AI",
         "bertline compile --platform vertex",
         _compile_flags,
         _compile,
     ),
-    "lineage": Command(
+    "lineage": Verb(
         "draw the page that shows what was made from what",
         "bertline lineage --store out/store --out lineage.html",
         _lineage_flags,

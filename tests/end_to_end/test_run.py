@@ -41,7 +41,7 @@ STEPS = [
 
 
 def command(out: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "bertline.pipelines.cli.main", "run", "tiny", f"--out={out}", *BUDGET, *flags]
+    return [sys.executable, "-m", "bertline", "run", "tiny", f"--out={out}", *BUDGET, *flags]
 
 
 def run_tiny(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:

@@ -80,7 +80,7 @@ def started() -> Started:
     """Starts `bertline` with such words and an environment."""
 
     def start(argv: list[str], **environment: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "bertline.pipelines.cli.main", *argv]
+        command = [sys.executable, "-m", "bertline", *argv]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
 
     return start

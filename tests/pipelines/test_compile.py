@@ -21,13 +21,13 @@ def tasks_of(pipeline: dict) -> set[str]:
 def test_the_graph_is_the_same_on_every_platform(compiled: dict[str, list[dict]]) -> None:
     graphs = [tasks_of(documents[0]) for documents in compiled.values()]
     assert graphs[0] == graphs[1] == graphs[2]
-    assert {"ingest", "split", "vocabulary", "pretrain", "pretrain-2", "export", "draw-lineage"} <= graphs[0]
+    assert {"ingest", "split", "vocab", "pretrain", "pretrain-2", "export", "draw-lineage"} <= graphs[0]
     assert {f"prepare{suffix}" for suffix in ("", "-2", "-3", "-4")} <= graphs[0]
 
 
 def test_stage_512_takes_the_checkpoint_of_stage_128(compiled: dict[str, list[dict]]) -> None:
     second = compiled["local"][0]["root"]["dag"]["tasks"]["pretrain-2"]["inputs"]["artifacts"]
-    assert second["initial"]["taskOutputArtifact"]["producerTask"] == "pretrain"
+    assert second["checkpoint"]["taskOutputArtifact"]["producerTask"] == "pretrain"
     assert second["records"]["taskOutputArtifact"]["producerTask"] == "prepare-2"
 
 

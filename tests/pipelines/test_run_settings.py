@@ -6,20 +6,21 @@ from typing import Any
 import pytest
 
 from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.step_table import STEPS
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.pipelines.cli.step_verbs import STEP_VERBS
-from bertline.pipelines.cli.verbs import COMMANDS, run_of
+from bertline.pipelines.cli.verbs import VERBS, run_of
+from bertline.pipelines.pretraining import STEP_OF_SETTINGS
 from bertline.pipelines.recipes import RECIPES, recipe
-from bertline.pipelines.run_local import VERB_OF_STEP, check
-from bertline.pipelines.run_settings import RUNS, Run, batch_512, pipeline_arguments
+from bertline.pipelines.run_local import check
+from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, batch_512, pipeline_arguments
 from bertline.settings import from_mapping
 
-NO_SETTINGS = {"sources", "tasks", "released_vocabulary", "released_model"}
+NO_SETTINGS = {*TEXT_SOURCES, "tasks", "vocab", "initial"}
 
 
 @pytest.mark.parametrize("run", [*RUNS.values(), *(recipe(name, "mini") for name in RECIPES)])
 def test_every_named_run_makes_valid_settings_of_every_step(run: Run, tmp_path: Path) -> None:
-    assert VERB_OF_STEP.keys() >= pipeline_arguments(run).keys() - NO_SETTINGS
+    assert STEP_OF_SETTINGS.keys() >= pipeline_arguments(run).keys() - NO_SETTINGS
     text = tmp_path / "text.txt"
     text.write_text("A line.\n")
     check(dataclasses.replace(run, books="", dump="", text=str(text)), tmp_path / "out")
@@ -46,7 +47,7 @@ def test_settings_that_a_later_step_would_refuse_are_refused_at_once(
 
 def run_from(*argv: str) -> Run:
     parser = argparse.ArgumentParser()
-    COMMANDS["run"].add_flags(parser)
+    VERBS["run"].add_flags(parser)
     return run_of(parser.parse_args(argv))
 
 
@@ -111,5 +112,5 @@ def test_all_steps_that_compute_do_so_alike() -> None:
         dataclasses.replace(RUNS["tiny"], backend="jax", precision="mixed_bfloat16", jit_compile=False)
     )
     for step in ("pretrain_128", "pretrain_512", "evaluate", "finetune"):
-        config = from_mapping(STEP_VERBS[VERB_OF_STEP[step]].config(), arguments[step])
+        config = from_mapping(STEPS[STEP_OF_SETTINGS[step]].config_class(), arguments[step])
         assert (config.backend, config.precision, config.jit_compile) == ("jax", "mixed_bfloat16", False)

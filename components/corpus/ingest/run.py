@@ -22,13 +22,15 @@ READERS = {
 MIB = 2**20
 
 
-def run(sources: Sources, out: Path, config: IngestConfig) -> dict[str, int | float]:
+def run(out: Path, config: IngestConfig, **sources: str | None) -> dict[str, int | float]:
     """Write the documents of `sources` into the empty folder `out`; returns what was kept, dropped and repaired.
+
+    The names of the sources are the fields of `Sources`.
 
     Raises FileNotFoundError for missing sources, ValueError for files that are not what they are given as, for a cut
     dump without allow_truncated, and when no document is left.
     """
-    files = sources.listed()
+    files = Sources(**{name: given for name, given in sources.items() if given}).listed()
     counts: Counter[str] = Counter()
     size = sum(file.path.stat().st_size for file in files)
     with (

@@ -80,6 +80,11 @@ class Sources:
         return {kind: [file.path for file in listed if file.kind == kind] for kind in kinds}
 
 
+def source_files(**given: str) -> dict[str, list[Path]]:
+    """The files of each source that is given, as a manifest records them."""
+    return Sources(**given).files()
+
+
 def _files_of(kind: str, spec: str) -> list[SourceFile]:
     parts = [spec] if Path(spec).exists() else [part.strip() for part in spec.split(",") if part.strip()]
     return [file for part in parts for file in _files_of_part(kind, part)]

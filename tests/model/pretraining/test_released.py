@@ -51,7 +51,7 @@ def without_heads(released: Opened, folder: Path) -> Opened:
 def trained(toy_folder: Path, out: Path, initial: Opened, vocab: Path | None = None, **changes: Any) -> Checkpoint:
     out.mkdir()
     config = PretrainConfig(**{**SETTINGS, **changes})
-    run(toy_folder / "records_16", vocab, out, config, work=out.with_suffix(".work"), initial=initial)
+    run(toy_folder / "records_16", vocab, out, config, work=out.with_suffix(".work"), initial=lambda: initial)
     return read_checkpoint(out, with_slots=True)
 
 
@@ -103,11 +103,19 @@ def test_a_stage_before_and_a_released_model_exclude_each_other(
 ) -> None:
     records, out, work = toy_folder / "records_16", tmp_path / "out", tmp_path / "work"
     with pytest.raises(ValueError, match=r"\(checkpoint\) and a released model \(initial\) are given"):
-        run(records, None, out, PretrainConfig(**SETTINGS), work=work, checkpoint=released.path, initial=released)
+        run(
+            records,
+            None,
+            out,
+            PretrainConfig(**SETTINGS),
+            work=work,
+            checkpoint=released.path,
+            initial=lambda: released,
+        )
     with pytest.raises(ValueError, match="its schedule is unknown; give it as --initial"):
         run(records, None, out, PretrainConfig(**SETTINGS), work=work, checkpoint=released.path)
     with pytest.raises(ValueError, match="initialize is for a released model"):
         run(records, None, out, PretrainConfig(**SETTINGS, initialize="pooler"), work=work, checkpoint=released.path)
     with pytest.raises(ValueError, match="attention_initializer is for fresh weights"):
         fresh = PretrainConfig(**SETTINGS, attention_initializer="neighbours")
-        run(records, None, out, fresh, work=work, initial=released)
+        run(records, None, out, fresh, work=work, initial=lambda: released)

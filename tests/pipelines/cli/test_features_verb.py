@@ -115,7 +115,7 @@ def test_an_interrupt_leaves_the_earlier_output_and_no_draft(files: dict[str, st
     out = Path(files["OUT"])
     out.write_text("an earlier run's")
     argv = [f"--model={files['MODEL']}", "--input_file=-", f"--output_file={out}", "--layers=-1", "--max_seq_length=16"]
-    command = [sys.executable, "-m", "bertline.pipelines.cli.main", "extract_features", *argv]
+    command = [sys.executable, "-m", "bertline", "extract_features", *argv]
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # As in a terminal: what a shell starts in the background is to ignore interrupts, and its children after it.
     process = subprocess.Popen(command, **pipes, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # type: ignore[call-overload]

@@ -109,7 +109,7 @@ def test_a_file_system_that_takes_no_more_ends_with_2_and_leaves_nothing(tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     ended = subprocess.run(
-        [sys.executable, "-m", "bertline.pipelines.cli.main", "ingest", f"--text={text}", f"--out={tmp_path / 'out'}"],
+        [sys.executable, "-m", "bertline", "ingest", f"--text={text}", f"--out={tmp_path / 'out'}"],
         preexec_fn=limit,
         capture_output=True,
         text=True,

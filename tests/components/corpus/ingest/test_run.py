@@ -42,7 +42,7 @@ def shelf(tmp_path):
 
 def ingested(out: Path, sources: Sources, **settings):
     out.mkdir()
-    counts = run(sources, out, IngestConfig(**settings))
+    counts = run(out, IngestConfig(**settings), **vars(sources))
     return counts, [document for shard in document_shards(out) for document in read_documents(shard)]
 
 

@@ -1,0 +1,206 @@
+"""What a step declares of itself, and the one way in which every step's artifact is made from that."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertline.components.store.artifacts import (
+    Artifact,
+    Counts,
+    Provenance,
+    Store,
+    find,
+    place_of,
+    publish,
+    work_folder,
+)
+from bertline.components.store.manifests import MANIFEST, read_manifest, verify
+
+if TYPE_CHECKING:
+    from bertline.model.training.backends.hosts import Hosts
+
+# What an input may be if it is not an artifact of a certain kind:
+VOCABULARY = "vocab.txt"  # such a file, or a folder that holds one: a vocabulary artifact, a checkpoint
+FILE = "file"
+MODEL = "model"  # of any format, ours or another's
+TEXT = "text"  # a word, or patterns of file names: not a path
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a step; its name is the verb's flag, the KFP argument and the argument of the step's run."""
+
+    wanted: str  # one of the four above, or the kind of an artifact ("records" takes records_128, too)
+    help: str
+    optional: bool = False
+    instead_of: str = ""  # the input that does not count where this one is given
+    recorded_as: str = ""  # its name in manifests, if that is another
+    read: str = ""  # "module:function" that reads it when run asks for it; only then does its code decide bytes
+
+
+@dataclass(frozen=True)
+class Step:
+    """The one declaration of a step; "module:name" is loaded when it is needed, so that no step loads another's code.
+
+    From it come the verb of the command line, the published artifact, the KFP component, and its name in messages.
+    """
+
+    name: str  # the verb, and the step in manifests
+    summary: str
+    example: str
+    inputs: Mapping[str, Input]
+    config: str  # "module:Class", a frozen dataclass: flags, JSON and KFP parameter are derived from it
+    run: str  # "module:function", called as run(out=folder, config=config, **inputs); it returns counts
+    kind: str  # of the artifact; it may name settings and TEXT inputs: "checkpoint_{config.max_seq_length}"
+    output: str  # what KFP's pages call the artifact
+    code: tuple[str, ...] = ()  # modules that decide the bytes, besides that of run and what it imports
+    requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given: checks of several
+    sources: str = ""  # "module:function", called with the TEXT inputs: name -> the files that they mean
+    resumes: bool = False  # run gets `work`, a folder that survives a kill, for just these settings and inputs
+    trains: bool = False  # run gets what a long training needs (see _train)
+    scores: bool = False  # the counts are scores, which KFP's pages show as metrics
+    only_file: str = ""  # the verb's --out is this one file; the artifact lies beside it
+
+    def __post_init__(self) -> None:
+        """Refuse a TEXT input that would leave no trace in the artifact's identity."""
+        for name, each in self.inputs.items():
+            if each.wanted == TEXT and not self.sources and f"{{{name}}}" not in self.kind:
+                raise ValueError(f"step {self.name}: {name} decides bytes; name it in kind, or declare sources")
+
+    def config_class(self) -> type[Any]:
+        """The dataclass of the step's settings."""
+        return load(self.config)  # type: ignore[no-any-return]
+
+    def given(self, inputs: Mapping[str, str | Path | None]) -> dict[str, Any]:
+        """The inputs that count, in the declared order: paths, and text as it is."""
+        values = {name: inputs.get(name) for name in self.inputs}
+        left_out = {self.inputs[name].instead_of for name, value in values.items() if value}
+        return {
+            name: value if self.inputs[name].wanted == TEXT else Path(value)
+            for name, value in values.items()
+            if value and name not in left_out
+        }
+
+
+def load(reference: str) -> Any:
+    """What "module:name" stands for."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
+
+
+def make(
+    step: Step, out: Path | Store, config: Any, inputs: Mapping[str, str | Path | None], **callbacks: Any
+) -> Artifact:
+    """Make `out` (or its place in a store) what the step makes of its inputs; an artifact made before is kept.
+
+    `callbacks` go to the step's run as they are. Raises ValueError and OSError for inputs that the step refuses.
+    """
+    given = step.given(inputs)
+    provenance = describe_making(step, config, given)
+    arguments = {name: _argument(each, given.get(name)) for name, each in step.inputs.items()} | callbacks
+
+    def write(folder: Path, work: Path, **further: Any) -> Counts:
+        if step.resumes:
+            further["work"] = work / provenance.fingerprint()
+        counts: Counts = load(step.run)(out=folder, config=config, **arguments, **further)
+        return counts
+
+    return _train(out, provenance, write) if step.trains else publish(out, provenance, write)
+
+
+def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Provenance:
+    """The provenance of what the step would make of the inputs `given`, after they are seen to be what is wanted."""
+    recorded: dict[str, Sequence[Path]] = {}
+    code = [step.run.partition(":")[0], *step.code]
+    for name, value in given.items():
+        each = step.inputs[name]
+        if each.wanted != TEXT:
+            recorded[each.recorded_as or name] = _files_of(each.wanted, value)
+        if each.read:
+            code.append(each.read.partition(":")[0])
+    if step.sources:
+        recorded |= load(step.sources)(**{name: given[name] for name in given if step.inputs[name].wanted == TEXT})
+    for check in step.requires:
+        load(check)(**given)
+    return Provenance(step.kind.format(config=config, **given), step.name, recorded, config, code)
+
+
+def vocab_file(vocab: Path) -> Path:
+    """`vocab` itself, or the vocab.txt inside a vocabulary artifact or a checkpoint."""
+    return vocab / VOCABULARY if vocab.is_dir() else vocab
+
+
+def require_artifact(path: Path, kind: str) -> None:
+    """Refuse what is not a whole artifact of this kind."""
+    if kind == "checkpoint" and not path.exists():
+        from bertline.model.training.best import BEST_FILE, BEST_FOLDER
+
+        if path.name == BEST_FOLDER and (path.parent / BEST_FILE).is_file():
+            raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}")
+    read_manifest(path, kind)
+
+
+def _files_of(wanted: str, path: Path) -> list[Path]:
+    """The artifact or the files by which an input is recorded."""
+    if wanted == MODEL and not (path / MANIFEST).is_file():
+        from bertline.model.formats.detect import model_files
+
+        return model_files(path)
+    if wanted not in (VOCABULARY, FILE, MODEL):
+        require_artifact(path, wanted)
+    return [path]
+
+
+def _argument(each: Input, value: Any) -> Any:
+    """What run is given for an input."""
+    if value is None:
+        return None
+    if each.read:
+        return partial(load(each.read), value)
+    return vocab_file(value) if each.wanted == VOCABULARY else value
+
+
+def _train(out: Path | Store, provenance: Provenance, write: Callable[..., Counts]) -> Artifact:
+    """Publish what a training writes, which SIGTERM may end and several hosts may share.
+
+    Its run gets `work`, whose snapshots another start with the same settings and `digests` of its inputs goes on
+    from, `log_dir` for TensorBoard (`<out>.tensorboard`) and `hosts`. Snapshots that are to be kept are laid into
+    `<out>.snapshots`.
+    """
+    from bertline.model.training.backends.hosts import joined
+    from bertline.model.training.snapshots import lay_beside
+    from bertline.preemption import ended_by_sigterm
+
+    config = provenance.config
+
+    def train(folder: Path, work: Path) -> Counts:
+        log_dir = work.with_suffix(".tensorboard")
+        counts = write(folder, work, work=work, log_dir=log_dir, hosts=hosts, digests=provenance.digests())
+        if hosts.writes and config.keep_checkpoints_every_steps:
+            lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
+        return counts
+
+    with ended_by_sigterm(listens=config.hosts == 1), joined(config) as hosts:  # several are told by JAX's service
+        return publish(out, provenance, train) if hosts.count == 1 else _publish_once(hosts, out, provenance, train)
+
+
+def _publish_once(
+    hosts: "Hosts", out: Path | Store, provenance: Provenance, write: Callable[[Path, Path], Counts]
+) -> Artifact:
+    """What the first host publishes; `write` runs on all of them."""
+    hosts.agree(provenance.facts())
+    made = find(out, provenance)
+    hosts.agree({"the artifact": "missing" if made is None else "finished"})
+    if made is not None:
+        return made
+    place = place_of(out, provenance)
+    hosts.share(work_folder(place))
+    if hosts.writes:
+        publish(out, provenance, write)
+    else:
+        write(place, work_folder(place))
+    hosts.meet("published")
+    return Artifact(place, verify(place), reused=False)
