@@ -9,7 +9,8 @@ from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.step_table import STEPS
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.cli.verbs import VERBS, run_of
-from bertline.pipelines.pretraining import STEP_OF_SETTINGS
+from bertline.pipelines.platforms import LOCAL
+from bertline.pipelines.pretraining import STEP_OF_SETTINGS, pretraining_pipeline
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_local import check
 from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, batch_512, pipeline_arguments
@@ -24,6 +25,12 @@ def test_every_named_run_makes_valid_settings_of_every_step(run: Run, tmp_path: 
     text = tmp_path / "text.txt"
     text.write_text("A line.\n")
     check(dataclasses.replace(run, books="", dump="", text=str(text)), tmp_path / "out")
+
+
+def test_every_settings_parameter_of_the_pipeline_is_of_a_step() -> None:
+    inputs = pretraining_pipeline(LOCAL).component_spec.inputs
+    assert {name for name, each in inputs.items() if each.type == "Dict"} == STEP_OF_SETTINGS.keys()
+    assert inputs.keys() >= pipeline_arguments(RUNS["tiny"]).keys()
 
 
 @pytest.mark.parametrize(

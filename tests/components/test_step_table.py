@@ -1,0 +1,52 @@
+"""What the declarations promise holds: their modules are there, and fit together."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+
+from bertline.components.declaration import FILE, TEXT, Input, Step, describe_making, load
+from bertline.components.step_table import STEPS
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=list(STEPS))
+def test_what_a_step_names_is_there_and_takes_its_inputs(step: Step) -> None:
+    assert dataclasses.is_dataclass(step.config_class())
+    given = {"out": Path(), "config": None, **dict.fromkeys(step.inputs)}
+    further = ["work"] if step.resumes else ["work", "log_dir", "hosts", "digests"] if step.trains else []
+    inspect.signature(load(step.run)).bind(**given, **dict.fromkeys(further))
+    for reference in (*step.requires, *(each.read for each in step.inputs.values() if each.read)):
+        assert callable(load(reference))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    size: int = 3
+
+
+def step_of(**inputs: Input) -> Step:
+    return Step("write", "", "", inputs, "nowhere:Config", "json:dumps", "texts_{config.size}", "texts")
+
+
+def test_an_input_that_takes_the_place_of_another_alone_decides_the_artifact(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).write_text(name)
+    step = step_of(old=Input(FILE, ""), new=Input(FILE, "", optional=True, instead_of="old", recorded_as="newest"))
+    values = {"old": tmp_path / "old", "new": str(tmp_path / "new")}
+    assert step.given(values) == {"new": tmp_path / "new"}
+    made = describe_making(step, Config(), step.given(values))
+    assert (made.kind, made.inputs) == ("texts_3", {"newest": [tmp_path / "new"]})
+    assert step.given({"old": tmp_path / "old", "new": None}) == {"old": tmp_path / "old"}
+
+
+def test_the_code_that_reads_an_input_counts_where_that_is_given(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("text")
+    step = step_of(text=Input(FILE, "", optional=True, read="gzip:open"))
+    codes = [describe_making(step, Config(), step.given(values)).code for values in ({}, {"text": tmp_path / "text"})]
+    assert codes == [["json"], ["json", "gzip"]]
+
+
+def test_a_text_that_would_leave_no_trace_is_refused() -> None:
+    with pytest.raises(ValueError, match="step write: language decides bytes; name it in kind, or declare sources"):
+        step_of(language=Input(TEXT, ""))
