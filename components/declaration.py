@@ -18,6 +18,7 @@ from bertline.components.store.artifacts import (
     work_folder,
 )
 from bertline.components.store.manifests import MANIFEST, read_manifest, verify
+from bertline.preemption import ended_by_sigterm
 
 if TYPE_CHECKING:
     from bertline.model.training.backends.hosts import Hosts
@@ -60,7 +61,8 @@ class Step:
     requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given: checks of several
     sources: str = ""  # "module:function", called with the TEXT inputs: name -> the files that they mean
     resumes: bool = False  # run gets `work`, a folder that survives a kill, for just these settings and inputs
-    trains: bool = False  # run gets what a long training needs (see _train)
+    trains: bool = False  # run gets `work`, which it checks itself, and `log_dir`; SIGTERM ends it with a snapshot
+    shared: bool = False  # a training that several hosts may share: run gets `hosts`, and the `digests` of its inputs
     scores: bool = False  # the counts are scores, which KFP's pages show as metrics
     only_file: str = ""  # the verb's --out is this one file; the artifact lies beside it
 
@@ -75,9 +77,12 @@ class Step:
         return load(self.config)  # type: ignore[no-any-return]
 
     def given(self, inputs: Mapping[str, str | Path | None]) -> dict[str, Any]:
-        """The inputs that count, in the declared order: paths, and text as it is."""
+        """The inputs that count, in the declared order: paths, and text as it is; ValueError for a missing one."""
         values = {name: inputs.get(name) for name in self.inputs}
         left_out = {self.inputs[name].instead_of for name, value in values.items() if value}
+        for name, each in self.inputs.items():
+            if not (values[name] or each.optional):
+                raise ValueError(f"step {self.name}: {name} is missing; give {each.help}")
         return {
             name: value if self.inputs[name].wanted == TEXT else Path(value)
             for name, value in values.items()
@@ -105,10 +110,15 @@ def make(
     def write(folder: Path, work: Path, **further: Any) -> Counts:
         if step.resumes:
             further["work"] = work / provenance.fingerprint()
+        if step.trains:
+            further |= {"work": work, "log_dir": work.with_suffix(".tensorboard")}
         counts: Counts = load(step.run)(out=folder, config=config, **arguments, **further)
         return counts
 
-    return _train(out, provenance, write) if step.trains else publish(out, provenance, write)
+    if step.shared:
+        return _make_together(out, provenance, write)
+    with ended_by_sigterm(listens=step.trains):
+        return publish(out, provenance, write)
 
 
 def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Provenance:
@@ -163,22 +173,15 @@ def _argument(each: Input, value: Any) -> Any:
     return vocab_file(value) if each.wanted == VOCABULARY else value
 
 
-def _train(out: Path | Store, provenance: Provenance, write: Callable[..., Counts]) -> Artifact:
-    """Publish what a training writes, which SIGTERM may end and several hosts may share.
-
-    Its run gets `work`, whose snapshots another start with the same settings and `digests` of its inputs goes on
-    from, `log_dir` for TensorBoard (`<out>.tensorboard`) and `hosts`. Snapshots that are to be kept are laid into
-    `<out>.snapshots`.
-    """
+def _make_together(out: Path | Store, provenance: Provenance, write: Callable[..., Counts]) -> Artifact:
+    """Publish what the hosts of a training write; snapshots that are to be kept are laid into `<out>.snapshots`."""
     from bertline.model.training.backends.hosts import joined
     from bertline.model.training.snapshots import lay_beside
-    from bertline.preemption import ended_by_sigterm
 
     config = provenance.config
 
     def train(folder: Path, work: Path) -> Counts:
-        log_dir = work.with_suffix(".tensorboard")
-        counts = write(folder, work, work=work, log_dir=log_dir, hosts=hosts, digests=provenance.digests())
+        counts = write(folder, work, hosts=hosts, digests=provenance.digests())
         if hosts.writes and config.keep_checkpoints_every_steps:
             lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
         return counts

@@ -113,6 +113,7 @@ PRETRAIN = Step(
     output="model",
     requires=("bertline.components.step_table:require_other_documents",),
     trains=True,
+    shared=True,
 )
 EVALUATE = Step(
     name="evaluate",

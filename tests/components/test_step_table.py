@@ -14,8 +14,9 @@ from bertline.components.step_table import STEPS
 def test_what_a_step_names_is_there_and_takes_its_inputs(step: Step) -> None:
     assert dataclasses.is_dataclass(step.config_class())
     given = {"out": Path(), "config": None, **dict.fromkeys(step.inputs)}
-    further = ["work"] if step.resumes else ["work", "log_dir", "hosts", "digests"] if step.trains else []
-    inspect.signature(load(step.run)).bind(**given, **dict.fromkeys(further))
+    further = {"work": step.resumes or step.trains, "log_dir": step.trains}
+    further |= dict.fromkeys(("hosts", "digests"), step.shared)
+    inspect.signature(load(step.run)).bind(**given, **{name: None for name, asked in further.items() if asked})
     for reference in (*step.requires, *(each.read for each in step.inputs.values() if each.read)):
         assert callable(load(reference))
 
@@ -38,6 +39,11 @@ def test_an_input_that_takes_the_place_of_another_alone_decides_the_artifact(tmp
     made = describe_making(step, Config(), step.given(values))
     assert (made.kind, made.inputs) == ("texts_3", {"newest": [tmp_path / "new"]})
     assert step.given({"old": tmp_path / "old", "new": None}) == {"old": tmp_path / "old"}
+
+
+def test_a_missing_input_is_named() -> None:
+    with pytest.raises(ValueError, match="step write: text is missing; give a text"):
+        step_of(text=Input(FILE, "a text")).given({"text": ""})
 
 
 def test_the_code_that_reads_an_input_counts_where_that_is_given(tmp_path: Path) -> None:
