@@ -1,6 +1,7 @@
 """What a step declares of itself, and the one way in which every step's artifact is made from that."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -76,7 +77,7 @@ class Step:
         """The dataclass of the step's settings."""
         return load(self.config)  # type: ignore[no-any-return]
 
-    def given(self, inputs: Mapping[str, str | Path | None]) -> dict[str, Any]:
+    def select_inputs(self, inputs: Mapping[str, str | Path | None]) -> dict[str, Any]:
         """The inputs that count, in the declared order: paths, and text as it is; ValueError for a missing one."""
         values = {name: inputs.get(name) for name in self.inputs}
         left_out = {self.inputs[name].instead_of for name, value in values.items() if value}
@@ -103,9 +104,9 @@ def make(
 
     `callbacks` go to the step's run as they are. Raises ValueError and OSError for inputs that the step refuses.
     """
-    given = step.given(inputs)
+    given = step.select_inputs(inputs)
     provenance = describe_making(step, config, given)
-    arguments = {name: _argument(each, given.get(name)) for name, each in step.inputs.items()} | callbacks
+    arguments = {name: _prepare_argument(each, given.get(name)) for name, each in step.inputs.items()} | callbacks
 
     def write(folder: Path, work: Path, **further: Any) -> Counts:
         if step.resumes:
@@ -117,7 +118,7 @@ def make(
 
     if step.shared:
         return _make_together(out, provenance, write)
-    with ended_by_sigterm(listens=step.trains):
+    with ended_by_sigterm() if step.trains else nullcontext():
         return publish(out, provenance, write)
 
 
@@ -128,7 +129,7 @@ def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Proven
     for name, value in given.items():
         each = step.inputs[name]
         if each.wanted != TEXT:
-            recorded[each.recorded_as or name] = _files_of(each.wanted, value)
+            recorded[each.recorded_as or name] = _list_files(each.wanted, value)
         if each.read:
             code.append(each.read.partition(":")[0])
     if step.sources:
@@ -153,7 +154,7 @@ def require_artifact(path: Path, kind: str) -> None:
     read_manifest(path, kind)
 
 
-def _files_of(wanted: str, path: Path) -> list[Path]:
+def _list_files(wanted: str, path: Path) -> list[Path]:
     """The artifact or the files by which an input is recorded."""
     if wanted == MODEL and not (path / MANIFEST).is_file():
         from bertline.model.formats.detect import model_files
@@ -164,7 +165,7 @@ def _files_of(wanted: str, path: Path) -> list[Path]:
     return [path]
 
 
-def _argument(each: Input, value: Any) -> Any:
+def _prepare_argument(each: Input, value: Any) -> Any:
     """What run is given for an input."""
     if value is None:
         return None

@@ -41,7 +41,7 @@ def perform_step(
     texts = [inputs[each] for each, declared in step.inputs.items() if declared.wanted == TEXT and inputs[each]]
 
     def make_it(place: Store) -> Artifact:
-        given = {each: value if isinstance(value, str) else taken(value) for each, value in inputs.items() if value}
+        given = {each: value if isinstance(value, str) else follow(value) for each, value in inputs.items() if value}
         return make(step, place, from_mapping(step.config_class(), config), given)
 
     made = perform(task or "_".join([name, *texts]), store, run, output, make_it)
@@ -72,15 +72,15 @@ def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store]
         sys.exit(TRY_AGAIN)
     pointer = {key: made.manifest[key] for key in ("kind", "digest", "fingerprint")}
     _write(Path(output.path), {"path": str(made.path), **pointer})
-    output.metadata.update(facts(made))
-    run_note = run_facts(made)
+    output.metadata.update(list_facts(made))
+    run_note = read_run_facts(made)
     _write(note, {"task": task, "path": str(made.path), **pointer, **run_note})
     say(f"{task}: {'made before, kept' if made.reused else 'done in {seconds:.1f} s'.format(**run_note)}: {made.path}")
     return made
 
 
-def taken(artifact: Any) -> Path:
-    """The folder that an input KFP artifact points to; ValueError when it is no longer what was handed over."""
+def follow(artifact: Any) -> Path:
+    """The folder that an input KFP artifact points to; ValueError when it has changed since."""
     pointer = json.loads(Path(artifact.path).read_text(encoding="utf-8"))
     path = Path(pointer["path"])
     if read_manifest(path)["digest"] != pointer["digest"]:
@@ -88,20 +88,20 @@ def taken(artifact: Any) -> Path:
     return path
 
 
-def facts(made: Artifact) -> dict[str, Any]:
+def list_facts(made: Artifact) -> dict[str, Any]:
     """What the KFP and Vertex pages show of an artifact: scalars of its manifest."""
     parameters = {f"parameter.{key}": value for key, value in made.manifest["parameters"].items()}
     counts = {f"count.{key}": value for key, value in made.manifest["counts"].items()}
     return {"path": str(made.path), "digest": made.manifest["digest"], **parameters, **counts}
 
 
-def run_facts(made: Artifact) -> dict[str, Any]:
+def read_run_facts(made: Artifact) -> dict[str, Any]:
     """Seconds that the step took when it was made, and whether this run found it made."""
     seconds = json.loads((made.path / RUN).read_text(encoding="utf-8"))["seconds"]
     return {"seconds": seconds, "reused": made.reused}
 
 
-def run_notes(store: Path, run: str) -> list[dict[str, Any]]:
+def read_run_notes(store: Path, run: str) -> list[dict[str, Any]]:
     """The notes of a run's tasks so far, in the order in which they ended."""
     files = sorted((store / "runs" / run).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]

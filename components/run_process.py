@@ -49,10 +49,10 @@ class RunPreemption(Preemption):
 
 
 def join_run(folder: Path) -> None:
-    """Let this process, a step's, end as its local run does; nothing happens without one.
+    """Let this process, which carries out a step, end with the local run that it belongs to, if there is one.
 
-    Soon after the run was killed it is killed, too: two must never train in one work folder. KFP starts a step
-    through a shell, which outlives the run and hides its end from the step. SIGTERM at the run is SIGTERM here.
+    Soon after the run is killed the step is, too: two processes must never train in one work folder. KFP starts a
+    step through a shell, which outlives the run and hides its end. SIGTERM at the run becomes SIGTERM here.
     """
     run_process = os.environ.get(RUN_PROCESS_VARIABLE)
     if run_process is None:
@@ -60,11 +60,11 @@ def join_run(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / STEPS, os.O_RDWR | os.O_CREAT)  # open till the end; forked workers do not share the lock
     fcntl.lockf(lock, fcntl.LOCK_SH)
-    _watch(lambda: not _lives(int(run_process)), lambda: os._exit(1))
+    _watch(lambda: not _is_alive(int(run_process)), lambda: os._exit(1))
     _watch((folder / ENDING).exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def _lives(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -73,7 +73,7 @@ def _lives(process: int) -> bool:
 
 
 def end_with_parent() -> None:
-    """Let this process, a worker's, end soon after its parent, however that ended: an initializer of process pools."""
+    """Let this worker end soon after its parent, however that ended: an initializer of process pools."""
     parent = os.getppid()
     _watch(lambda: os.getppid() != parent, lambda: os._exit(1))
 

@@ -43,16 +43,16 @@ as_component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_pa
 
 
 @functools.cache
-def component(name: str) -> Any:
+def build_component(name: str) -> Any:
     """The KFP component of a step."""
-    source, file = component_source(STEPS[name]), f"<KFP component {name}>"
+    source, file = write_source(STEPS[name]), f"<KFP component {name}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # where KFP looks for it
     names = dict(vars(dsl))
     exec(compile(source, file, "exec"), names)
     return as_component(names[name])
 
 
-def component_source(step: Step) -> str:
+def write_source(step: Step) -> str:
     """The function that KFP ships."""
     parameters = [
         *("store: str", "run: str", "config: dict"),

@@ -15,40 +15,41 @@ class Platform:
     on_training_machine: Callable[[Any, str], Any]
 
 
-def _here(task: Any, title: str) -> Any:
+def _stay_here(task: Any, title: str) -> Any:
     """This machine: no request to make, and no page that would show the title."""
     return task
 
 
-def _kubeflow_data(task: Any, title: str) -> Any:
-    return _with_volume(task.set_display_name(title).set_cpu_request("4").set_memory_request("16G"))
+def _place_on_kubeflow_cpu(task: Any, title: str) -> Any:
+    return _mount_store(task.set_display_name(title).set_cpu_request("4").set_memory_request("16G"))
 
 
-def _kubeflow_training(task: Any, title: str) -> Any:
+def _place_on_kubeflow_gpu(task: Any, title: str) -> Any:
     """A node with one GPU; the step resumes from its checkpoints after a preemption."""
     task.set_display_name(title).set_cpu_request("8").set_memory_request("32G")
     task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
-    return _with_volume(task.set_retry(3, backoff_duration="60s", backoff_factor=2.0))
+    return _mount_store(task.set_retry(3, backoff_duration="60s", backoff_factor=2.0))
 
 
-def _with_volume(task: Any) -> Any:
+def _mount_store(task: Any) -> Any:
     """The store: a ReadWriteMany claim named bertline-store, mounted in every task."""
     from kfp import kubernetes
 
     return kubernetes.mount_pvc(task, pvc_name="bertline-store", mount_path="/bertline")
 
 
-def _vertex_data(task: Any, title: str) -> Any:
+def _place_on_vertex_cpu(task: Any, title: str) -> Any:
     return task.set_display_name(title).set_cpu_limit("4").set_memory_limit("16G")
 
 
-def _vertex_training(task: Any, title: str) -> Any:
+def _place_on_vertex_gpu(task: Any, title: str) -> Any:
     task.set_display_name(title).set_cpu_limit("8").set_memory_limit("32G")
     task.set_accelerator_type("NVIDIA_TESLA_T4").set_accelerator_limit(1)
     return task.set_retry(3, backoff_duration="60s", backoff_factor=2.0)
 
 
-LOCAL = Platform("local", "out/store", _here, _here)
-KUBEFLOW = Platform("kfp", "/bertline/store", _kubeflow_data, _kubeflow_training)
-VERTEX = Platform("vertex", "/gcs/BUCKET/bertline/store", _vertex_data, _vertex_training)  # Cloud Storage FUSE
+LOCAL = Platform("local", "out/store", _stay_here, _stay_here)
+KUBEFLOW = Platform("kfp", "/bertline/store", _place_on_kubeflow_cpu, _place_on_kubeflow_gpu)
+# The store is a bucket, mounted by Cloud Storage FUSE.
+VERTEX = Platform("vertex", "/gcs/BUCKET/bertline/store", _place_on_vertex_cpu, _place_on_vertex_gpu)
 PLATFORMS = {platform.name: platform for platform in (LOCAL, KUBEFLOW, VERTEX)}

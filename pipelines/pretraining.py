@@ -22,7 +22,7 @@ STEP_OF_SETTINGS = {
 }
 
 
-def pretraining_pipeline(platform: Platform) -> Any:
+def build_pipeline(platform: Platform) -> Any:
     """The KFP pipeline with the resources that `platform` gives its tasks.
 
     Parameters of the pipeline: `store`, the folder of all artifacts; `run`, the name under which this run's notes
@@ -31,7 +31,7 @@ def pretraining_pipeline(platform: Platform) -> Any:
     """
     from kfp import dsl
 
-    from bertline.components.steps import component, draw_lineage
+    from bertline.components.steps import build_component, draw_lineage
 
     @dsl.pipeline(name=NAME, description="Wikipedia dump and books to an evaluated BERT")
     def pretraining(
@@ -58,24 +58,24 @@ def pretraining_pipeline(platform: Platform) -> Any:
         finetune: dict = {},
         export: dict = {},
     ) -> None:
-        def data(step: str, name: str, **inputs: Any) -> Any:
-            return platform.on_data_machine(component(step)(store=store, run=run, name=name, **inputs), name)
+        def add_data(step: str, name: str, **inputs: Any) -> Any:
+            return platform.on_data_machine(build_component(step)(store=store, run=run, name=name, **inputs), name)
 
-        def training(step: str, name: str, **inputs: Any) -> Any:
-            return platform.on_training_machine(component(step)(store=store, run=run, name=name, **inputs), name)
+        def add_training(step: str, name: str, **inputs: Any) -> Any:
+            return platform.on_training_machine(build_component(step)(store=store, run=run, name=name, **inputs), name)
 
-        def records(name: str, config: Any) -> Any:
-            return data("prepare", name, sentences=sentences, vocab=words, config=config).output
+        def add_records(name: str, config: Any) -> Any:
+            return add_data("prepare", name, sentences=sentences, vocab=words, config=config).output
 
         sources = {"dump": dump, "books": books, "text": text, "wikiextractor": wikiextractor, "jsonl": jsonl}
-        documents = data("ingest", "ingest", **sources, config=ingest).output
-        sentences = data("split", "split", documents=documents, config=split).output
-        words = data("vocab", "vocabulary", sentences=sentences, released=vocab, config=vocabulary).output
-        records_128 = records("prepare_128", prepare_128)
-        records_512 = records("prepare_512", prepare_512)
-        unseen_128 = records("heldout_128", heldout_128)
-        unseen_512 = records("heldout_512", heldout_512)
-        stage_128 = training(
+        documents = add_data("ingest", "ingest", **sources, config=ingest).output
+        sentences = add_data("split", "split", documents=documents, config=split).output
+        words = add_data("vocab", "vocabulary", sentences=sentences, released=vocab, config=vocabulary).output
+        records_128 = add_records("prepare_128", prepare_128)
+        records_512 = add_records("prepare_512", prepare_512)
+        unseen_128 = add_records("heldout_128", heldout_128)
+        unseen_512 = add_records("heldout_512", heldout_512)
+        stage_128 = add_training(
             "pretrain",
             "pretrain_128",
             records=records_128,
@@ -84,7 +84,7 @@ def pretraining_pipeline(platform: Platform) -> Any:
             heldout=unseen_128,
             config=pretrain_128,
         ).output
-        checkpoint = training(
+        checkpoint = add_training(
             "pretrain",
             "pretrain_512",
             records=records_512,
@@ -93,13 +93,13 @@ def pretraining_pipeline(platform: Platform) -> Any:
             config=pretrain_512,
         ).output
         finished = [
-            training("evaluate", "evaluate_128", checkpoint=checkpoint, records=unseen_128, config=evaluate),
-            training("evaluate", "evaluate_512", checkpoint=checkpoint, records=unseen_512, config=evaluate),
-            data("export", "export", checkpoint=checkpoint, config=export),
+            add_training("evaluate", "evaluate_128", checkpoint=checkpoint, records=unseen_128, config=evaluate),
+            add_training("evaluate", "evaluate_512", checkpoint=checkpoint, records=unseen_512, config=evaluate),
+            add_data("export", "export", checkpoint=checkpoint, config=export),
         ]
         with dsl.ParallelFor(tasks, parallelism=1, name="tasks") as task:
             files = {"train": task.train, "dev": task.dev}
-            tuned = component("finetune")(
+            tuned = build_component("finetune")(
                 store=store, run=run, checkpoint=checkpoint, task=task.kind, **files, config=finetune
             )
             finished.append(platform.on_training_machine(tuned, "finetune"))
@@ -112,4 +112,4 @@ def compile_pipeline(platform: Platform, path: str) -> None:
     """Write the pipeline's IR YAML for `platform`; Kubeflow's has a second document (its volumes)."""
     from kfp import compiler
 
-    compiler.Compiler().compile(pretraining_pipeline(platform), path)
+    compiler.Compiler().compile(build_pipeline(platform), path)

@@ -9,16 +9,16 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
-from bertline.components.kfp_artifacts import run_notes
+from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
 from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import model_files
-from bertline.pipelines.cli.tables import scores_table, steps_table
+from bertline.pipelines.cli.tables import print_scores, print_steps
 from bertline.pipelines.platforms import LOCAL
-from bertline.pipelines.pretraining import STEP_OF_SETTINGS, pretraining_pipeline
+from bertline.pipelines.pretraining import STEP_OF_SETTINGS, build_pipeline
 from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_arguments
 from bertline.preemption import PreemptedError
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
@@ -43,7 +43,7 @@ def run_here(name: str, run: Run, out: Path) -> int:
     say(f"run {run_name}: artifacts in {store}, log in {log}")
     started = time.monotonic()
     failure = _execute(pipeline_arguments(run) | {"store": str(store), "run": run_name}, out / "kfp", log)
-    notes = run_notes(store, run_name)
+    notes = read_run_notes(store, run_name)
     if failure is not None:
         return _report_failure(notes, failure, log)
     _link_latest(out / "latest", notes)
@@ -85,7 +85,7 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> Runti
     from kfp import local
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
-    pipeline = pretraining_pipeline(LOCAL)
+    pipeline = build_pipeline(LOCAL)
     with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _steps_joined(file):
         try:
             pipeline(**arguments)
@@ -158,8 +158,8 @@ def _link_latest(folder: Path, notes: list[dict[str, Any]]) -> None:
 
 
 def _summary(notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
-    steps_table(notes)
-    scores_table(notes)
+    print_steps(notes)
+    print_scores(notes)
     print(f"whole run: {seconds / 60:.1f} minutes")
     for title, task in (("model", "pretrain_512"), ("Hugging Face export", "export")):
         print(f"{title:20} {out / 'latest' / task}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.components.kfp_artifacts import run_notes
+from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.pages.html import page
 from bertline.components.store.manifests import RUN, crawl, read_manifest
 
@@ -89,7 +89,7 @@ def render(nodes: dict[str, Node], title: str) -> str:
 
 
 def _paths_of_run(root: Path, run: str) -> list[Path]:
-    return [Path(note["path"]) for note in run_notes(root, run) if "path" in note]
+    return [Path(note["path"]) for note in read_run_notes(root, run) if "path" in note]
 
 
 def _places(nodes: dict[str, Node]) -> dict[str, tuple[int, int]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bertline.components.declaration import vocab_file
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
-from bertline.pipelines.cli.tables import figures_table
+from bertline.pipelines.cli.tables import print_figures
 from bertline.pipelines.cli.verbs import Verb
 
 Flags = argparse.Namespace
@@ -48,7 +48,7 @@ def _extract_features(flags: Flags) -> int:
         bert_config_file=Path(flags.bert_config_file) if flags.bert_config_file else None,
         do_lower_case=given.lower() == "true" if given else None,
     )
-    figures_table("vectors", counts)
+    print_figures("vectors", counts)
     print(f"written: {flags.output_file}")
     return 0
 

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     if not given or given[0] in ("-h", "--help", "help"):
-        print(overview())
+        print(describe_verbs())
         return 0 if given else BAD_INPUT
     name, *rest = given
     if name not in VERBS:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
-def overview() -> str:
+def describe_verbs() -> str:
     """The verbs with a line each."""
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:{width}}  {verb.summary}" for name, verb in VERBS.items())

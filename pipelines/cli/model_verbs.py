@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bertline.components.declaration import make
 from bertline.components.step_table import ANY_MODEL, STEPS
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
-from bertline.pipelines.cli.tables import counts_table, facts_table, rows_table
+from bertline.pipelines.cli.tables import print_counts, print_facts, print_rows
 from bertline.pipelines.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ def _convert_flags(parser: Parser) -> None:
 
 def _convert(flags: Flags) -> int:
     config, inputs = config_from_flags(flags, STEP.config_class()), {name: getattr(flags, name) for name in STEP.inputs}
-    counts_table(make(STEP, Path(flags.target), config, inputs, tell=_show))
+    print_counts(make(STEP, Path(flags.target), config, inputs, tell=_show))
     return 0
 
 
 def _show(opened: "Opened") -> None:
     from bertline.model.formats.describe import facts
 
-    facts_table(str(opened.path), facts(opened))
+    print_facts(str(opened.path), facts(opened))
 
 
 def _inspect_flags(parser: Parser) -> None:
@@ -61,7 +61,7 @@ def _inspect(flags: Flags) -> int:
         raise ValueError("give either the path of a model, or --presets")
     if flags.presets:
         rows = presets()
-        print(json.dumps(rows, indent=1)) if flags.json else rows_table("released sizes of BERT", rows)
+        print(json.dumps(rows, indent=1)) if flags.json else print_rows("released sizes of BERT", rows)
         return 0
     vocab_file, config_file = (Path(path) if path else None for path in (flags.vocab_file, flags.bert_config_file))
     opened = read_model(Path(flags.path), vocab_file=vocab_file, bert_config_file=config_file)
@@ -69,9 +69,9 @@ def _inspect(flags: Flags) -> int:
     if flags.json:
         print(json.dumps(found | ({"list of variables": listed} if listed else {}), indent=1, ensure_ascii=False))
         return 0
-    facts_table(flags.path, found)
+    print_facts(flags.path, found)
     if listed:
-        rows_table("variables", listed)
+        print_rows("variables", listed)
     return 0
 
 

@@ -7,7 +7,7 @@ from bertline.components.declaration import vocab_file
 from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.store.artifacts import make_writable
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
-from bertline.pipelines.cli.tables import figures_table
+from bertline.pipelines.cli.tables import print_figures
 from bertline.pipelines.cli.verbs import Verb
 
 Flags = argparse.Namespace
@@ -46,7 +46,7 @@ def _run_pretraining(flags: Flags) -> int:
         vocab_file(Path(flags.vocab_file)) if flags.vocab_file else None,
     )
     make_writable(output_dir if output_dir.exists() else output_dir.parent)
-    figures_table("pretraining", run(files, config))
+    print_figures("pretraining", run(files, config))
     if config.do_eval:
         print(f"***** Eval results *****\n{(output_dir / EVAL_FILE).read_text(encoding='utf-8')}", end="")
     print(f"written: {output_dir}")

@@ -21,39 +21,39 @@ EXPECTED = {  # what published models reach, beside our scores
 SMALLEST_PLAIN = 1e-4  # of measures
 
 
-def counts_table(made: Artifact) -> None:
+def print_counts(made: Artifact) -> None:
     """Print an artifact's counts and where it lies."""
-    figures_table(made.manifest["kind"], made.manifest["counts"])
+    print_figures(made.manifest["kind"], made.manifest["counts"])
     print(f"{'already made' if made.reused else 'written'}: {made.path}")
 
 
-def figures_table(title: str, figures: Mapping[str, int | float]) -> None:
+def print_figures(title: str, figures: Mapping[str, int | float]) -> None:
     """Print figures by name."""
     table = Table("count", "value", box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name, value in figures.items():
-        table.add_row(name, figure(value))
+        table.add_row(name, format_figure(value))
     _print(table)
 
 
-def facts_table(title: str, facts: Mapping[str, Any]) -> None:
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Print what is known of one thing, a line each."""
     table = Table("what", "value", box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name, value in facts.items():
-        table.add_row(name, figure(value) if isinstance(value, int | float) else str(value))
+        table.add_row(name, _as_text(value))
     _print(table)
 
 
-def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows that all have the same keys; numbers at the right."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name, value in rows[0].items():
         table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
     for row in rows:
-        table.add_row(*(figure(value) if isinstance(value, int | float) else str(value) for value in row.values()))
+        table.add_row(*map(_as_text, row.values()))
     _print(table)
 
 
-def steps_table(notes: Iterable[dict[str, Any]]) -> None:
+def print_steps(notes: Iterable[dict[str, Any]]) -> None:
     """Print a run's tasks with the seconds each took when it was made."""
     table = Table("step", "seconds", "made", "artifact", box=box.SIMPLE_HEAD, title="steps", title_justify="left")
     for note in notes:
@@ -63,26 +63,29 @@ def steps_table(notes: Iterable[dict[str, Any]]) -> None:
     _print(table)
 
 
-def scores_table(notes: Iterable[dict[str, Any]]) -> None:
+def print_scores(notes: Iterable[dict[str, Any]]) -> None:
     """Print the scores of a run's evaluations and fine-tunings, with what to hold them against."""
     table = Table("task", "score", "value", "to compare", box=box.SIMPLE_HEAD, title="scores", title_justify="left")
     counts = {note["task"]: (note["kind"], read_manifest(Path(note["path"]))["counts"]) for note in notes}
     entropy = counts["prepare_128"][1]["unigram_entropy_nats"]
-    table.add_row(
-        "prepare_128", "unigram entropy of the text", figure(entropy), f"nats; perplexity {math.exp(entropy):.0f}"
-    )
+    comparison = f"nats; perplexity {math.exp(entropy):.0f}"
+    table.add_row("prepare_128", "unigram entropy of the text", format_figure(entropy), comparison)
     for task, (kind, scores) in counts.items():
         if kind == "scores" or kind.startswith("finetuned"):
             for name, value in scores.items():
-                table.add_row(task, name, figure(value), EXPECTED.get(name, ""))
+                table.add_row(task, name, format_figure(value), EXPECTED.get(name, ""))
     _print(table)
 
 
-def figure(value: float) -> str:
+def format_figure(value: float) -> str:
     """A count with thousands separated, a measure with four digits; a very small one by its power of ten."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.4f}" if value == 0 or abs(value) >= SMALLEST_PLAIN else f"{value:.1e}"
+
+
+def _as_text(value: Any) -> str:
+    return format_figure(value) if isinstance(value, int | float) else str(value)
 
 
 def _print(table: Table) -> None:

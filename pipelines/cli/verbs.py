@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bertline.components.declaration import Step, make, vocab_file
 from bertline.components.step_table import STEPS
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags, read_config_file
-from bertline.pipelines.cli.tables import counts_table
+from bertline.pipelines.cli.tables import print_counts
 
 if TYPE_CHECKING:
     from bertline.pipelines.run_settings import Run
@@ -51,7 +51,7 @@ def _run_step(step: Step, flags: Flags) -> int:
     out, inputs = Path(flags.out), {name: getattr(flags, name) for name in step.inputs}
     config = config_from_flags(flags, step.config_class())
     if not step.only_file:
-        counts_table(make(step, out, config, inputs))
+        print_counts(make(step, out, config, inputs))
         return 0
     if out.is_dir():
         raise IsADirectoryError(f"{out}: is a folder; give the file to write, for example {out / step.only_file}")
@@ -59,7 +59,7 @@ def _run_step(step: Step, flags: Flags) -> int:
     draft = out.with_name(f".{out.name}.tmp")
     shutil.copyfile(made.path / step.only_file, draft)
     draft.replace(out)
-    counts_table(made)
+    print_counts(made)
     return 0
 
 
@@ -77,11 +77,11 @@ def _tokenize(flags: Flags) -> int:
     tokenizer = WordPieceTokenizer(vocabulary, do_lower_case=not flags.cased)
     for number, raw in enumerate(sys.stdin.buffer, start=1):
         line = raw.decode("utf-8", errors="ignore").rstrip("\n")
-        print(json.dumps(tokenizer.encode(_json_string(line, number) if flags.json else line)))
+        print(json.dumps(tokenizer.encode(_parse_json_string(line, number) if flags.json else line)))
     return 0
 
 
-def _json_string(line: str, number: int) -> str:
+def _parse_json_string(line: str, number: int) -> str:
     try:
         text = json.loads(line)
     except json.JSONDecodeError as error:
@@ -104,11 +104,11 @@ def _pretraining_data_flags(parser: Parser) -> None:
 
 def _pretraining_data(flags: Flags) -> int:
     from bertline.components.pretraining_data.google import PretrainingDataConfig, run
-    from bertline.pipelines.cli.tables import figures_table
+    from bertline.pipelines.cli.tables import print_figures
 
     config = config_from_flags(flags, PretrainingDataConfig)
     counts = run(flags.input_file, flags.output_file, vocab_file(Path(flags.vocab_file)), config)
-    figures_table("records", counts)
+    print_figures("records", counts)
     print(f"written: {flags.output_file}")
     return 0
 

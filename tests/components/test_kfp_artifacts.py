@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bertline.components.kfp_artifacts import perform, run_notes, taken
+from bertline.components.kfp_artifacts import follow, perform, read_run_notes
 from bertline.components.store.artifacts import Provenance, Store, publish
 from bertline.preemption import PreemptedError
 
@@ -31,13 +31,13 @@ def make(store: Store):
 def test_a_pointer_is_handed_over_and_leads_to_the_artifact(tmp_path: Path) -> None:
     output = kfp_artifact(tmp_path / "kfp" / "out")
     made = perform("write", str(tmp_path / "store"), "run-1", output, make)
-    assert taken(output) == made.path
+    assert follow(output) == made.path
     assert output.metadata["parameter.size"] == 3
     assert output.metadata["count.lines"] == 1
-    (note,) = run_notes(tmp_path / "store", "run-1")
+    (note,) = read_run_notes(tmp_path / "store", "run-1")
     assert (note["task"], note["kind"], note["reused"]) == ("write", "texts", False)
     perform("write", str(tmp_path / "store"), "run-2", output, make)
-    assert run_notes(tmp_path / "store", "run-2")[0]["reused"]
+    assert read_run_notes(tmp_path / "store", "run-2")[0]["reused"]
 
 
 def test_an_artifact_that_changed_since_is_refused(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_an_artifact_that_changed_since_is_refused(tmp_path: Path) -> None:
     manifest = made.path / "MANIFEST.json"
     manifest.write_text(json.dumps(made.manifest | {"digest": "sha256:0"}))
     with pytest.raises(ValueError, match="changed since its step was run"):
-        taken(output)
+        follow(output)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_refused_input_ends_with_2_and_is_noted_and_sigterm_in_a_training_with_7
     with pytest.raises(SystemExit) as stopped:
         perform("ingest", str(tmp_path), "run-1", kfp_artifact(tmp_path / "out"), end)
     assert stopped.value.code == code
-    assert run_notes(tmp_path, "run-1") == notes
+    assert read_run_notes(tmp_path, "run-1") == notes

@@ -49,13 +49,13 @@ GRAPH = '''"""From a text to its longest documents."""
 
 from kfp import dsl
 
-from bertline.components.steps import component
+from bertline.components.steps import build_component
 
 
 @dsl.pipeline(name="longest")
 def longest(store: str, text: str, settings: dict):
-    documents = component("ingest")(store=store, run="try", text=text, config={}).output
-    component("longest")(store=store, run="try", documents=documents, config=settings)
+    documents = build_component("ingest")(store=store, run="try", text=text, config={}).output
+    build_component("longest")(store=store, run="try", documents=documents, config=settings)
 '''
 RUN = """
 import sys

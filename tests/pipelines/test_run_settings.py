@@ -10,7 +10,7 @@ from bertline.components.step_table import STEPS
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.cli.verbs import VERBS, run_of
 from bertline.pipelines.platforms import LOCAL
-from bertline.pipelines.pretraining import STEP_OF_SETTINGS, pretraining_pipeline
+from bertline.pipelines.pretraining import STEP_OF_SETTINGS, build_pipeline
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_local import check
 from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, batch_512, pipeline_arguments
@@ -28,7 +28,7 @@ def test_every_named_run_makes_valid_settings_of_every_step(run: Run, tmp_path: 
 
 
 def test_every_settings_parameter_of_the_pipeline_is_of_a_step() -> None:
-    inputs = pretraining_pipeline(LOCAL).component_spec.inputs
+    inputs = build_pipeline(LOCAL).component_spec.inputs
     assert {name for name, each in inputs.items() if each.type == "Dict"} == STEP_OF_SETTINGS.keys()
     assert inputs.keys() >= pipeline_arguments(RUNS["tiny"]).keys()
 

@@ -22,6 +22,19 @@ def test_help_names_every_verb_and_starts_nothing_heavy() -> None:
     assert shown.rstrip().endswith("[]")
 
 
+def test_split_loads_neither_models_nor_ingest(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("A sentence of the text. Another one of it, which is longer.\n")
+    assert main(["ingest", f"--text={tmp_path / 'text.txt'}", f"--out={tmp_path / 'documents'}"]) == 0
+    program = (
+        "import sys; from bertline.pipelines.cli.main import main; assert main(sys.argv[1:]) == 0;"
+        "rooms = ('bertline.model', 'bertline.components.corpus.ingest');"
+        "print([name for name in sys.modules if name.startswith(rooms)])"
+    )
+    argv = ["split", f"--documents={tmp_path / 'documents'}", f"--out={tmp_path / 'sentences'}"]
+    shown = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
