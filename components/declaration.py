@@ -182,7 +182,7 @@ def _make_together(out: Path | Store, provenance: Provenance, write: Callable[..
     config = provenance.config
 
     def train(folder: Path, work: Path) -> Counts:
-        counts = write(folder, work, hosts=hosts, digests=provenance.digests())
+        counts = write(folder, work, hosts=hosts, digests=provenance.identity())
         if hosts.writes and config.keep_checkpoints_every_steps:
             lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
         return counts

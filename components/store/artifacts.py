@@ -13,8 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.components.store.fingerprint import code_fingerprint
-from bertline.components.store.manifests import MANIFEST, RUN, describe, digest_of, read_manifest, sha256_of, verify
+from bertline.components.store.fingerprint import code_digests, code_fingerprint
+from bertline.components.store.manifests import (
+    MANIFEST,
+    PAGE,
+    RUN,
+    describe,
+    digest_of,
+    read_manifest,
+    sha256_of,
+    verify,
+)
 from bertline.files import flush
 
 SCHEMA = "bertline/manifest/v1"
@@ -53,7 +62,7 @@ class Provenance:
             "schema": SCHEMA,
             "kind": self.kind,
             "step": self.step,
-            "code": code_fingerprint(tuple(self.code)),
+            "code": code_fingerprint(self.code),
             **{f"parameter {name}": value for name, value in settings.items()},
             **self.digests(),
         }
@@ -61,6 +70,11 @@ class Provenance:
     def digests(self) -> dict[str, list[str]]:
         """Those of every input."""
         return {f"input {name}": [describe(path)["digest"] for path in paths] for name, paths in self.inputs.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """Digests of the inputs and of the code: what an interrupted run must have in common with the one that goes on."""
+        code = {"fingerprint": code_fingerprint(self.code), "modules": code_digests(self.code)}
+        return {**self.digests(), "code": code}
 
     def fingerprint(self) -> str:
         """Identity of the artifact before it exists."""
@@ -173,10 +187,13 @@ def _remove_drafts(out: Path) -> None:
 
 
 def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str, Any]:
+    """What is said of the files in `folder`; of pages their names alone, for other code draws them otherwise."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    pages = [str(path.relative_to(folder)) for path in paths if path.suffix == PAGE]
     files = [
-        {"path": str(file.relative_to(folder)), "size_bytes": file.stat().st_size, "sha256": sha256_of(file)}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        {"path": str(path.relative_to(folder)), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in paths
+        if path.suffix != PAGE
     ]
     return {
         "schema": SCHEMA,
@@ -184,11 +201,12 @@ def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str,
         "step": provenance.step,
         "digest": digest_of(files),
         "fingerprint": provenance.fingerprint(),
-        "code": code_fingerprint(tuple(provenance.code)),
+        "code": code_fingerprint(provenance.code),
         "inputs": provenance.described_inputs(),
         "parameters": provenance.parameters(volatile=False),
         "counts": dict(sorted(counts.items())),
         "files": files,
+        **({"pages": pages} if pages else {}),
     }
 
 

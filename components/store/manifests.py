@@ -15,6 +15,7 @@ from typing import Any
 
 MANIFEST = "MANIFEST.json"
 RUN = "RUN.json"
+PAGE = ".html"  # the ending of files that show what an artifact holds: beside it, outside its digest, never checked
 
 
 def read_manifest(path: Path, kind: str | None = None) -> dict[str, Any]:

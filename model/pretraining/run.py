@@ -117,12 +117,29 @@ def _rows_before(checkpoint: Path | None) -> list[dict[str, float]]:
 
 
 def _refuse_other_run(work: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    there, here = dict(there), dict(here)
+    _refuse_other_code(work, there.pop("code", None), here.pop("code", None))
     if there != here:
         unknown = sorted(here.keys() - there.keys())  # to the version that wrote it
         found = there | dict.fromkeys(unknown)
         raise ValueError(
             f"{work} holds an interrupted run whose {differences(found, here)}; "
             "repeat that run with its settings and input, or delete the folder to start afresh"
+        )
+
+
+def _refuse_other_code(work: Path, there: dict[str, Any] | None, here: dict[str, Any] | None) -> None:
+    """Refuse a snapshot of code that decides weights otherwise, and say which modules have changed."""
+    if here is None:
+        return
+    if there is None:
+        say(f"{work}: the snapshot does not say which code began it; training goes on with this version")
+    elif there["fingerprint"] != here["fingerprint"]:
+        modules = there["modules"].keys() | here["modules"].keys()
+        changed = sorted(name for name in modules if there["modules"].get(name) != here["modules"].get(name))
+        raise ValueError(
+            f"{work} holds an interrupted run of other code: {', '.join(changed) or 'what its modules use'} changed "
+            "since; go on with the version that began it, or delete the folder to start afresh"
         )
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from bertline.components.store.artifacts import Provenance, Store, publish, work_folder
-from bertline.components.store.manifests import MANIFEST, crawl, describe, read_manifest, verify
+from bertline.components.store.manifests import (
+    MANIFEST,
+    crawl,
+    describe,
+    digest_of,
+    read_manifest,
+    sha256_of,
+    verify,
+)
 
 
 @dataclass(frozen=True)
@@ -206,3 +214,53 @@ def test_crawl_finds_whole_artifacts_only(tmp_path: Path, source: Path) -> None:
     shutil.copytree(made.path, made.path.with_name(".draft.1.tmp"))
     work_folder(made.path).mkdir()
     assert list(crawl(tmp_path / "store")) == [made.path]
+
+
+def write_with_page(text: str):
+    def write(folder: Path, work: Path) -> dict[str, int | float]:
+        (folder / "stats.html").write_text(text)
+        return writer()(folder, work)
+
+    return write
+
+
+def test_a_page_lies_beside_the_artifact_outside_its_digest(tmp_path: Path, source: Path) -> None:
+    made = publish(tmp_path / "out", provenance(source), write_with_page("<p>drawn so</p>"))
+    assert made.manifest["pages"] == ["stats.html"]
+    assert "stats.html" not in [entry["path"] for entry in made.manifest["files"]]
+    other = publish(tmp_path / "other", provenance(source), write_with_page("<p>drawn otherwise</p>"))
+    assert (other.path / MANIFEST).read_bytes() == (made.path / MANIFEST).read_bytes()
+    (made.path / "stats.html").write_text("<p>edited</p>")
+    assert publish(tmp_path / "out", provenance(source), writer()).reused
+    (made.path / "stats.html").unlink()
+    assert verify(made.path) == made.manifest
+
+
+def test_an_artifact_whose_digest_covers_a_page_stays_valid(tmp_path: Path, source: Path) -> None:
+    """As stats.html was listed up to 2026-11; the digest stands among the inputs of what was made of it."""
+    made = publish(tmp_path / "out", provenance(source), write_with_page("<p>drawn so</p>"))
+    page = made.path / "stats.html"
+    entry = {"path": page.name, "size_bytes": page.stat().st_size, "sha256": sha256_of(page)}
+    manifest = {key: value for key, value in made.manifest.items() if key != "pages"}
+    manifest["files"] = sorted([*manifest["files"], entry], key=lambda each: each["path"])
+    manifest["digest"] = digest_of(manifest["files"])
+    (made.path / MANIFEST).write_text(json.dumps(manifest))
+    assert describe(made.path)["digest"] == manifest["digest"] != made.manifest["digest"]
+    assert verify(made.path) == manifest
+    page.write_text("<p>edited</p>")
+    with pytest.raises(ValueError, match=r"stats\.html: differs"):
+        verify(made.path)
+
+
+def test_an_artifact_made_by_other_code_is_readable_and_not_taken_for_made(tmp_path: Path, source: Path) -> None:
+    made = publish(tmp_path / "out", provenance(source), writer())
+    old = made.manifest | {"code": "0123456789abcdef", "fingerprint": "fedcba9876543210"}
+    (made.path / MANIFEST).write_text(json.dumps(old))
+    assert verify(made.path) == old
+    with pytest.raises(FileExistsError, match="already holds something else"):
+        publish(tmp_path / "out", provenance(source), writer())
+    store = Store(tmp_path / "store")
+    made.path.rename(tmp_path / "moved")
+    (store.root / "copies").mkdir(parents=True)
+    (tmp_path / "moved").rename(store.root / "copies" / old["fingerprint"])
+    assert not publish(store, provenance(source), writer()).reused
