@@ -1,4 +1,4 @@
-# `make` prints what there is. Settings: make pretrain-tiny DUMP=... BOOKS=... VOCAB=... MODEL=... STEPS_128=... STEPS_512=... BATCH=... OUT=...
+# `make` prints what there is. Settings: make pretrain-tiny DUMP=... BOOKS=... VOCAB=... MODEL=... STEPS_128=... STEPS_512=... BATCH=... OUT=... ARGS='--prepare.masked_lm_prob=0.2 --task mrpc=DIR'
 PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= out

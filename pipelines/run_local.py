@@ -1,7 +1,9 @@
 """The pipeline in this process, by kfp.local: every task a child process, its chatter kept in a log."""
 
 import datetime
+import itertools
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -11,15 +13,16 @@ from typing import Any, TextIO
 
 from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
-from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
+from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import model_files
 from bertline.pipelines.cli.tables import print_scores, print_steps
 from bertline.pipelines.platforms import LOCAL
-from bertline.pipelines.pretraining import STEP_OF_SETTINGS, build_pipeline
+from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_arguments
+from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, config_class, select_settings
 from bertline.preemption import PreemptedError
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.settings import from_mapping
@@ -47,7 +50,7 @@ def run_here(name: str, run: Run, out: Path) -> int:
     if failure is not None:
         return _report_failure(notes, failure, log)
     _link_latest(out / "latest", notes)
-    _summary(notes, out, notes_folder / "lineage.html", time.monotonic() - started)
+    _print_summary(notes, out, notes_folder / "lineage.html", time.monotonic() - started)
     return 0
 
 
@@ -58,11 +61,9 @@ def check(run: Run, out: Path) -> None:
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
     arguments = pipeline_arguments(run)
-    for settings, step in STEP_OF_SETTINGS.items():
-        try:
-            from_mapping(STEPS[step].config_class(), arguments.get(settings, {}))
-        except ValueError as error:
-            raise ValueError(f"{settings}: {error}") from error
+    _require_valid_steps(run, arguments)
+    _require_agreement(arguments)
+    _require_one_start(run, arguments["pretrain_128"])
     source_files(**{name: arguments[name] for name in TEXT_SOURCES})
     if run.initial:
         if not run.vocab:
@@ -74,11 +75,42 @@ def check(run: Run, out: Path) -> None:
     elif Path(run.model).is_file():
         raise ValueError(f"{run.model}: a model's own configuration needs its own vocabulary: --vocab (make: VOCAB=)")
     else:
-        bert_config(run.model, run.vocab_size)
+        bert_config(run.model, arguments["vocabulary"]["vocab_size"])
     for task in arguments["tasks"]:
         for part in ("train", "dev"):
             read_examples(task["kind"], Path(task[part]))
     make_writable(out)
+
+
+def _require_valid_steps(run: Run, arguments: dict[str, Any]) -> None:
+    """Refuse settings that a step would refuse; the message names those that were given for the step itself."""
+    for step in RUN_STEPS:
+        try:
+            from_mapping(config_class(step), arguments[step])
+        except ValueError as error:
+            own = select_settings(step, run.steps)
+            named = [own[field].origin for field in own if re.search(rf"\b{field}\b", str(error))]
+            raise ValueError(f"{step}: {error}" + (f" ({', '.join(named)})" if named else "")) from error
+
+
+def _require_agreement(arguments: dict[str, Any]) -> None:
+    """Refuse steps of which one would not take what the other made."""
+    for agreement in AGREEMENTS:
+        first, *others = agreement.steps
+        for field, step in itertools.product(agreement.fields, others):
+            here, there = arguments[first][field], arguments[step][field]
+            if here != there:
+                raise ValueError(
+                    f"{field} is {here} in {first} and {there} in {step}; {agreement.reason}: {agreement.advice(field)}"
+                )
+
+
+def _require_one_start(run: Run, stage: dict[str, Any]) -> None:
+    """Refuse settings of fresh weights for a released model, and the other way round."""
+    if run.initial and stage["attention_initializer"] != RANDOM:
+        raise ValueError("attention_initializer is for fresh weights, not for a released model's; leave it away")
+    if stage["initialize"] and not run.initial:
+        raise ValueError("initialize is for a released model (initial), and none is given; leave it away")
 
 
 def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> RuntimeError | None:
@@ -86,7 +118,7 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> Runti
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     pipeline = build_pipeline(LOCAL)
-    with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _steps_joined(file):
+    with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _join_steps(file):
         try:
             pipeline(**arguments)
         except RuntimeError as error:  # kfp.local's word for a task that failed
@@ -121,7 +153,7 @@ class _LineFilter:
 
 
 @contextmanager
-def _steps_joined(log: TextIO) -> Iterator[None]:
+def _join_steps(log: TextIO) -> Iterator[None]:
     """Steps mark their lines for the user, draw bars on the terminal itself, if there is one, and end with this run."""
     os.environ[MARK_VARIABLE] = MARK
     os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
@@ -157,11 +189,11 @@ def _link_latest(folder: Path, notes: list[dict[str, Any]]) -> None:
         draft.replace(link)
 
 
-def _summary(notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
+def _print_summary(notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
     print_steps(notes)
     print_scores(notes)
     print(f"whole run: {seconds / 60:.1f} minutes")
-    for title, task in (("model", "pretrain_512"), ("Hugging Face export", "export")):
+    for title, task in (("model", "pretrain_512"), ("export", "export")):
         print(f"{title:20} {out / 'latest' / task}")
     print(f"{'lineage page':20} {page}")
     print(f"{'TensorBoard':20} tensorboard --logdir {out / 'store'}")

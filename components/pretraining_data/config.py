@@ -23,8 +23,8 @@ class PrepareConfig:
     """How sentences become training instances; defaults are those of create_pretraining_data unless noted."""
 
     max_seq_length: int = 128  # includes [CLS] and both [SEP]
-    max_predictions_per_seq: int = 20  # at most; 77 suits 512
-    masked_lm_prob: float = 0.15  # Devlin et al. 2018, 3.1
+    max_predictions_per_seq: int = MaskConfig.max_predictions_per_seq  # at most; 77 suits 512
+    masked_lm_prob: float = MaskConfig.masked_lm_prob  # Devlin et al. 2018, 3.1
     short_seq_prob: float = 0.1  # of a document's pass having a shorter target length
     dupe_factor: int = 0  # passes over the corpus, each with fresh pairs and masks; 0: 10, or 1 with dynamic masking
     do_whole_word_mask: bool = True  # as the models released in 2019; the original's default is False

@@ -6,11 +6,10 @@ with the corpus. Instances come shard by shard, in random order within each.
 
 import shutil
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.paths import COPIED_AT_ONCE, PROCESSES
+from bertline.components.pretraining_data.paths import COPIED_AT_ONCE
 from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.pretraining_data.prepare import write_shards
 from bertline.components.pretraining_data.sentence_reader import plain_files
@@ -24,42 +23,8 @@ from bertline.tokenizer.wordpiece import load_vocabulary
 CODE = ("bertline.components.pretraining_data.google",)
 
 
-@dataclass(frozen=True)
-class PretrainingDataConfig:
-    """The settings of create_pretraining_data.py with its defaults, and some more."""
-
-    do_lower_case: bool = True  # lower-case the text, as uncased models expect
-    do_whole_word_mask: bool = False  # mask whole words
-    max_seq_length: int = 128  # tokens of a row, [CLS] and [SEP] among them
-    max_predictions_per_seq: int = 20  # masked tokens of a row, at most
-    random_seed: int = 12345  # of everything random
-    dupe_factor: int = 10  # passes over the text, each with fresh pairs and masks
-    masked_lm_prob: float = 0.15  # share of masked tokens
-    short_seq_prob: float = 0.1  # chance of shorter rows, for each pass over a document
-    semantics: str = "fixed"  # fixed, or google: with the defects of the original
-    schema: str = "canonical"  # or compact: half the size, several times cheaper to read
-    masking: str = "static"  # or dynamic: rows are stored unmasked, and masked when they are read
-    pairs: str = "next_sentence"  # or sentence_order, none
-    random_next_prob: float = 0.5  # share of random pairs, or of swapped ones
-    truncate_prob: float = 0.0  # of a segment being cut at random; the README advises 0.02
-    max_ngram: int = 1  # words masked together at most
-    span_geometric_p: float = 0.0  # chances of span lengths: SpanBERT has 0.2 with max_ngram 10
-    replace_per: str = "piece"  # what shares one of [MASK], same, random: piece, word or span
-    segmenter: str = ""  # words of scripts without blanks: jieba, presegmented, spans, module:function
-    num_workers: int = field(default=1, metadata={"volatile": True})  # processes on this machine
-
-    def __post_init__(self) -> None:
-        """Refuse values that no run can mean."""
-        self.prepare_config()
-
-    def prepare_config(self) -> PrepareConfig:
-        """The same settings as `prepare` knows them; all documents are used."""
-        settings = {name: value for name, value in vars(self).items() if name != "random_seed"}
-        return PrepareConfig(**settings, seed=self.random_seed, part="all", heldout_share=0.0, runner=PROCESSES)
-
-
-def run(input_file: str, output_file: str, vocab_file: Path, config: PretrainingDataConfig) -> Counts:
-    """Write the instances of all documents of the files that `input_file` names into those of `output_file`.
+def run(input_file: str, output_file: str, vocab_file: Path, config: PrepareConfig) -> Counts:
+    """Write the instances of the documents of the files that `input_file` names into those of `output_file`.
 
     Both are comma-separated, the inputs may be globs. The outputs appear when all is made; the same call after
     a kill goes on with the shards that were not finished. Raises FileNotFoundError when a pattern matches
@@ -68,10 +33,9 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: Pretraining
     texts, outputs = matching_files(input_file), _outputs(output_file)
     provenance = Provenance("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
     work = outputs[0].with_name(f".{outputs[0].name}.{provenance.fingerprint()}.work")
-    settings = config.prepare_config()
     try:
-        totals, shards = write_shards(plain_files(texts), input_file, vocab_file, work, settings)
-        parts = [work / file for number in range(shards) for file in part_files(number, shards, settings)]
+        totals, shards = write_shards(plain_files(texts), input_file, vocab_file, work, config)
+        parts = [work / file for number in range(shards) for file in part_files(number, shards, config)]
         if len(parts) < len(outputs):
             parts = _dealt_out(parts, len(outputs), work)
         for number, output in enumerate(outputs):
@@ -82,9 +46,9 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: Pretraining
     vocabulary = load_vocabulary(vocab_file)
     if config.masking == "dynamic":
         for folder in {output.parent for output in outputs}:
-            write_masking(folder, settings.mask_config(), settings.seed, vocabulary)
+            write_masking(folder, config.mask_config(), config.seed, vocabulary)
     shutil.rmtree(work)
-    return counts_of(totals, shards, vocabulary.unk_id, settings)
+    return counts_of(totals, shards, vocabulary.unk_id, config)
 
 
 def _outputs(files: str) -> list[Path]:

@@ -72,7 +72,7 @@ class Provenance:
         return {f"input {name}": [describe(path)["digest"] for path in paths] for name, paths in self.inputs.items()}
 
     def identity(self) -> dict[str, Any]:
-        """Digests of the inputs and of the code: what an interrupted run must have in common with the one that goes on."""
+        """Digests of inputs and code: what an interrupted run must have in common with the one that goes on."""
         code = {"fingerprint": code_fingerprint(self.code), "modules": code_digests(self.code)}
         return {**self.digests(), "code": code}
 

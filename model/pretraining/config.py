@@ -29,7 +29,7 @@ class PretrainConfig:
     num_warmup_steps: int = 10_000  # Devlin et al. 2018, A.2
     learning_rate_decay: str = "original"  # as if from step 0, a jump after the warm-up; linear: from the warm-up's end
     optimizer: str = "bert_adam"  # without bias correction; adamw: Loshchilov and Hutter 2019; lamb: You et al. 2019
-    weight_decay: float = 0.01  # not of biases and layer normalisations; Devlin et al. 2018, A.2
+    weight_decay: float = Rule.weight_decay  # not of biases and layer normalisations; Devlin et al. 2018, A.2
     gradient_accumulation_steps: int = 1  # parts of a batch, computed one after the other to need less memory
     recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory; 0: none are
     seed: int = 12345  # of the first weights, the order of examples and dropout

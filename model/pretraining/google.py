@@ -54,26 +54,26 @@ class Files:
 
 
 @ended_by_sigterm()
-def run(files: Files, config: RunPretrainingConfig) -> dict[str, int | float]:
+def run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) -> dict[str, int | float]:
     """Train and score as `config` asks; returns the counts of training, or the scores where they were asked for.
 
     Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises what
     `pretrain` raises: ValueError and FileNotFoundError before the first step, PreemptedError when SIGTERM came.
     """
-    use_backend(config.backend_in_use)
+    use_backend(settings.backend)
     shape = read_config(files.bert_config_file).bert_config
     shape_text = files.bert_config_file.read_text(encoding="utf-8")
-    require_length(config.max_seq_length, shape.max_position_embeddings)
+    require_length(settings.max_seq_length, shape.max_position_embeddings)
     vocabulary = _vocabulary(files, shape)
-    examples = _examples(files.input_files, config, shape)
-    start = start_of(files.output_dir, files.init_checkpoint, shape, config.seed, fresh=config.do_train)
+    examples = _examples(files.input_files, settings.max_seq_length, config.max_predictions_per_seq, shape)
+    start = start_of(files.output_dir, files.init_checkpoint, shape, settings.seed, fresh=config.do_train)
     counts: dict[str, int | float] = {}
     checkpoint = start.checkpoint
     if config.do_train:
-        training = _Training(files, config.pretrain_config(), examples, start, shape_text, vocabulary)
+        training = _Training(files, settings, examples, start, shape_text, vocabulary)
         checkpoint, counts = _trained(training)
     if config.do_eval:
-        scores = model_scores(checkpoint, examples, config.evaluate_config())
+        scores = model_scores(checkpoint, examples, config.evaluate_config(settings))
         _write_scores(files.output_dir, scores)
         counts |= scores
     return counts
@@ -143,14 +143,15 @@ def _say_how_it_goes_on(training: _Training) -> None:
         say(f"{start.where}: {other}")
 
 
-def _examples(paths: list[Path], config: RunPretrainingConfig, shape: BertConfig) -> Records:
+def _examples(paths: list[Path], max_seq_length: int, max_predictions_per_seq: int, shape: BertConfig) -> Records:
     """The records of all files; ValueError for another length or number of predictions than the flags say."""
     examples = Records(paths, vocab_size=shape.vocab_size, masking=paths[0].parent / MASKING_FILE)
-    for name in ("max_seq_length", "max_predictions_per_seq"):
-        there, wanted = getattr(examples, name), getattr(config, name)
-        if there != wanted:
+    wanted = {"max_seq_length": max_seq_length, "max_predictions_per_seq": max_predictions_per_seq}
+    for name, said in wanted.items():
+        there = getattr(examples, name)
+        if there != said:
             raise ValueError(
-                f"{_named(paths)}: {name} is {there}, the flag says {wanted}; give --{name}={there}, or make the "
+                f"{_named(paths)}: {name} is {there}, the flag says {said}; give --{name}={there}, or make the "
                 "records again"
             )
     say(f"{_named(paths)}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from bertline.components.declaration import vocab_file
-from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
+from bertline.pipelines.cli import originals
 from bertline.pipelines.cli.tables import print_figures
 from bertline.pipelines.cli.verbs import Verb
 
@@ -13,8 +13,6 @@ Parser = argparse.ArgumentParser
 
 
 def _flags(parser: Parser) -> None:
-    from bertline.model.features.run import FeaturesConfig
-
     parser.add_argument("--input_file", required=True, metavar="FILE", help='a text a line, or two with " ||| " '
                         "between them; - is standard input")  # fmt: skip
     parser.add_argument("--output_file", required=True, metavar="FILE", help="what to write; an old one is replaced")
@@ -27,17 +25,16 @@ def _flags(parser: Parser) -> None:
     parser.add_argument("--do_lower_case", nargs="?", const="true", choices=_BOOLEANS, metavar="true|false",
                         help="lower-case the text (default: true with --init_checkpoint, as the original; with --model "
                         "what the model says)")  # fmt: skip
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
-    add_config_flags(parser, FeaturesConfig)
+    originals.EXTRACT_FEATURES.add_flags(parser)
 
 
 _BOOLEANS = ("true", "True", "false", "False")
 
 
 def _extract_features(flags: Flags) -> int:
-    from bertline.model.features.run import FeaturesConfig, run
+    from bertline.model.features.run import run
 
-    config = config_from_flags(flags, FeaturesConfig)
+    config = originals.EXTRACT_FEATURES.make_config(originals.EXTRACT_FEATURES.read_given(flags))
     given = flags.do_lower_case or ("true" if flags.init_checkpoint else "")
     counts = run(
         Path(flags.model or flags.init_checkpoint),

@@ -6,40 +6,96 @@ import dataclasses
 import inspect
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from bertline.settings import from_mapping
+from bertline.settings import from_mapping, suggest
 
 Config = TypeVar("Config")
 
 SHORT_NAMES = {("VocabularyConfig", "vocab_size"): ("--size",)}  # further spellings of a flag
 
 
+@dataclass(frozen=True)
+class Setting:
+    """One setting as a flag shows it."""
+
+    name: str
+    type: Any
+    default: Any  # dataclasses.MISSING: it must be given
+    help: str
+    other_flags: tuple[str, ...] = ()  # that mean the same
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A parser that names the known flag which an unknown one resembles."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse; unknown flags end with exit code 2."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown[0].partition('=')[0])}")
+        return parsed
+
+    def _hint(self, flag: str) -> str:
+        """For the flag of a step the known steps, or the settings of that step."""
+        known = list(self._option_string_actions)
+        step, dot, field = flag.partition(".")
+        if not dot:
+            return suggest(flag, known)
+        fields = [name.removeprefix(f"{step}.") for name in known if name.startswith(f"{step}.")]
+        if fields:
+            return f"; settings of {step[2:]}: {', '.join(fields)}{suggest(field, fields)}"
+        steps = list(dict.fromkeys(name.partition(".")[0][2:] for name in known if "." in name))
+        return f"; steps: {', '.join(steps)}{suggest(step[2:], steps)}" if steps else ""
+
+
+def list_settings(cls: type[Any]) -> list[Setting]:
+    """The fields of a step's dataclass that a flag can hold: all but lists."""
+    types, comments = get_type_hints(cls), field_comments(cls)
+    return [
+        Setting(
+            field.name,
+            types[field.name],
+            field.default,
+            comments.get(field.name, ""),
+            SHORT_NAMES.get((cls.__name__, field.name), ()),
+        )
+        for field in dataclasses.fields(cls)
+        if types[field.name] in (bool, int, float, str)
+    ]
+
+
+def add_setting_flags(parser: argparse.ArgumentParser, title: str, settings: Iterable[Setting]) -> None:
+    """One `--name=value` flag per setting."""
+    group = parser.add_argument_group(title)
+    for setting in settings:
+        default = "required" if setting.default is dataclasses.MISSING else f"default {setting.default!r}"
+        text = f"{setting.help} ({default})".strip().replace("%", "%%")
+        names = [f"--{setting.name}", *setting.other_flags]
+        if setting.type is bool:
+            group.add_argument(*names, dest=setting.name, nargs="?", const="true", metavar="true|false", help=text)
+        else:
+            group.add_argument(*names, dest=setting.name, metavar=setting.type.__name__, help=text)
+
+
 def add_config_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
     """One `--field=value` flag per field of `cls`."""
-    group = parser.add_argument_group(f"settings ({cls.__name__})")
-    types, comments = get_type_hints(cls), field_comments(cls)
-    for field in dataclasses.fields(cls):
-        default = "required" if field.default is dataclasses.MISSING else f"default {field.default!r}"
-        text = f"{comments.get(field.name, '')} ({default})".strip().replace("%", "%%")
-        if types[field.name] is bool:
-            group.add_argument(f"--{field.name}", nargs="?", const="true", metavar="true|false", help=text)
-        else:
-            names = [f"--{field.name}", *SHORT_NAMES.get((cls.__name__, field.name), ())]
-            group.add_argument(*names, dest=field.name, metavar=types[field.name].__name__, help=text)
+    add_setting_flags(parser, f"settings ({cls.__name__})", list_settings(cls))
 
 
-def config_from_flags(arguments: argparse.Namespace, cls: type[Config], **fixed: Any) -> Config:
-    """An instance of `cls` from the flags given, the file of --config and `fixed` values, in that order."""
-    given = {
-        field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if getattr(arguments, field.name, None) is not None
-    }
+def config_from_flags(arguments: argparse.Namespace, cls: type[Config]) -> Config:
+    """An instance of `cls` from the flags given and the file of --config, over which flags win."""
+    return from_mapping(cls, read_given_settings(arguments, [field.name for field in dataclasses.fields(cls)]))  # type: ignore[arg-type]
+
+
+def read_given_settings(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The settings in the file of --config, and over them those of `names` that are given as flags."""
     from_file = read_config_file(Path(arguments.config)) if getattr(arguments, "config", None) else {}
-    return from_mapping(cls, {**fixed, **from_file, **given})
+    given = {name: getattr(arguments, name, None) for name in names}
+    return {**from_file, **{name: value for name, value in given.items() if value is not None}}
 
 
 def read_config_file(path: Path) -> Mapping[str, Any]:

@@ -8,17 +8,21 @@ from collections.abc import Sequence
 
 from bertline.pipelines.cli import verbs
 from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
-from bertline.pipelines.cli.flags import with_underscores
+from bertline.pipelines.cli.flags import FlagParser, with_underscores
 from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
+from bertline.pipelines.cli.pretraining_data_verb import CREATE_PRETRAINING_DATA
 from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
+from bertline.pipelines.cli.run_verb import RUN
 from bertline.preemption import TRY_AGAIN, PreemptedError
 
 VERBS = {
     **verbs.VERBS,
     "convert": CONVERT,  # the step's verb, with the model and the folder to write as plain words
     "inspect": INSPECT,
+    "create_pretraining_data": CREATE_PRETRAINING_DATA,
     "run_pretraining": RUN_PRETRAINING,
     "extract_features": EXTRACT_FEATURES,
+    "run": RUN,
 }
 
 BAD_INPUT = 2
@@ -40,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'bertline: error: unknown verb "{name}"; known: {", ".join(VERBS)}', file=sys.stderr)
         return BAD_INPUT
     verb = VERBS[name]
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog=f"bertline {name}",
         description=verb.summary,
         epilog=f"example:\n  {verb.example}",

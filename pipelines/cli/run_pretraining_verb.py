@@ -1,22 +1,27 @@
 """The command line's verb run_pretraining, with the flags of google-research/bert's run_pretraining.py."""
 
 import argparse
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bertline.components.declaration import vocab_file
 from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.store.artifacts import make_writable
-from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
+from bertline.pipelines.cli import originals
 from bertline.pipelines.cli.tables import print_figures
 from bertline.pipelines.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from bertline.model.pretraining.config import PretrainConfig
+    from bertline.model.pretraining.google_config import RunPretrainingConfig
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
 
 
 def _flags(parser: Parser) -> None:
-    from bertline.model.pretraining.google_config import RunPretrainingConfig
-
     parser.add_argument("--bert_config_file", required=True, metavar="FILE", help="bert_config.json: the model's shape")
     parser.add_argument("--input_file", required=True, metavar="GLOB", help="records of create_pretraining_data: files "
                         "and globs, comma-separated")  # fmt: skip
@@ -26,15 +31,24 @@ def _flags(parser: Parser) -> None:
                         "first weights; heads that it lacks are made afresh")  # fmt: skip
     parser.add_argument("--vocab_file", metavar="PATH", help="vocab.txt to lay beside the checkpoints (default: the "
                         "one beside bert_config_file, if there is one); training needs none")  # fmt: skip
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
-    add_config_flags(parser, RunPretrainingConfig)
+    originals.RUN_PRETRAINING.add_flags(parser)
+
+
+def make_configs(given: Mapping[str, Any]) -> tuple["RunPretrainingConfig", "PretrainConfig"]:
+    """What the program's settings ask for, and with which settings of `pretrain`; ValueError for impossible ones."""
+    from bertline.model.pretraining.google_config import READ_BY_EVALUATION, RunPretrainingConfig
+
+    own = {field.name for field in dataclasses.fields(RunPretrainingConfig)}
+    config = RunPretrainingConfig(**{name: value for name, value in given.items() if name in own})
+    read = {name: value for name, value in given.items() if config.do_train or name in READ_BY_EVALUATION}
+    return config, config.on_tpu(originals.RUN_PRETRAINING.make_config(read))
 
 
 def _run_pretraining(flags: Flags) -> int:
-    from bertline.model.pretraining.google_config import RunPretrainingConfig, choose_backend
+    from bertline.model.pretraining.google_config import choose_backend
 
-    config = config_from_flags(flags, RunPretrainingConfig)
-    choose_backend(config)  # before the next line, which loads Keras
+    config, settings = make_configs(originals.RUN_PRETRAINING.read_given(flags))
+    choose_backend(config, settings)  # before the next line, which loads Keras
     from bertline.model.pretraining.google import EVAL_FILE, Files, run
 
     output_dir = Path(flags.output_dir)
@@ -46,7 +60,7 @@ def _run_pretraining(flags: Flags) -> int:
         vocab_file(Path(flags.vocab_file)) if flags.vocab_file else None,
     )
     make_writable(output_dir if output_dir.exists() else output_dir.parent)
-    print_figures("pretraining", run(files, config))
+    print_figures("pretraining", run(files, config, settings))
     if config.do_eval:
         print(f"***** Eval results *****\n{(output_dir / EVAL_FILE).read_text(encoding='utf-8')}", end="")
     print(f"written: {output_dir}")

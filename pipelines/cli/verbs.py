@@ -1,7 +1,6 @@
 """The command line's verbs: one per step, from its declaration, and those for text, whole pipelines and stores."""
 
 import argparse
-import dataclasses
 import json
 import shutil
 import sys
@@ -9,15 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bertline.components.declaration import Step, make, vocab_file
 from bertline.components.step_table import STEPS
-from bertline.pipelines.cli.flags import add_config_flags, config_from_flags, read_config_file
+from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
 from bertline.pipelines.cli.tables import print_counts
-
-if TYPE_CHECKING:
-    from bertline.pipelines.run_settings import Run
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -91,59 +86,6 @@ def _parse_json_string(line: str, number: int) -> str:
     return text
 
 
-def _pretraining_data_flags(parser: Parser) -> None:
-    from bertline.components.pretraining_data.google import PretrainingDataConfig
-
-    parser.add_argument("--input_file", required=True, metavar="GLOB", help="text: a sentence a line, a blank line "
-                        "between documents; files and globs, comma-separated")  # fmt: skip
-    parser.add_argument("--output_file", required=True, metavar="FILE", help="TFRecord files, comma-separated")
-    parser.add_argument("--vocab_file", required=True, metavar="PATH", help="vocab.txt, or a vocabulary artifact")
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
-    add_config_flags(parser, PretrainingDataConfig)
-
-
-def _pretraining_data(flags: Flags) -> int:
-    from bertline.components.pretraining_data.google import PretrainingDataConfig, run
-    from bertline.pipelines.cli.tables import print_figures
-
-    config = config_from_flags(flags, PretrainingDataConfig)
-    counts = run(flags.input_file, flags.output_file, vocab_file(Path(flags.vocab_file)), config)
-    print_figures("records", counts)
-    print(f"written: {flags.output_file}")
-    return 0
-
-
-def _run_flags(parser: Parser) -> None:
-    from bertline.pipelines.recipes import RECIPES
-    from bertline.pipelines.run_settings import RUNS, Run
-
-    names = [*sorted(RUNS), *RECIPES]
-    parser.add_argument("name", choices=names, help="whose settings are the defaults: a run of the example's size, or "
-                        "a recipe for --model (docs/recipes.md)")  # fmt: skip
-    parser.add_argument("--out", default="out", metavar="DIR", help="folder of all artifacts (default: out)")
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
-    add_config_flags(parser, Run)
-
-
-def run_of(flags: Flags) -> "Run":
-    """The settings of the run that the flags of `bertline run` ask for."""
-    from bertline.pipelines.recipes import recipe
-    from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, with_own_text
-
-    given = dict(read_config_file(Path(flags.config))) if flags.config else {}
-    given |= {name: value for name, value in vars(flags).items() if value is not None}
-    run = RUNS[flags.name] if flags.name in RUNS else recipe(flags.name, str(given.get("model") or Run.model))
-    if flags.name in RUNS and any(given.get(source) for source in TEXT_SOURCES):
-        run = with_own_text(run)
-    return config_from_flags(flags, Run, **dataclasses.asdict(run))
-
-
-def _run(flags: Flags) -> int:
-    from bertline.pipelines.run_local import run_here
-
-    return run_here(flags.name, run_of(flags), Path(flags.out))
-
-
 def _compile_flags(parser: Parser) -> None:
     from bertline.pipelines.platforms import PLATFORMS
 
@@ -185,19 +127,6 @@ VERBS = {
         "echo 'unwanted running' | bertline tokenize --vocab vocab.txt",
         _tokenize_flags,
         _tokenize,
-    ),
-    "create_pretraining_data": Verb(
-        "google-research/bert's create_pretraining_data.py, with its flags: text -> records",
-        "bertline create_pretraining_data --input_file 'text/*.txt' --output_file data.tfrecord --vocab_file vocab.txt "
-        "--do_whole_word_mask=True",
-        _pretraining_data_flags,
-        _pretraining_data,
-    ),
-    "run": Verb(
-        "the whole pipeline on this machine, from the dump to the scores",
-        "bertline run tiny --dump enwiki-pages-articles.xml.bz2 --books shelf/ --vocab vocab.txt --out out",
-        _run_flags,
-        _run,
     ),
     "compile": Verb(
         "write the pipeline for kfp.local, Kubeflow Pipelines and Vertex AI",

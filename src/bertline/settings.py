@@ -1,7 +1,8 @@
 """Settings: dataclasses from mappings, and the checks that several of them share."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 Config = TypeVar("Config")
@@ -12,20 +13,38 @@ MAX_SEED = 2**31 - 1  # what every generator in use accepts
 
 
 def from_mapping(cls: type[Config], mapping: Mapping[str, Any]) -> Config:
-    """An instance of the dataclass `cls` from JSON-like values.
+    """An instance of the dataclass `cls` from JSON-like values, as `restore_types` reads them."""
+    types = get_type_hints(cls)
+    known = {field.name: types[field.name] for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    return cls(**restore_types(cls.__name__, known, mapping))
+
+
+def restore_types(owner: str, types: Mapping[str, Any], mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `owner` with their `types`, from JSON-like values.
 
     Restores the types that a KFP parameter or a flag lost (12.0 to 12, "true" to True) and refuses
     unknown keys and values of another type by name (ValueError).
     """
-    types = get_type_hints(cls)
-    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
-    unknown = sorted(set(mapping) - set(fields))
+    unknown = sorted(set(mapping) - set(types))
     if unknown:
-        raise ValueError(f"unknown {cls.__name__} keys: {', '.join(unknown)}; known: {', '.join(fields)}")
-    return cls(**{key: _restore(key, value, types[key]) for key, value in mapping.items()})
+        raise ValueError(
+            f"unknown {owner} keys: {', '.join(unknown)}; known: {', '.join(types)}{suggest(unknown[0], types)}"
+        )
+    return {key: restore_type(key, value, types[key]) for key, value in mapping.items()}
 
 
-def _restore(key: str, value: Any, wanted: type) -> Any:
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that it resembles, if any does.
+
+    >>> suggest("max_seq_lenght", ["max_seq_length", "seed"])
+    '; did you mean max_seq_length?'
+    """
+    meant = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {meant[0]}?" if meant else ""
+
+
+def restore_type(key: str, value: Any, wanted: Any) -> Any:
+    """The value of the setting `key` as one of its type; ValueError when it is of another."""
     if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if wanted is bool and isinstance(value, bool):
@@ -39,7 +58,10 @@ def _restore(key: str, value: Any, wanted: type) -> Any:
             number = None
         if number is not None and (wanted is float or isinstance(value, str) or number == value):
             return number
-    raise ValueError(f"{key} must be {wanted.__name__}, not {value!r}")
+    if wanted == tuple[str, ...] and isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    name = wanted.__name__ if isinstance(wanted, type) else "a list of texts"
+    raise ValueError(f"{key} must be {name}, not {value!r}")
 
 
 def require_at_least(config: Any, minimum: int, *names: str) -> None:
@@ -50,7 +72,7 @@ def require_at_least(config: Any, minimum: int, *names: str) -> None:
 
 
 def require_positive(config: Any, *names: str) -> None:
-    """Refuse a config whose field is zero, negative or no number."""
+    """Refuse a config whose field is zero, negative or NaN."""
     for name in names:
         if not getattr(config, name) > 0:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be greater than 0")
@@ -74,7 +96,7 @@ def require_precision(precision: str) -> None:
 
 
 def require_backend(backend: str) -> None:
-    """Refuse an unknown backend; none is the default's."""
+    """Refuse an unknown backend; "" is for the default."""
     if backend:
         require_one_of("backend", backend, BACKENDS)
 

@@ -1,4 +1,3 @@
-import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -6,22 +5,25 @@ from typing import Any
 import pytest
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.step_table import STEPS
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.pipelines.cli.verbs import VERBS, run_of
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import STEP_OF_SETTINGS, build_pipeline
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_local import check
-from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, batch_512, pipeline_arguments
+from bertline.pipelines.run_settings import (
+    RUNS,
+    Run,
+    batch_512,
+    derive_settings,
+    parse_tasks,
+    pipeline_arguments,
+)
+from bertline.pipelines.step_settings import RUN_STEPS, config_class
 from bertline.settings import from_mapping
-
-NO_SETTINGS = {*TEXT_SOURCES, "tasks", "vocab", "initial"}
 
 
 @pytest.mark.parametrize("run", [*RUNS.values(), *(recipe(name, "mini") for name in RECIPES)])
 def test_every_named_run_makes_valid_settings_of_every_step(run: Run, tmp_path: Path) -> None:
-    assert STEP_OF_SETTINGS.keys() >= pipeline_arguments(run).keys() - NO_SETTINGS
     text = tmp_path / "text.txt"
     text.write_text("A line.\n")
     check(dataclasses.replace(run, books="", dump="", text=str(text)), tmp_path / "out")
@@ -52,19 +54,47 @@ def test_settings_that_a_later_step_would_refuse_are_refused_at_once(
     assert not (tmp_path / "out").exists()
 
 
-def run_from(*argv: str) -> Run:
-    parser = argparse.ArgumentParser()
-    VERBS["run"].add_flags(parser)
-    return run_of(parser.parse_args(argv))
+def test_short_names_have_the_defaults_of_the_steps() -> None:
+    own = {"schema", "dupe_factor", "num_train_steps", "num_warmup_steps", "stop_at_step"}  # choices of a run
+    own |= {"save_checkpoints_steps", "eval_every_steps", "eval_batch_size", "max_eval_examples", "model"}
+    for step in ("ingest", "split", "vocabulary", "prepare_128", "pretrain_128", "finetune"):
+        derived = derive_settings(Run())[step]
+        defaults = {field.name: field.default for field in dataclasses.fields(config_class(step))}
+        shared = derived.keys() - own
+        assert {name: derived[name] for name in shared} == {name: defaults[name] for name in shared}, step
 
 
-def test_text_of_ones_own_replaces_the_examples_wherever_it_is_named(tmp_path: Path) -> None:
-    config = tmp_path / "settings.json"
-    config.write_text('{"jsonl": "mine.jsonl", "model": "mini"}')
-    for argv in (["--jsonl=mine.jsonl", "--model=mini"], [f"--config={config}"]):
-        run = run_from("tiny", *argv)
-        assert (run.jsonl, run.books, run.dump, run.vocab_size, run.model) == ("mine.jsonl", "", "", 30000, "mini")
-    assert run_from("budget", f"--config={config}") == dataclasses.replace(recipe("budget", "mini"), jsonl="mine.jsonl")
+def test_the_arguments_of_a_step_are_all_of_its_settings() -> None:
+    arguments = pipeline_arguments(RUNS["tiny"])
+    for step in RUN_STEPS:
+        assert list(arguments[step]) == [field.name for field in dataclasses.fields(config_class(step))]
+
+
+def test_tasks_are_folders_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = Run(tasks=("mrpc=~/a=b c", "sst2=~nobody-of-this-name/\u00e9"))
+    assert pipeline_arguments(run)["tasks"] == [
+        {"kind": "mrpc", "train": f"{tmp_path}/a=b c/train.tsv", "dev": f"{tmp_path}/a=b c/dev.tsv"},
+        {
+            "kind": "sst2",
+            "train": "~nobody-of-this-name/\u00e9/train.tsv",
+            "dev": "~nobody-of-this-name/\u00e9/dev.tsv",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (("mrpc",), 'task is "mrpc"; give TASK=FOLDER, such as mrpc=MRPC/'),
+        (("mrpc=",), 'task is "mrpc="; give TASK=FOLDER'),
+        (("cola=CoLA/",), 'unknown task "cola"; known: mrpc, sst2'),
+        (("mrpc=a", "mrpc=b"), 'task mrpc is given twice, with "a" and with "b"'),
+    ],
+)
+def test_impossible_tasks_are_refused(tasks: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_tasks(tasks)
 
 
 def test_both_stages_are_of_one_schedule() -> None:
@@ -119,5 +149,5 @@ def test_all_steps_that_compute_do_so_alike() -> None:
         dataclasses.replace(RUNS["tiny"], backend="jax", precision="mixed_bfloat16", jit_compile=False)
     )
     for step in ("pretrain_128", "pretrain_512", "evaluate", "finetune"):
-        config = from_mapping(STEPS[STEP_OF_SETTINGS[step]].config_class(), arguments[step])
+        config = from_mapping(config_class(step), arguments[step])
         assert (config.backend, config.precision, config.jit_compile) == ("jax", "mixed_bfloat16", False)

@@ -1,11 +1,8 @@
 """The settings of prepare."""
 
-import dataclasses
-
 import pytest
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.google import PretrainingDataConfig
 
 
 @pytest.mark.parametrize(
@@ -55,18 +52,3 @@ def test_passes_depend_on_how_rows_are_masked():
 def test_bins_end_with_the_whole_length():
     assert PrepareConfig(max_seq_length=512, length_bins="256, 128").bins == [128, 256, 512]
     assert PrepareConfig().bins == [128]
-
-
-def test_the_originals_defaults():
-    """The eight settings of create_pretraining_data.py."""
-    defaults = {field.name: field.default for field in dataclasses.fields(PretrainingDataConfig)}
-    assert {
-        "do_lower_case": True,
-        "do_whole_word_mask": False,
-        "max_seq_length": 128,
-        "max_predictions_per_seq": 20,
-        "random_seed": 12345,
-        "dupe_factor": 10,
-        "masked_lm_prob": 0.15,
-        "short_seq_prob": 0.1,
-    }.items() <= defaults.items()

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data.google import PretrainingDataConfig, run
+from bertline.components.pretraining_data.google import run
 from bertline.model.records.reader import open_records
 from bertline.pipelines.cli.main import main
+from bertline.pipelines.cli.originals import CREATE_PRETRAINING_DATA
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 DATA = Path(__file__).parents[2] / "data"
@@ -43,15 +44,15 @@ def test_the_seeds_command_writes_its_file_and_nothing_else(tmp_path, text, caps
 
 
 def test_a_file_ends_a_document(tmp_path, text):
-    counts = run(str(text), str(tmp_path / "x"), DATA / "vocab.txt", PretrainingDataConfig(**SMALL))
+    counts = run(str(text), str(tmp_path / "x"), DATA / "vocab.txt", CREATE_PRETRAINING_DATA.make_config(SMALL))
     assert counts["documents"] == 21  # the original would join the last of a.txt and the first of b.txt
 
 
 def test_several_outputs_share_the_instances(tmp_path, text):
     one, three = tmp_path / "one", tmp_path / "three"
-    run(str(text), str(one / "x.tfrecord"), DATA / "vocab.txt", PretrainingDataConfig(**SMALL))
+    run(str(text), str(one / "x.tfrecord"), DATA / "vocab.txt", CREATE_PRETRAINING_DATA.make_config(SMALL))
     names = [str(three / f"{name}.tfrecord") for name in "abc"]
-    counts = run(str(text), ",".join(names), DATA / "vocab.txt", PretrainingDataConfig(**SMALL))
+    counts = run(str(text), ",".join(names), DATA / "vocab.txt", CREATE_PRETRAINING_DATA.make_config(SMALL))
     sizes = []
     for name in "abc":
         (three / name).mkdir()
@@ -71,7 +72,9 @@ def test_a_vocabulary_whose_ids_do_not_fit_sixteen_bits(tmp_path, schema):
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]) + "\n", encoding="utf-8")
     (tmp_path / "text.txt").write_text(f"{' '.join(words[-20:])}\n{' '.join(words[:20])}\n", encoding="utf-8")
-    config = PretrainingDataConfig(**{**SMALL, "max_seq_length": 64}, schema=schema, short_seq_prob=0.0)
+    config = CREATE_PRETRAINING_DATA.make_config(
+        {**SMALL, "max_seq_length": 64, "schema": schema, "short_seq_prob": 0.0}
+    )
     run(str(tmp_path / "text.txt"), str(tmp_path / "out" / "x.tfrecord"), vocab, config)
     row = open_records(tmp_path / "out", 64, 70_005).batch(np.array([0]))
     ids = row["input_ids"][0]
@@ -98,10 +101,12 @@ def test_same_bytes_for_any_number_of_workers_and_after_a_kill(tmp_path, monkeyp
     contents = set()
     for workers in (1, 2, 3):
         out = tmp_path / f"{workers}.tfrecord"
-        run(str(text), str(out), DATA / "vocab.txt", PretrainingDataConfig(**SMALL, num_workers=workers))
+        config = CREATE_PRETRAINING_DATA.make_config({**SMALL, "num_workers": workers})
+        run(str(text), str(out), DATA / "vocab.txt", config)
         contents.add(out.read_bytes())
     program = (
-        "import sys; from bertline.components import prepare; from bertline.pipelines.cli.main import main;"
+        "import sys; from bertline.components.pretraining_data import prepare;"
+        "from bertline.pipelines.cli.main import main;"
         "prepare.SHARD_TEXT_BYTES = 100_000; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, *flags(text, tmp_path / "killed.tfrecord", "--num_workers=1")]
@@ -182,7 +187,7 @@ def test_odd_documents(tmp_path):
     }
     for name, content in odd.items():
         (tmp_path / f"{name}.txt").write_text(content, encoding="utf-8", newline="")
-        settings = PretrainingDataConfig(**SMALL)
+        settings = CREATE_PRETRAINING_DATA.make_config(SMALL)
         counts = run(str(tmp_path / f"{name}.txt"), str(tmp_path / name / "x.tfrecord"), DATA / "vocab.txt", settings)
         rows = open_records(tmp_path / name, 32).batch(np.arange(counts["instances"]))
         assert rows["masked_lm_weights"].sum(axis=1).min() >= 1

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data.google import PretrainingDataConfig, run
+from bertline.components.pretraining_data.google import run
+from bertline.pipelines.cli.originals import CREATE_PRETRAINING_DATA
 
 DATA = Path(__file__).parents[2] / "data"
 SEEDS = 8
@@ -36,7 +37,7 @@ def our_figures(folder, flags, script, **settings):
     values = []
     for seed in range(SEEDS):
         out = folder / str(seed)
-        config = PretrainingDataConfig(**flags, random_seed=seed, **settings)
+        config = CREATE_PRETRAINING_DATA.make_config({**flags, "random_seed": seed, **settings})
         run(str(DATA / "sentences.txt"), str(out / "x.tfrecord"), DATA / "vocab.txt", config)
         values.append(script.figures_of_folder(out))
     return {name: np.array([each[name] for each in values]) for name in values[0]}

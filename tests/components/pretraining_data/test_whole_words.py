@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data.google import PretrainingDataConfig, run
+from bertline.components.pretraining_data.google import run
 from bertline.model.records.reader import open_records
+from bertline.pipelines.cli.originals import CREATE_PRETRAINING_DATA
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # google-research/bert's README: the example of whole-word masking.
@@ -26,13 +27,15 @@ def predicted_sets(folder: Path, line: str, pieces: list[str], **settings) -> li
     vocabulary = [*SPECIAL, *dict.fromkeys(pieces)]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (folder / "text.txt").write_text(f"{line}\n{line}\n", encoding="utf-8")
-    config = PretrainingDataConfig(
-        max_seq_length=64,
-        max_predictions_per_seq=16,
-        masked_lm_prob=0.25,
-        dupe_factor=400,
-        short_seq_prob=0.0,
-        **settings,
+    config = CREATE_PRETRAINING_DATA.make_config(
+        {
+            "max_seq_length": 64,
+            "max_predictions_per_seq": 16,
+            "masked_lm_prob": 0.25,
+            "dupe_factor": 400,
+            "short_seq_prob": 0.0,
+            **settings,
+        }
     )
     run(str(folder / "text.txt"), str(folder / "x.tfrecord"), folder / "vocab.txt", config)
     records = open_records(folder)

@@ -1,0 +1,139 @@
+"""The originals' programs as tables: their flags, each a setting of ours, with their defaults where these differ."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from bertline.pipelines.cli.flags import Setting, add_setting_flags, list_settings, read_given_settings
+from bertline.settings import restore_types
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What an original's flag is here."""
+
+    setting: str = ""  # ours, where it has another name
+    default: Any = None  # the original's, where ours is another
+    help: str = ""  # where ours does not fit
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of google-research/bert's on a step of ours."""
+
+    name: str
+    config: Callable[[], type[Any]]  # of the step, loaded late
+    flags: Mapping[str, Flag]  # the original's
+    further: tuple[str, ...]  # settings of ours that are flags, too, under our names
+    fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # settings without a flag
+    own: Callable[[], list[Setting]] = list  # flags of the program that are no settings of the step
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        """All its flags, and --config."""
+        parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
+        add_setting_flags(parser, f"settings ({self.name})", [*self.own(), *self.list_settings()])
+
+    def list_settings(self) -> list[Setting]:
+        """The step's settings as the flags of this program."""
+        ours = {setting.name: setting for setting in list_settings(self.config())}
+        table = {**self.flags, **{name: Flag() for name in self.further}}
+        return [_renamed(name, flag, ours[flag.setting or name]) for name, flag in table.items()]
+
+    def read_given(self, arguments: argparse.Namespace) -> dict[str, Any]:
+        """The flags and the file of --config, by the program's names; ValueError for unknown and wrong ones."""
+        types = {setting.name: setting.type for setting in [*self.own(), *self.list_settings()]}
+        return restore_types(self.name, types, read_given_settings(arguments, types))
+
+    def translate(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The step's settings that follow from some of the program's, the original's defaults among them."""
+        values = dict(self.fixed)
+        for setting in self.list_settings():
+            name = self.flags.get(setting.name, Flag()).setting or setting.name
+            values[name] = given.get(setting.name, setting.default)
+        return values
+
+    def make_config(self, given: Mapping[str, Any]) -> Any:
+        """The step's config that follows from some of the program's settings."""
+        return self.config()(**self.translate(given))
+
+
+def _renamed(name: str, flag: Flag, ours: Setting) -> Setting:
+    default = ours.default if flag.default is None else flag.default
+    return dataclasses.replace(ours, name=name, default=default, help=flag.help or ours.help, other_flags=())
+
+
+def _prepare_config() -> type[Any]:
+    from bertline.components.pretraining_data.config import PrepareConfig
+
+    return PrepareConfig
+
+
+CREATE_PRETRAINING_DATA = Program(
+    "create_pretraining_data",
+    _prepare_config,
+    flags={  # create_pretraining_data.py
+        "do_lower_case": Flag(),
+        "do_whole_word_mask": Flag(default=False, help="mask whole words"),
+        "max_seq_length": Flag(),
+        "max_predictions_per_seq": Flag(),
+        "random_seed": Flag("seed"),
+        "dupe_factor": Flag(default=10, help="passes over the text, each with fresh pairs and masks"),
+        "masked_lm_prob": Flag(),
+        "short_seq_prob": Flag(),
+    },
+    further=(
+        *("semantics", "schema", "masking", "pairs", "random_next_prob", "truncate_prob"),
+        *("max_ngram", "span_geometric_p", "replace_per", "segmenter", "num_workers"),
+    ),
+    # All documents go into the files that output_file names, made without Beam.
+    fixed={"part": "all", "heldout_share": 0.0, "runner": "processes"},
+)
+
+
+def _pretrain_config() -> type[Any]:
+    from bertline.model.pretraining.config import PretrainConfig
+
+    return PretrainConfig
+
+
+def _run_pretraining_flags() -> list[Setting]:
+    from bertline.model.pretraining.google_config import RunPretrainingConfig
+
+    return list_settings(RunPretrainingConfig)
+
+
+RUN_PRETRAINING = Program(
+    "run_pretraining",
+    _pretrain_config,
+    flags={  # run_pretraining.py
+        "max_seq_length": Flag(help="of the records"),
+        "train_batch_size": Flag(help="rows an update"),
+        "eval_batch_size": Flag(default=8, help="rows at a time"),
+        "learning_rate": Flag(default=5e-5, help="its peak, at the end of the warm-up"),
+        "num_train_steps": Flag(help="of the whole schedule, what output_dir holds already among them"),
+        "num_warmup_steps": Flag(help="in which the learning rate rises"),
+        "save_checkpoints_steps": Flag(help="steps between two model.ckpt-N"),
+    },
+    further=(
+        *("seed", "backend", "devices", "precision", "jit_compile", "steps_per_call", "gradient_accumulation_steps"),
+        *("recompute_layers", "optimizer", "weight_decay", "learning_rate_decay", "log_every_steps"),
+    ),
+    own=_run_pretraining_flags,
+)
+
+
+def _features_config() -> type[Any]:
+    from bertline.model.features.run import FeaturesConfig
+
+    return FeaturesConfig
+
+
+EXTRACT_FEATURES = Program(
+    "extract_features",
+    _features_config,
+    flags={"layers": Flag(), "max_seq_length": Flag(), "batch_size": Flag()},  # extract_features.py
+    further=("format", "align", "word_vectors", "pooling", "precision"),
+)

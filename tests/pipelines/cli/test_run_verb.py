@@ -1,0 +1,283 @@
+"""The verb run: flags and files that reach every setting of every step, and the file of all settings."""
+
+import dataclasses
+import re
+import shlex
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from bertline.pipelines.cli import run_verb
+from bertline.pipelines.cli.flags import FlagParser, with_underscores
+from bertline.pipelines.cli.main import main
+from bertline.pipelines.cli.run_verb import format_config, read_run
+from bertline.pipelines.recipes import RECIPES, recipe
+from bertline.pipelines.run_settings import RUNS, Run, pipeline_arguments
+from bertline.pipelines.step_settings import (
+    HELDOUT,
+    RECORDS,
+    RUN_STEPS,
+    STAGES,
+    STEPS_OF_NAME,
+    config_class,
+    config_class_of_name,
+)
+
+Parsed = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def run_from() -> Parsed:
+    """The run of a command line after `bertline run`."""
+    parser = FlagParser(allow_abbrev=False)
+    run_verb.RUN.add_flags(parser)
+    return lambda *argv: read_run(parser.parse_args(with_underscores(argv)))
+
+
+def arguments_from(run_from: Parsed, *argv: str) -> dict[str, Any]:
+    return pipeline_arguments(run_from(*argv))
+
+
+def other_value(default: Any) -> Any:
+    if isinstance(default, bool):
+        return not default
+    return "other" if isinstance(default, str) else default + 1
+
+
+# What the run itself decides, with the reason that a user is told.
+REFUSED = {
+    ("prepare", "part"): "a run makes records to train on",
+    ("prepare", "max_seq_length"): "lengths 128 and 512",
+    ("pretrain", "max_seq_length"): "lengths 128 and 512",
+    ("pretrain", "model"): "set --model",
+    ("pretrain", "num_train_steps"): "steps_128 and steps_512",
+    ("pretrain", "stop_at_step"): "steps_128 and steps_512",
+    ("pretrain", "hosts"): "a run computes on this machine",
+    ("pretrain", "host"): "a run computes on this machine",
+    ("pretrain", "coordinator"): "a run computes on this machine",
+    ("pretrain_512", "initialize"): "only the first stage starts from a released model",
+}
+
+
+@pytest.mark.parametrize("name", STEPS_OF_NAME)
+def test_every_setting_of_every_step_is_reached_by_a_flag_and_by_a_table(
+    name: str, run_from: Parsed, tmp_path: Path
+) -> None:
+    verb = {step: group for group in ("prepare", "heldout", "pretrain") for step in STEPS_OF_NAME[group]}.get(
+        name, name
+    )
+    group = "prepare" if verb == "heldout" else verb
+    for field in dataclasses.fields(config_class_of_name(name)):
+        value = other_value(field.default)
+        flag = f"--{name}.{field.name}={value}"
+        reason = REFUSED.get((group, field.name)) or REFUSED.get((name, field.name))
+        if reason:
+            with pytest.raises(ValueError, match=rf"^--{name}\.{field.name}: .*{reason}"):
+                run_from("tiny", flag)
+            continue
+        (setting,) = run_from("tiny", flag).steps
+        arguments = pipeline_arguments(run_from("tiny", flag))
+        assert [arguments[step][field.name] for step in setting.steps] == [value] * len(setting.steps), flag
+        reached = set(STEPS_OF_NAME[name])
+        if name == "prepare" and field.name in ("masking", "dupe_factor", "length_bins"):
+            reached = set(RECORDS)
+        if (name, field.name) == ("pretrain", "initialize"):
+            reached = {"pretrain_128"}
+        assert set(setting.steps) == reached, flag
+
+
+def test_short_names_are_under_tables_and_tables_under_flags_and_general_ones_under_specific_ones(
+    run_from: Parsed, tmp_path: Path
+) -> None:
+    def batches(*argv: str) -> list[int]:
+        return [arguments_from(run_from, "tiny", *argv)[stage]["train_batch_size"] for stage in STAGES]
+
+    file = tmp_path / "settings.toml"
+    file.write_text("batch = 40\n[pretrain_512]\ntrain_batch_size = 3\n[pretrain]\ntrain_batch_size = 2\n")
+    assert batches("--batch=40") == [40, 10]
+    assert batches(f"--config={file}") == [2, 3]
+    assert batches(f"--config={file}", "--batch=50") == [2, 3]
+    assert batches(f"--config={file}", "--pretrain.train-batch-size=4") == [4, 4]
+    assert batches("--pretrain_128.train_batch_size=5", f"--config={file}", "--pretrain.train_batch_size=4") == [5, 4]
+
+
+def test_json_files_hold_objects_for_tables(run_from: Parsed, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"model": "mini", "vocab": {"min_count": 5}, "tasks": ["sst2=S"], "prepare": {"max_ngram": 3}}')
+    run = run_from("tiny", f"--config={file}")
+    arguments = pipeline_arguments(run)
+    assert (run.model, run.tasks, arguments["vocabulary"]["min_count"]) == ("mini", ("sst2=S",), 5)
+    assert [arguments[step]["max_ngram"] for step in (*RECORDS, *HELDOUT)] == [3, 3, 3, 3]
+
+
+def test_what_follows_from_other_settings_follows_from_those_given(run_from: Parsed) -> None:
+    flags = "--prepare.masked_lm_prob=0.2", "--prepare.masking=dynamic", "--pretrain.train_batch_size=64"
+    arguments = arguments_from(run_from, "tiny", *flags, "--pretrain.eval_every_steps=10")
+    predictions = [arguments[step]["max_predictions_per_seq"] for step in (*RECORDS, *HELDOUT)]
+    assert predictions == [26, 103, 26, 103]
+    assert [arguments[step]["dupe_factor"] for step in RECORDS] == [1, 1]
+    assert [arguments[step]["masking"] for step in HELDOUT] == ["static", "static"]
+    assert arguments["pretrain_128"]["eval_batch_size"] == 64
+    assert arguments["pretrain_128"]["max_eval_examples"] == 10 * 64 * 3 // 20
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--prepar.seed=3", "did you mean prepare?"),
+        ("--prepar.seed=3", "steps: vocab, prepare, pretrain, heldout, ingest"),
+        ("--prepare.masked_lm_probb=3", "did you mean masked_lm_prob?"),
+        ("--prepare.masked_lm_probb=3", "settings of prepare: max_seq_length, max_predictions_per_seq"),
+        ("--pretrain_521.seed=3", "did you mean pretrain_512?"),
+        ("--batc=3", "did you mean --batch?"),
+        ("--prepare.seed=many", "--prepare.seed: seed must be int, not 'many'"),
+        (
+            "--prepare.masked_lm_prob=1.2",
+            "prepare_128: masked_lm_prob is 1.2; it must lie between 0 and 1 (--prepare.mas",
+        ),
+        (
+            "--pretrain_512.devices=3",
+            "no multiple of gradient_accumulation_steps * devices, 3; take one that is (--pret",
+        ),
+        (
+            "--finetune.num_train_epochs=0",
+            "finetune: num_train_epochs is 0.0; it must be greater than 0 (--finetune.num",
+        ),
+        ("--pretrain_512.learning_rate=1", "the stages of a model share it: set --pretrain.learning_rate"),
+        ("--heldout.heldout_share=0.5", "set --prepare.heldout_share"),
+        ("--vocab.do_lower_case=false", "vocabulary, records and model are of one case: set --do_lower_case"),
+        ("--pretrain.initialize=pooler", "initialize is for a released model (initial), and none is given"),
+        ("--task=cola=x", 'unknown task "cola"; known: mrpc, sst2'),
+    ],
+)
+def test_bad_settings_end_with_2_before_any_work(
+    flag: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        code = main(["run", "tiny", f"--out={tmp_path / 'out'}", flag])
+    except SystemExit as stopped:  # argparse's own way
+        code = stopped.code  # type: ignore[assignment]
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[prepar]\nseed = 3",
+            r'settings.toml: unknown step "prepar"; known: vocab, prepare, .*did you mean prepare\?',
+        ),
+        ("[prepare]\nsead = 3", r'settings.toml: \[prepare\] unknown setting "sead"; known: .*did you mean seed\?'),
+        ("[prepare_128]\nseed = 1.5", r"settings.toml: \[prepare_128\] seed: seed must be int, not 1.5"),
+        ("[pretrain]\nhosts = 2", r"settings.toml: \[pretrain\] hosts: a run computes on this machine"),
+        ("baatch = 3", r"settings.toml: unknown run keys: baatch; known: model, .*did you mean batch\?"),
+        ('tasks = "mrpc=x"', "settings.toml: tasks must be a list of texts, not 'mrpc=x'"),
+        ("prepare = 3", "settings.toml: unknown run keys: prepare"),
+    ],
+)
+def test_bad_files_are_refused_by_what_is_wrong_in_them(
+    text: str, message: str, run_from: Parsed, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        run_from("tiny", f"--config={file}")
+
+
+def test_tasks_given_take_the_place_of_the_examples(
+    run_from: Parsed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('tasks = ["mrpc=in the file"]')
+    assert run_from("tiny", "--task", "mrpc=a=b c", "--task=sst2=~/d").tasks == ("mrpc=a=b c", "sst2=~/d")
+    assert run_from("tiny", f"--config={file}").tasks == ("mrpc=in the file",)
+    assert run_from("tiny", f"--config={file}", "--task=sst2=d").tasks == ("sst2=d",)
+    assert run_from("tiny", "--task=").tasks == ()
+    assert run_from("tiny").tasks == RUNS["tiny"].tasks
+    assert capsys.readouterr().err == ""
+
+
+def test_the_old_spelling_of_tasks_works_and_says_so(
+    run_from: Parsed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('sentences = ""\n')
+    assert run_from("tiny", "--pairs=P").tasks == ("mrpc=P", "sst2=examples/tasks/sentiment")
+    assert capsys.readouterr().err == "--pairs=P is now --task mrpc=P\n"
+    assert run_from("budget", f"--config={file}", "--pairs=P", "--model=tiny").tasks == ("mrpc=P",)
+
+
+def test_text_of_ones_own_replaces_the_examples_wherever_it_is_named(run_from: Parsed, tmp_path: Path) -> None:
+    config = tmp_path / "settings.json"
+    config.write_text('{"jsonl": "mine.jsonl", "model": "mini"}')
+    for argv in (["--jsonl=mine.jsonl", "--model=mini"], [f"--config={config}"]):
+        run = run_from("tiny", *argv)
+        assert (run.jsonl, run.books, run.dump, run.vocab_size, run.model) == ("mine.jsonl", "", "", 30000, "mini")
+    assert run_from("budget", f"--config={config}") == dataclasses.replace(recipe("budget", "mini"), jsonl="mine.jsonl")
+
+
+ODD = 'a "quoted" \\ path,\u0001\u007f \u00e9\u4e2d\U0001f600 = [x] # y'
+
+
+@pytest.mark.parametrize("name", [*RUNS, *RECIPES])
+def test_the_printed_file_runs_the_same_again(
+    name: str, run_from: Parsed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = (f"--dump={ODD}", f"--task=mrpc={ODD}", "--steps_128=7", "--pretrain_512.train_batch_size=3")
+    flags += ("--prepare.masked_lm_prob=0.2", "--heldout.masking=dynamic", f"--prepare.beam_options={ODD}")
+    for given in ((), flags):
+        assert main(["run", name, "--model=mini", *given, "--print_config"]) == 0
+        file = tmp_path / f"{len(given)}.toml"
+        file.write_text(capsys.readouterr().out, encoding="utf-8")
+        wanted = run_from(name, "--model=mini", *given)
+        again = run_from(name, f"--config={file}")
+        assert pipeline_arguments(again) == pipeline_arguments(wanted)
+        assert dataclasses.replace(again, steps=()) == dataclasses.replace(wanted, steps=())
+
+
+def test_the_printed_file_shows_every_setting_and_is_changed_by_its_short_names(
+    run_from: Parsed, tmp_path: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("\n".join(format_config("tiny", run_from("tiny"))), encoding="utf-8")
+    shown = tomllib.loads(file.read_text(encoding="utf-8").replace("\n# ", "\n").replace(HEADER, ""))
+    arguments = pipeline_arguments(run_from("tiny"))
+    assert {step: shown[step] for step in RUN_STEPS} == {step: arguments[step] for step in RUN_STEPS}
+    assert set(shown) == {*RUN_STEPS, *(field.name for field in dataclasses.fields(Run) if field.name != "steps")}
+    assert arguments_from(run_from, "tiny", f"--config={file}", "--batch=8", "--steps_128=5") == arguments_from(
+        run_from, "tiny", "--batch=8", "--steps_128=5"
+    )
+
+
+HEADER = "A line that begins with # follows from the settings above, or is decided by the run itself.\n"
+
+
+def test_the_readmes_settings_are_known(run_from: Parsed, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    file = tmp_path / "settings.toml"
+    file.write_text(re.findall(r"```toml\n(.*?)```", readme, flags=re.DOTALL)[0], encoding="utf-8")
+    given = [quoted or bare for quoted, bare in re.findall(r'ARGS=(?:"([^"]*)"|(--\w+))', readme)]
+    assert len(given) >= 5
+    for arguments in given:
+        run_from("tiny", *shlex.split(arguments.replace("settings.toml", str(file))))
+    arguments = arguments_from(run_from, "tiny", f"--config={file}")
+    assert [arguments[stage]["train_batch_size"] for stage in STAGES] == [16, 16]
+    assert [arguments[step]["masked_lm_prob"] for step in (*RECORDS, *HELDOUT)] == [0.2] * 4
+
+
+def test_help_names_the_steps_and_shows_no_flag_of_a_single_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    assert " ".join(STEPS_OF_NAME) in shown
+    assert "--evaluate." not in shown and "--pairs" not in shown
+
+
+def test_every_step_of_the_pipeline_has_scalar_settings() -> None:
+    for step in RUN_STEPS:
+        assert set(get_type_hints(config_class(step)).values()) <= {bool, int, float, str}
