@@ -32,12 +32,12 @@ INGEST = Step(
         "wikiextractor": Input(TEXT, "a folder of WikiExtractor output (<doc> or --json)", optional=True),
         "jsonl": Input(TEXT, 'JSON lines with a "text" each: globs', optional=True),
     },
-    config="bertline.components.corpus.ingest.sources:IngestConfig",
+    config="bertline.components.corpus.ingest.run:IngestConfig",
     run="bertline.components.corpus.ingest.run:run",
     kind="documents",
     output="documents",
     code=("bertline.components.corpus.ingest.wikiextractor_program",),
-    sources="bertline.components.corpus.ingest.sources:source_files",
+    sources="bertline.components.corpus.ingest.run:list_source_files",
 )
 SPLIT = Step(
     name="split",

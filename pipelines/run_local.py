@@ -56,7 +56,7 @@ def run_here(name: str, run: Run, out: Path) -> int:
 
 def check(run: Run, out: Path) -> None:
     """Refuse what would only fail hours later: settings, sources, vocabulary or output that cannot be."""
-    from bertline.components.corpus.ingest.sources import source_files
+    from bertline.components.corpus.ingest.run import list_source_files
 
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
@@ -64,7 +64,7 @@ def check(run: Run, out: Path) -> None:
     _require_valid_steps(run, arguments)
     _require_agreement(arguments)
     _require_one_start(run, arguments["pretrain_128"])
-    source_files(**{name: arguments[name] for name in TEXT_SOURCES})
+    list_source_files(**{name: arguments[name] for name in TEXT_SOURCES})
     if run.initial:
         if not run.vocab:
             raise ValueError(f"{run.initial}: the records need its vocabulary: --vocab (make: VOCAB=)")

@@ -41,6 +41,11 @@ class Rejected:
     source: str
     text: str
 
+    @classmethod
+    def from_document(cls, document: Document, reason: str) -> "Rejected":
+        """`document` as one that is left out for `reason`."""
+        return cls(document.id, document.title, reason, document.source, document.text)
+
 
 def one_line(text: str) -> str:
     """`text` without what is no text, its white space and line ends of any script as single spaces."""
@@ -64,7 +69,7 @@ class DocumentWriter:
         """Write `document`, unless its id came before."""
         key = _key(document.id)
         if key in self._ids:
-            self.reject(rejected_as(document, "duplicate_id"))
+            self.reject(Rejected.from_document(document, "duplicate_id"))
             return
         self._ids.add(key)
         self._counts["documents.kept"] += 1
@@ -86,11 +91,6 @@ class DocumentWriter:
         """Finish the open shards."""
         self._kept.close()
         self._rejected.close()
-
-
-def rejected_as(document: Document, reason: str) -> Rejected:
-    """`document` as one that is left out for `reason`."""
-    return Rejected(document.id, document.title, reason, document.source, document.text)
 
 
 def document_shards(folder: Path) -> list[Path]:

@@ -12,17 +12,61 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertline.components.corpus.abbreviations import (
-    ABBREVIATIONS,
-    AFTER_ORDINALS,
-    BEFORE_NUMBERS,
-    ENDING_ABBREVIATIONS,
-    SPEECH_VERBS,
-    STARTERS,
-)
 from bertline.components.corpus.documents import Document, document_shards, read_documents
 from bertline.components.run_process import end_with_parent
 from bertline.progress import Progress
+
+
+def _words(table: str) -> frozenset[str]:
+    return frozenset(table.split())
+
+
+# An entry in lower case stands for any spelling of the word, another one for itself alone:
+# "Sun." is a day of the week, "sun." the end of a sentence.
+
+# A full stop after these never ends a sentence: a name, a number or the rest of the phrase follows.
+ABBREVIATIONS = _words(
+    "mr mrs ms dr prof Rev Hon Gen Col maj capt cmdr lt sgt cpl Adm Gov Sen Rep Pres messrs mme mlle Mt Ft Fr "
+    "Insp Supt vs cf viz approx ca e.g i.e figs eqs vols pp eds arts chap univ assn dept resp "  # English
+    "bzw bspw evtl ggf sog vgl zzt gest hrsg abb z.b d.h u.a o.ä p.ex m.m env "  # German, French
+    "sigg Sig Dott dott avv cfr pagg sra srta Dña sto núm págs "  # Italian, Spanish, Portuguese
+    "св ул им гг вв рис стр напр т.е "  # Russian
+)
+
+# After these a sentence ends only if a word follows that begins sentences: "He left the U.S. The war went on."
+# (Any acronym or initial is treated so, without standing here.)
+ENDING_ABBREVIATIONS = _words(
+    "St Ste inc ltd Co corp bros etc al jr sr esq seq ibid nos vol fig eq ch ed op est a.m p.m ph.d b.sc m.sc "
+    "Ave Blvd Rd Dist Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue Tues Wed Thu Thur Thurs Fri Sat "
+    "Sun sq km kg cm mm oz lb lbs hr hrs yr yrs usw ecc geb jh jhd nr tel pag тыс млн млрд т.д т.п др"
+)
+
+# Words that are abbreviations before a number: "no. 5", "art. 3".
+BEFORE_NUMBERS = _words("no art sec ver cap")
+
+# Words that begin many sentences and few names.
+STARTERS = _words(
+    "the a an he she it they we i you his her its their our my your this that these those there here in on at "
+    "if but and or so when while after before for as to what who whose where how why then thus hence however "
+    "although though because since with without from by once one two three some most all many both each every "
+    "several another such other during under over between according despite until unlike like yes no well now "
+    "today later also even only just he's she's it's that's there's they're we're i'm i'll i've you're don't "
+    "didn't les il elle ils elles un une ce cette ces dans en una uno nel nella der die das ein eine er sie es "
+    "в на он она они это после при по с из и но его до для как также среди"
+)
+
+# "am 3. Mai", "im 19. Jahrhundert": in German a number with a full stop is an ordinal.
+AFTER_ORDINALS = _words(
+    "januar jänner februar märz april mai juni juli august september oktober november dezember jahrhundert "
+    "jahrhunderts jahrtausend jh jhd armee division"
+)
+
+# "What?" Sara asked. - after these the sentence goes on behind the quotation.
+SPEECH_VERBS = _words(
+    "said asked cried replied answered exclaimed repeated inquired enquired demanded whispered murmured "
+    "muttered shouted returned continued observed remarked added called gasped screamed sighed echoed begged "
+    "says asks"
+)
 
 # Marks of scripts without capitals; they end a sentence with or without a space after them.
 FULL_MARKS = "。！？｡।॥۔؟።"
@@ -64,7 +108,7 @@ def split_sentences(paragraph: str) -> list[str]:
     ['Mr. Smith paid 3.50 dollars.', 'Did he?', 'Yes.']
     """
     return [
-        sentence for part in _split_at_full_marks(" ".join(paragraph.split())) for sentence in _split_at_marks(part)
+        sentence for text in _split_at_full_marks(" ".join(paragraph.split())) for sentence in _split_at_marks(text)
     ]
 
 
@@ -72,20 +116,20 @@ def run(documents: Path, out: Path, config: SplitConfig) -> dict[str, int | floa
     """Write `sentences-NNNNN.txt` and `ids-NNNNN.txt` into `out` for each shard of `documents`.
 
     A blank line follows each document. Returns counts of documents, sentences, characters and dropped documents; raises
-    ValueError when no sentence is left.
+    ValueError when the documents hold not one sentence.
     """
     shards = document_shards(documents)
     counts: Counter[str] = Counter()
     with Progress("split", len(shards), "shards") as progress:
-        for part in _counts_of_shards(shards, out, config.num_workers):
-            counts.update(part)
+        for shard_counts in _split_shards(shards, out, config.num_workers):
+            counts.update(shard_counts)
             progress.advance(documents=counts["documents"], sentences=counts["sentences"])
     if not counts["sentences"]:
         raise ValueError(f"{documents}: no sentence in {len(shards)} shards; see what was ingested")
     return dict(sorted(counts.items()))
 
 
-def _counts_of_shards(shards: list[Path], out: Path, num_workers: int) -> Iterator[Counter[str]]:
+def _split_shards(shards: list[Path], out: Path, num_workers: int) -> Iterator[Counter[str]]:
     if min(num_workers, len(shards)) == 1:
         yield from (_split_shard(shard, out) for shard in shards)
         return
@@ -117,13 +161,13 @@ def _sentences_of(document: Document) -> list[str]:
 
 
 def _split_at_full_marks(text: str) -> list[str]:
-    parts = []
+    texts = []
     start = 0
     for match in FULL.finditer(text):
         if text[match.end()] not in (GOES_ON_AFTER_QUOTATION if match[1] else GOES_ON):
-            parts.append(text[start : match.end()].rstrip())
+            texts.append(text[start : match.end()].rstrip())
             start = match.end()
-    return [*parts, text[start:]] if start < len(text) else parts
+    return [*texts, text[start:]] if start < len(text) else texts
 
 
 def _split_at_marks(text: str) -> list[str]:
@@ -191,8 +235,8 @@ def _is_initial_or_acronym(word: str) -> bool:
     """Such as "J", "U.S", "г": letters that have capitals, one at a time; not the pronoun "I"."""
     if len(word) > 1 and "." not in word:
         return False
-    parts = word.split(".")
-    return word != "I" and all(len(part) == 1 and (part.isupper() or part.islower()) for part in parts)
+    letters = word.split(".")
+    return word != "I" and all(len(letter) == 1 and (letter.isupper() or letter.islower()) for letter in letters)
 
 
 def _speech_goes_on(text: str, first: int) -> bool:

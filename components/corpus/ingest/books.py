@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from bertline.components.corpus.documents import Document, one_line
 from bertline.components.corpus.ingest.paragraphs import split_paragraphs
-from bertline.components.corpus.ingest.reading import Advance, read_text
-from bertline.components.corpus.ingest.sources import SourceFile
+from bertline.components.corpus.ingest.reading import Advance, SourceFile, read_text
 
 # Project Gutenberg's frame in its forms since 1991. The text lies between the last start and the first end after it.
 START = re.compile(

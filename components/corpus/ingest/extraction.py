@@ -1,4 +1,4 @@
-"""WikiExtractor programs side by side: pages in, their paragraphs out in the same order."""
+"""Articles to documents by WikiExtractor programs side by side: pages in, documents out in the same order."""
 
 import json
 import queue
@@ -8,22 +8,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 
+from bertline.components.corpus.documents import Document, Rejected, one_line
 from bertline.components.corpus.ingest.wikipedia import Page
 
 PROGRAM = (sys.executable, "-m", "bertline.components.corpus.ingest.wikiextractor_program")
 PAGES_AHEAD = 16  # per program: enough that none waits while a long page is worked on
-
-
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """The paragraphs of a page, or why there are none."""
-
-    page: Page
-    paragraphs: list[str]
-    failure: str = ""  # "extractor_failed: ..." or "extractor_timeout: ..."
 
 
 class Extractors:
@@ -40,11 +31,14 @@ class Extractors:
         for _ in range(num_workers):
             self._idle.put(_Program(program, timeout_seconds))
 
-    def extract(self, pages: Iterable[Page]) -> Iterator[Extraction]:
-        """One result per page, in the order of `pages`; reads only a few pages ahead."""
-        waiting: deque[Future[Extraction]] = deque()
+    def extract(self, pages: Iterable[Page], source: str) -> Iterator[Document | Rejected]:
+        """A document per page of the file `source`, in the order of `pages`; reads only a few pages ahead.
+
+        Rejected are pages on which WikiExtractor failed. A page of templates alone has an empty text.
+        """
+        waiting: deque[Future[Document | Rejected]] = deque()
         for page in pages:
-            waiting.append(self._threads.submit(self._extract_one, page))
+            waiting.append(self._threads.submit(self._extract_one, page, source))
             if len(waiting) > PAGES_AHEAD * self._num_workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -62,12 +56,16 @@ class Extractors:
         for _ in range(self._num_workers):
             self._idle.get().end()
 
-    def _extract_one(self, page: Page) -> Extraction:
+    def _extract_one(self, page: Page, source: str) -> Document | Rejected:
         program = self._idle.get()
         try:
-            return program.extract(page)
+            paragraphs, failure = program.extract(page)
         finally:
             self._idle.put(program)
+        identity, title = f"wikipedia:{page.site.dbname}:{page.id}", one_line(page.title)
+        if failure:
+            return Rejected(identity, title, failure, source, page.text)
+        return Document(identity, title, "\n".join(paragraphs), source)
 
 
 class _Program:
@@ -77,8 +75,9 @@ class _Program:
         self._command, self._timeout_seconds = command, timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
-    def extract(self, page: Page) -> Extraction:
-        process = self._running()
+    def extract(self, page: Page) -> tuple[list[str], str]:
+        """The paragraphs of a page, or why it has none: "extractor_failed: ..." or "extractor_timeout: ..."."""
+        process = self._start()
         timed_out = threading.Event()
 
         def give_up() -> None:
@@ -92,11 +91,11 @@ class _Program:
         finally:
             timer.cancel()
         if answer is not None:
-            return Extraction(page, answer.get("paragraphs", []), _failure(answer))
+            return answer.get("paragraphs", []), _failure(answer)
         self.end()
         if timed_out.is_set():
-            return Extraction(page, [], f"extractor_timeout: more than {self._timeout_seconds:g} seconds")
-        return Extraction(page, [], "extractor_failed: the program ended")
+            return [], f"extractor_timeout: more than {self._timeout_seconds:g} seconds"
+        return [], "extractor_failed: the program ended"
 
     def end(self) -> None:
         """Stop the process; the next page starts another."""
@@ -105,7 +104,7 @@ class _Program:
             self._process.communicate()
             self._process = None
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             # A session of its own: Ctrl-C reaches this process, which ends the programs.
             self._process = subprocess.Popen(

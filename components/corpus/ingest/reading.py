@@ -1,4 +1,4 @@
-"""Bytes of source files: blocks and lines out of any compression, text out of any encoding."""
+"""Source files and their bytes: blocks and lines out of any compression, text out of any encoding."""
 
 import bz2
 import codecs
@@ -6,6 +6,7 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,20 @@ BLOCK_SIZE_BYTES = 2**20
 Advance = Callable[[int], None]  # told how many more bytes of a file, as it lies on disk, are read
 
 UTF8_REPLACEMENT = "\ufffd".encode()
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to read, and the name that goes into ids and documents instead of its path."""
+
+    kind: str  # "dump", "books", ...: a field of Sources
+    path: Path
+    name: str  # path below the folder or the wildcard that was given: "pg84.txt", "AA/wiki_00"
+
+    @property
+    def stem(self) -> str:
+        """The name without what tells format and compression: "shelf/pg84" of "shelf/pg84.txt.gz"."""
+        return self.name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".txt")
 
 
 class CutFileError(ValueError):
@@ -28,7 +43,7 @@ def read_blocks(path: Path, advance: Advance) -> Iterator[bytes]:
     that is cut.
     """
     with path.open("rb") as file:
-        stream = _decompressed(file)
+        stream = _decompress(file)
         position = 0
         while True:
             try:
@@ -77,7 +92,7 @@ def read_text(path: Path, counts: Counter[str], advance: Advance) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def decoded(blocks: Iterable[bytes], counts: Counter[str]) -> Iterator[str]:
+def decode_stream(blocks: Iterable[bytes], counts: Counter[str]) -> Iterator[str]:
     """The text of a stream: UTF-16 if a byte-order mark says so, else UTF-8 with errors replaced.
 
     Counts as `repaired.invalid_utf8` the places that became U+FFFD.
@@ -100,15 +115,15 @@ def decoded(blocks: Iterable[bytes], counts: Counter[str]) -> Iterator[str]:
         yield text
 
 
-def decoded_line(line: bytes, counts: Counter[str]) -> str:
-    """One line of a UTF-8 file with errors replaced and counted, as in `decoded`."""
+def decode_line(line: bytes, counts: Counter[str]) -> str:
+    """One line of a UTF-8 file with errors replaced and counted, as in `decode_stream`."""
     try:
         return line.decode()
     except UnicodeDecodeError:
-        return "".join(decoded([line], counts))
+        return "".join(decode_stream([line], counts))
 
 
-def _decompressed(file: BufferedReader) -> BufferedReader:
+def _decompress(file: BufferedReader) -> BufferedReader:
     magic = file.read(3)
     file.seek(0)
     if magic == b"BZh":

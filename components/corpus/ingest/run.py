@@ -1,18 +1,28 @@
 """The step "ingest": sources of text to a folder of documents."""
 
+import glob
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
-from bertline.components.corpus.documents import Document, DocumentWriter, Rejected, rejected_as
-from bertline.components.corpus.ingest.articles import read_articles
+from bertline.components.corpus.documents import Document, DocumentWriter, Rejected
 from bertline.components.corpus.ingest.books import read_book
 from bertline.components.corpus.ingest.extraction import Extractors
-from bertline.components.corpus.ingest.reading import Advance
-from bertline.components.corpus.ingest.sources import IngestConfig, SourceFile, Sources
+from bertline.components.corpus.ingest.reading import Advance, SourceFile
 from bertline.components.corpus.ingest.text import read_jsonl_file, read_text_file, read_wikiextractor_file
+from bertline.components.corpus.ingest.wikipedia import read_articles
 from bertline.progress import Progress
 
+# What a folder is searched for, per kind of source; a file that is named itself may have any name.
+FOLDER_PATTERNS: dict[str, tuple[str, ...]] = {
+    "dump": ("*.xml", "*.xml.bz2", "*.xml.gz", "*.xml-p*.bz2"),  # the last: "...articles1.xml-p1p41242.bz2"
+    "books": ("*.txt", "*.txt.gz"),
+    "text": ("*.txt", "*.txt.gz"),
+    "wikiextractor": ("wiki_*",),
+    "jsonl": ("*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz"),
+}
 READERS = {
     "books": read_book,
     "text": read_text_file,
@@ -20,6 +30,62 @@ READERS = {
     "jsonl": read_jsonl_file,
 }
 MIB = 2**20
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What is kept of the sources."""
+
+    allow_truncated: bool = False  # use the whole pages of a dump that is cut or damaged, instead of refusing it
+    min_document_characters: int = 32  # shorter ones hold hardly a sentence: title-only stubs, "X may refer to:"
+    page_timeout_seconds: float = 60.0  # a page of 2 MB takes WikiExtractor half a second; far longer is a hang
+    num_workers: int = field(default=1, metadata={"volatile": True})  # WikiExtractor programs side by side
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which nothing could be read."""
+        if self.min_document_characters < 1:
+            raise ValueError(f"min_document_characters is {self.min_document_characters}; it must be at least 1")
+        if not self.page_timeout_seconds > 0:
+            raise ValueError(f"page_timeout_seconds is {self.page_timeout_seconds}; it must be more than 0")
+        if self.num_workers < 1:
+            raise ValueError(f"num_workers is {self.num_workers}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the text is: each a file, a folder, a pattern with * ? [, or several of them with commas."""
+
+    dump: str = ""  # MediaWiki pages-articles dumps: .xml, .xml.bz2, .xml.gz
+    books: str = ""  # plain text of whole books, also as Project Gutenberg has them
+    text: str = ""  # plain text, each file a document
+    wikiextractor: str = ""  # what WikiExtractor wrote: <doc ...> or --json
+    jsonl: str = ""  # a JSON object a line: "text", and if it likes "id" and "title"
+
+    def list_files(self) -> list[SourceFile]:
+        """All files in the order in which they are read, none twice.
+
+        Raises ValueError when no source is given, FileNotFoundError for one that is not there or holds no file.
+        """
+        given = {kind: spec for kind, spec in vars(self).items() if spec.strip()}
+        if not given:
+            flags = " ".join(f"--{kind}" for kind in FOLDER_PATTERNS)
+            raise ValueError(f"nothing to read; give at least one of {flags}")
+        found: dict[Path, SourceFile] = {}
+        for kind, spec in given.items():
+            for file in _files_of(kind, spec):
+                found.setdefault(file.path.resolve(), file)
+        return list(found.values())
+
+    def files(self) -> dict[str, list[Path]]:
+        """The files of each kind of source that is given."""
+        listed = self.list_files()
+        kinds = dict.fromkeys(file.kind for file in listed)
+        return {kind: [file.path for file in listed if file.kind == kind] for kind in kinds}
+
+
+def list_source_files(**given: str) -> dict[str, list[Path]]:
+    """The files of each source that is given, as a manifest records them."""
+    return Sources(**given).files()
 
 
 def run(out: Path, config: IngestConfig, **sources: str | None) -> dict[str, int | float]:
@@ -30,7 +96,7 @@ def run(out: Path, config: IngestConfig, **sources: str | None) -> dict[str, int
     Raises FileNotFoundError for missing sources, ValueError for files that are not what they are given as, for a cut
     dump without allow_truncated, and when no document is left.
     """
-    files = Sources(**{name: given for name, given in sources.items() if given}).listed()
+    files = Sources(**{name: given for name, given in sources.items() if given}).list_files()
     counts: Counter[str] = Counter()
     size = sum(file.path.stat().st_size for file in files)
     with (
@@ -38,12 +104,12 @@ def run(out: Path, config: IngestConfig, **sources: str | None) -> dict[str, int
         Extractors(config.num_workers, config.page_timeout_seconds) as extractors,
         DocumentWriter(out, counts) as writer,
     ):
-        advance = _in_mib(progress, counts)
+        advance = _advance_in_mib(progress, counts)
         for file in files:
             for document in _read(file, config, extractors, counts, advance):
                 _write(document, writer, config)
     if not counts["documents.kept"]:
-        raise ValueError(f"no document is left of {len(files)} files ({_dropped(counts)}); see what the sources hold")
+        raise ValueError(f"nothing is left of {len(files)} files ({_list_drops(counts)}); see what the sources hold")
     return dict(sorted(counts.items()))
 
 
@@ -51,7 +117,8 @@ def _read(
     file: SourceFile, config: IngestConfig, extractors: Extractors, counts: Counter[str], advance: Advance
 ) -> Iterator[Document | Rejected]:
     if file.kind == "dump":
-        return read_articles(file, config, extractors, counts, advance)
+        articles = read_articles(file.path, config.allow_truncated, counts, advance)
+        return extractors.extract(articles, file.name)
     return READERS[file.kind](file, counts, advance)
 
 
@@ -59,14 +126,14 @@ def _write(document: Document | Rejected, writer: DocumentWriter, config: Ingest
     if isinstance(document, Rejected):
         writer.reject(document)
     elif not document.text:
-        writer.reject(rejected_as(document, "empty"))
+        writer.reject(Rejected.from_document(document, "empty"))
     elif len(document.text) < config.min_document_characters:
-        writer.reject(rejected_as(document, "short"))
+        writer.reject(Rejected.from_document(document, "short"))
     else:
         writer.keep(document)
 
 
-def _in_mib(progress: Progress, counts: Counter[str]) -> Advance:
+def _advance_in_mib(progress: Progress, counts: Counter[str]) -> Advance:
     """Tells `progress` of whole mebibytes; the rest waits for the next call."""
     waiting = 0
 
@@ -79,6 +146,41 @@ def _in_mib(progress: Progress, counts: Counter[str]) -> Advance:
     return advance
 
 
-def _dropped(counts: Counter[str]) -> str:
+def _list_drops(counts: Counter[str]) -> str:
     drops = [f"{name} {count:,}" for name, count in sorted(counts.items()) if name.startswith("dropped.")]
     return ", ".join(drops) or "they are empty"
+
+
+def _files_of(kind: str, spec: str) -> list[SourceFile]:
+    parts = [spec] if Path(spec).exists() else [part.strip() for part in spec.split(",") if part.strip()]
+    return [file for part in parts for file in _files_of_part(kind, part)]
+
+
+def _files_of_part(kind: str, part: str) -> list[SourceFile]:
+    path = Path(part)
+    if path.is_file():
+        return [SourceFile(kind, path, path.name)]
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.is_file() and _wanted(kind, file)]
+        if not files:
+            patterns = " ".join(FOLDER_PATTERNS[kind])
+            raise FileNotFoundError(f"{path}: no file for --{kind} in this folder; it looks for {patterns}")
+        return [SourceFile(kind, file, file.relative_to(path).as_posix()) for file in sorted(files)]
+    if not glob.has_magic(part):
+        raise FileNotFoundError(f"{part}: no such file or folder; correct --{kind}")
+    matches = sorted(Path(match) for match in glob.glob(part, recursive=True))  # noqa: PTH207 - may be absolute
+    files = [match for match in matches if match.is_file()]
+    if not files:
+        raise FileNotFoundError(f"{part}: no file matches this pattern; correct --{kind}")
+    fixed = _fixed_part(path)
+    return [SourceFile(kind, file, file.relative_to(fixed).as_posix()) for file in files]
+
+
+def _wanted(kind: str, file: Path) -> bool:
+    return any(fnmatch(file.name, pattern) for pattern in FOLDER_PATTERNS[kind])
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above the first wildcard, so that names do not depend on where the files lie."""
+    plain = [parent for parent in pattern.parents if not glob.has_magic(str(parent))]
+    return plain[0]

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bertline.components.corpus.documents import Document, Rejected, one_line
-from bertline.components.corpus.ingest.cleaning import clean_paragraphs
+from bertline.components.corpus.ingest.markup import clean_paragraphs
 from bertline.components.corpus.ingest.paragraphs import split_paragraphs
-from bertline.components.corpus.ingest.reading import Advance, decoded_line, read_lines, read_text
-from bertline.components.corpus.ingest.sources import SourceFile
+from bertline.components.corpus.ingest.reading import Advance, SourceFile, decode_line, read_lines, read_text
 
 DOC_START = re.compile(r'<doc id="([^"]*)"[^>]*?title="(.*)"[^>"]*>\s*$')
 # WikiExtractor ends section titles with a full stop: "Early years.", "車站結構."
@@ -33,7 +32,7 @@ def read_wikiextractor_file(file: SourceFile, counts: Counter[str], advance: Adv
 
     Title line and section titles are left out. Raises ValueError for a file of another form.
     """
-    lines = (decoded_line(line, counts) for line in read_lines(file.path, advance))
+    lines = (decode_line(line, counts) for line in read_lines(file.path, advance))
     article: tuple[str, str] | None = None
     body: list[str] = []
     for number, line in enumerate(lines, 1):
@@ -58,7 +57,7 @@ def read_wikiextractor_file(file: SourceFile, counts: Counter[str], advance: Adv
 def read_jsonl_file(file: SourceFile, counts: Counter[str], advance: Advance) -> Iterator[Document | Rejected]:
     """A document per line from its "text", "id" and "title"; a line that is none is rejected."""
     for number, line in enumerate(read_lines(file.path, advance), 1):
-        text = decoded_line(line, counts)
+        text = decode_line(line, counts)
         if not text.strip():
             continue
         identity = f"jsonl:{one_line(file.name)}:{number}"

@@ -13,8 +13,7 @@ import sys
 
 from wikiextractor.extract import Extractor
 
-from bertline.components.corpus.ingest.cleaning import clean_paragraphs
-from bertline.components.corpus.ingest.markup import prepare_wikitext
+from bertline.components.corpus.ingest.markup import clean_paragraphs, prepare_wikitext
 
 # What odd markup made a parser of regular expressions raise; anything else ends the program with a traceback,
 # and whoever feeds it counts that page as failed, too.

@@ -1,13 +1,14 @@
-"""Pages of a MediaWiki XML dump, streamed: a dump of 90 GB needs the memory of its longest page."""
+"""Articles of a MediaWiki XML dump, streamed: a dump of 90 GB needs the memory of its longest page."""
 
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bertline.components.corpus.ingest.reading import Advance, CutFileError, decoded, read_blocks
+from bertline.components.corpus.ingest.markup import free_titles_with_colons
+from bertline.components.corpus.ingest.reading import Advance, CutFileError, decode_stream, read_blocks
 
 # What XML 1.0 does not allow even in a valid encoding; the parser would stop at the first.
 ILLEGAL_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -17,6 +18,30 @@ XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 # The names that every wiki accepts beside its own; "image" is the old name of "file".
 CANONICAL_NAMESPACES = frozenset(
     ["media", "special", "talk", "user", "wikipedia", "project", "file", "image", "template", "help", "category"]
+)
+
+# "#REDIRECT [[...]]" in any language, for dumps that do not mark redirects by an element.
+REDIRECT = re.compile(r"\s*#\w[\w ]{1,30}:?\s*\[\[[^\]\n]+\]\]")
+
+# Templates that mark a page as a list of meanings; "disambiguation needed" marks a link and is not among them.
+DISAMBIGUATION_TEMPLATES = (
+    r"(?:[\w –-]{2,40} )?disambiguation(?: page| cleanup)?|disambig(?:[ -]cleanup)?|disamb|dab|hndis|hndab|geodis|"
+    r"(?:hn|geo)dis-cleanup|mil-unit-dis|numberdis|roaddis|schooldis|hospitaldis|callsigndis|mathdab|letter–numbercombdisambig|"
+    r"begriffsklärung|homonymie|(?:homonymie|paronymie|patronymie)[\w ]*|desambiguación|desambig|disambigua|"
+    r"desambiguação|doorverwijspagina|неоднозначность|неоднозначність|ujednoznacznienie|förgrening|grensida|aimai|曖昧さ回避|"
+    r"消歧义|消歧義|disambig-cn|동음이의|trang định hướng|định hướng|توضيح|ابهام‌زدایی|פירושונים|बहुविकल्पी|बहुविकल्पी शब्द|"
+    r"anlam ayrımı|rozcestník|egyért|täsmennyssivu|peker|flertydig|dezambiguizare|пояснение|desambiguació|"
+    r"αποσαφήνιση|disambiguasi|apartigilo"
+)
+DISAMBIGUATION = re.compile(
+    rf"\{{\{{\s*(?:{DISAMBIGUATION_TEMPLATES})\s*(?:\|[^{{}}]*)?\}}\}}|\{{\{{dp\}}\}}|__DISAMBIG__", re.IGNORECASE
+)
+DISAMBIGUATION_TITLE = re.compile(
+    r"[(（](?:disambiguation|begriffsklärung|homonymie|desambiguación|desambiguação|disambigua|doorverwijspagina|"
+    r"значения|значення|ujednoznacznienie|olika betydelser|曖昧さ回避|消歧义|消歧義|동음이의|định hướng|توضيح|"
+    r"ابهام‌زدایی|פירושונים|बहुविकल्पी|anlam ayrımı|rozcestník|egyértelműsítő lap|täsmennyssivu|пояснение|"
+    r"desambiguació)[)）]$",
+    re.IGNORECASE,
 )
 
 
@@ -41,13 +66,36 @@ class Page:
     site: Site
 
 
+def read_articles(path: Path, allow_truncated: bool, counts: Counter[str], advance: Advance) -> Iterator[Page]:
+    """The pages of one dump that are articles, in its order; the others are only counted, `dropped.<reason>`."""
+    for page in read_pages(path, allow_truncated, counts, advance):
+        reason = reason_to_drop(page)
+        if reason is not None:
+            counts["dropped." + reason] += 1
+        else:
+            yield replace(page, text=free_titles_with_colons(page.text, page.site.namespaces))
+
+
+def reason_to_drop(page: Page) -> str | None:
+    """Why a page is not an article: namespace, redirect, not_wikitext or disambiguation; None for an article."""
+    if page.namespace != "0":
+        return "namespace"
+    if page.redirect or REDIRECT.match(page.text):
+        return "redirect"
+    if page.model != "wikitext":
+        return "not_wikitext"
+    if DISAMBIGUATION_TITLE.search(page.title) or DISAMBIGUATION.search(page.text):
+        return "disambiguation"
+    return None
+
+
 def read_pages(path: Path, allow_truncated: bool, counts: Counter[str], advance: Advance) -> Iterator[Page]:
     """The pages of one dump: any export schema, plain, bzip2 (also multi-stream) or gzip.
 
     Counts `pages.read`, `repaired.invalid_utf8` and `repaired.illegal_characters`. A dump that ends before
     `</mediawiki>`, or is damaged, raises ValueError at that place; with `allow_truncated` the pages
     before it are all there is, and `truncated`, `truncated.pages_used`, `truncated.bytes_lost` say so.
-    Raises ValueError for a file that is no dump.
+    Raises ValueError for a file that is not a dump.
     """
     stream = _Stream(path, counts, advance)
     site = Site()
@@ -56,7 +104,7 @@ def read_pages(path: Path, allow_truncated: bool, counts: Counter[str], advance:
     try:
         for event, element in stream.events():
             if root is None:
-                root = _checked_root(path, element)
+                root = _require_mediawiki(path, element)
                 site.dbname = f"{root.get(XML_LANGUAGE, '')}wiki"
             elif event == "end" and _name(element) == "siteinfo":
                 _read_site(element, site)
@@ -67,7 +115,7 @@ def read_pages(path: Path, allow_truncated: bool, counts: Counter[str], advance:
                 root.clear()  # the parser keeps what it has read until the end
     except (ElementTree.ParseError, CutFileError) as error:
         if root is None:
-            raise _no_dump(path, _without_path(path, error)) from error
+            raise _not_a_dump(path, _without_path(path, error)) from error
         if not allow_truncated:
             raise _cut(path, pages, stream, error) from error
         counts["truncated"] += 1
@@ -89,7 +137,7 @@ class _Stream:
         parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start", "end"))
         cut: CutFileError | None = None
         try:
-            for text in decoded(read_blocks(self._path, self._advance), self._counts):
+            for text in decode_stream(read_blocks(self._path, self._advance), self._counts):
                 parser.feed(self._legal(text))
                 yield from parser.read_events()  # type: ignore[misc]
         except CutFileError as error:
@@ -123,9 +171,9 @@ def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _checked_root(path: Path, root: ElementTree.Element) -> ElementTree.Element:
+def _require_mediawiki(path: Path, root: ElementTree.Element) -> ElementTree.Element:
     if _name(root) != "mediawiki":
-        raise _no_dump(path, f"its root element is <{_name(root)}>")
+        raise _not_a_dump(path, f"its root element is <{_name(root)}>")
     return root
 
 
@@ -156,7 +204,7 @@ def _page(element: ElementTree.Element, site: Site) -> Page:
     )
 
 
-def _no_dump(path: Path, reason: str) -> ValueError:
+def _not_a_dump(path: Path, reason: str) -> ValueError:
     reason = reason if path.stat().st_size else "the file is empty"
     return ValueError(f"{path}: not a MediaWiki XML dump ({reason}); give a pages-articles .xml, .xml.bz2 or .xml.gz")
 

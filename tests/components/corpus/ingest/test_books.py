@@ -5,7 +5,7 @@ import pytest
 
 from bertline.components.corpus.ingest.books import chapters, read_book, without_frame
 from bertline.components.corpus.ingest.paragraphs import split_paragraphs
-from bertline.components.corpus.ingest.sources import SourceFile
+from bertline.components.corpus.ingest.reading import SourceFile
 
 SENTENCE = "It was a bright cold day in April, and the clocks were striking thirteen once more."
 PROSE = "\n".join([SENTENCE] * 6)  # more than a title page, less than 100 characters wide

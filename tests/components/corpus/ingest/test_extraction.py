@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+from bertline.components.corpus.documents import Rejected
 from bertline.components.corpus.ingest.extraction import Extractors
 from bertline.components.corpus.ingest.wikipedia import Page, Site
 
@@ -27,39 +28,40 @@ def page(number, text):
     return Page(str(number), f"T{number}", "0", False, "wikitext", text, Site("xwiki"))
 
 
-def extracted(texts, num_workers=1, timeout_seconds=20.0, program=(sys.executable, "-c", PROGRAM)):
+def extract(texts, num_workers=1, timeout_seconds=20.0, program=(sys.executable, "-c", PROGRAM)):
     with Extractors(num_workers, timeout_seconds, program) as extractors:
-        results = extractors.extract(page(number, text) for number, text in enumerate(texts))
-        return [(result.paragraphs, result.failure) for result in results]
+        pages = (page(number, text) for number, text in enumerate(texts))
+        results = extractors.extract(pages, "dump.xml")
+        return [result.reason if isinstance(result, Rejected) else result.text for result in results]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_results_come_in_page_order(num_workers):
     texts = ["slow", "fast", "fast", "slow", "fast"] * 10
-    assert extracted(texts, num_workers) == [([f"T{number}"], "") for number in range(50)]
+    assert extract(texts, num_workers) == [f"T{number}" for number in range(50)]
 
 
 def test_a_page_that_fails_stops_nothing():
-    assert extracted(["good", "fail", "good"]) == [
-        (["T0"], ""),
-        ([], "extractor_failed: IndexError: string index out of range"),
-        (["T2"], ""),
+    assert extract(["good", "fail", "good"]) == [
+        "T0",
+        "extractor_failed: IndexError: string index out of range",
+        "T2",
     ]
 
 
 def test_a_program_that_dies_is_replaced():
-    assert extracted(["good", "die", "die", "good"]) == [
-        (["T0"], ""),
-        ([], "extractor_failed: the program ended"),
-        ([], "extractor_failed: the program ended"),
-        (["T3"], ""),
+    assert extract(["good", "die", "die", "good"]) == [
+        "T0",
+        "extractor_failed: the program ended",
+        "extractor_failed: the program ended",
+        "T3",
     ]
 
 
 def test_a_page_that_hangs_is_given_up():
-    assert extracted(["hang", "good"], timeout_seconds=1.5) == [
-        ([], "extractor_timeout: more than 1.5 seconds"),
-        (["T1"], ""),
+    assert extract(["hang", "good"], timeout_seconds=1.5) == [
+        "extractor_timeout: more than 1.5 seconds",
+        "T1",
     ]
 
 
@@ -77,9 +79,9 @@ Snow &amp; ice have a high albedo of {{math|x}} <math>\\frac{1}{2}</math>, as ev
 [[Category:Light]]
 """
     with Extractors(1, 60.0) as extractors:
-        (result,) = extractors.extract([page(1, wikitext)])
-    assert result.failure == ""
-    assert result.paragraphs == [
+        (result,) = extractors.extract([page(1, wikitext)], "dump.xml")
+    assert (result.id, result.title, result.source) == ("wikipedia:xwiki:1", "T1", "dump.xml")
+    assert result.text.split("\n") == [
         "Albedo (from Latin albedo) is the 3 km of reflection.",
         "Snow & ice have a high albedo of, as everybody knows.",
     ]

@@ -1,8 +1,11 @@
 import pytest
 
-from bertline.components.corpus.ingest.cleaning import clean_paragraphs
-from bertline.components.corpus.ingest.markup import free_titles_with_colons, prepare_wikitext
-from bertline.components.corpus.ingest.templates import templates_to_text
+from bertline.components.corpus.ingest.markup import (
+    clean_paragraphs,
+    free_titles_with_colons,
+    prepare_wikitext,
+    templates_to_text,
+)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertline.components.corpus.documents import document_shards, read_documents
-from bertline.components.corpus.ingest.run import run
-from bertline.components.corpus.ingest.sources import IngestConfig, Sources
+from bertline.components.corpus.ingest.run import IngestConfig, Sources, run
 
 PROSE = "A sentence of the article that is long enough to be kept. And another one."
 PAGES = [
@@ -109,7 +108,7 @@ def test_cut_dump_is_refused_or_used_up_to_the_cut(tmp_path):
 def test_no_document_left_is_an_error(tmp_path, content):
     path = tmp_path / "a.jsonl"
     path.write_text(content)
-    with pytest.raises(ValueError, match="no document is left of 1 files"):
+    with pytest.raises(ValueError, match="nothing is left of 1 files"):
         ingested(tmp_path / "out", Sources(jsonl=str(path)))
 
 
@@ -145,7 +144,7 @@ def test_files_folders_patterns_and_lists_of_them(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     spec = f"{tmp_path}/b, {tmp_path}/*.txt,{tmp_path}/a.txt"
-    listed = Sources(books=spec).listed()
+    listed = Sources(books=spec).list_files()
     assert [(file.name, file.stem) for file in listed] == [
         ("2.txt", "2"),
         ("c/1.txt", "c/1"),

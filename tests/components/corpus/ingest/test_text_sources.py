@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from bertline.components.corpus.documents import Document, Rejected
-from bertline.components.corpus.ingest.sources import SourceFile
+from bertline.components.corpus.ingest.reading import SourceFile
 from bertline.components.corpus.ingest.text import read_jsonl_file, read_text_file, read_wikiextractor_file
 
 DOC = """<doc id="12" url="https://en.wikipedia.org/wiki?curid=12" title="A &amp; "B"">

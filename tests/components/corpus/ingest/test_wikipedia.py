@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from bertline.components.corpus.ingest.wikipedia import read_pages
+from bertline.components.corpus.ingest.wikipedia import Page, Site, read_pages, reason_to_drop
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
   <siteinfo><sitename>Wikipedia</sitename><dbname>enwiki</dbname>
@@ -175,3 +175,38 @@ def test_whole_xml_in_a_cut_stream_is_refused_all_the_same(tmp_path):
     with pytest.raises(ValueError, match="2 whole pages"):
         pages_of(path)
     assert len(pages_of(path, allow_truncated=True)) == 2
+
+
+def article(text="Prose.", title="A", namespace="0", redirect=False, model="wikitext"):
+    return Page("1", title, namespace, redirect, model, text, Site("enwiki"))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (article(), None),
+        (article(namespace="10"), "namespace"),
+        (article(redirect=True), "redirect"),
+        (article("#REDIRECT [[B]]"), "redirect"),
+        (article("#перенаправление [[Б]]"), "redirect"),
+        (article("#WEITERLEITUNG [[B]]"), "redirect"),
+        (article("# [[B]] is the first item"), None),
+        (article(model="javascript"), "not_wikitext"),
+        (article(title="Atlas (disambiguation)"), "disambiguation"),
+        (article(title="Merkur (Begriffsklärung)"), "disambiguation"),
+        (article("'''A''' may be: {{Disambiguation|geo}}"), "disambiguation"),
+        (article("{{disambig}}"), "disambiguation"),
+        (article("{{Human name disambiguation}}"), "disambiguation"),
+        (article("{{hndis|Smith, John}}"), "disambiguation"),
+        (article("{{geodis}}"), "disambiguation"),
+        (article("{{Begriffsklärung}}"), "disambiguation"),
+        (article("{{homonymie}}"), "disambiguation"),
+        (article("{{desambiguación}}"), "disambiguation"),
+        (article("{{Disambigua}}"), "disambiguation"),
+        (article("{{曖昧さ回避}}"), "disambiguation"),
+        (article("{{dp}}"), "disambiguation"),
+        (article("The planet {{dp|Haumea}} is [[one]]{{disambiguation needed|date=May 2020}}."), None),
+    ],
+)
+def test_pages_that_are_no_articles(candidate, reason):
+    assert reason_to_drop(candidate) == reason
