@@ -48,7 +48,7 @@ def reading_speeds(folders: dict[str, Path], length: tuple[int, int], rounds: in
 
 def record_counts(files: list[Path]) -> list[int]:
     """How many records the files hold."""
-    from bertline.model.records.tfrecord import RecordFile
+    from bertline.model.records.files import RecordFile
 
     return [len(RecordFile(file)) for file in files]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.components.pretraining_data.tokenized_documents import TokenizedDocuments
-from bertline.model.records.randomness import below, draw, heads, unit
+from bertline.model.records.randomness import below, draw, toss_coins, unit
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 
@@ -215,8 +215,8 @@ def _truncated(
         return pair
     kept_a = min(length_a, max((rules.room + 1) // 2, rules.room - length_b))
     kept_b = min(length_b, rules.room - kept_a)
-    start_a += heads(draw(key, FRONT_A), length_a - kept_a)
-    start_b += heads(draw(key, FRONT_B), length_b - kept_b)
+    start_a += toss_coins(draw(key, FRONT_A), length_a - kept_a)
+    start_b += toss_coins(draw(key, FRONT_B), length_b - kept_b)
     return start_a, kept_a, start_b, kept_b, label
 
 

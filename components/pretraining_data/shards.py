@@ -26,7 +26,7 @@ from bertline.components.pretraining_data.statistics import (
 )
 from bertline.components.pretraining_data.tokenized_documents import Encoder, cut_long_sentences, tokenize_documents
 from bertline.model.records.masking import MaskRules, mask
-from bertline.model.records.reader import bin_folder, encode_rows, part_name
+from bertline.model.records.reader import bin_folder, encode_rows, shard_name
 from bertline.model.records.rows import Predictions, Rows, Spans, assemble
 from bertline.tokenizer.wordpiece import Vocabulary
 
@@ -54,7 +54,7 @@ class ShardWriter(NamedTuple):
 
 def part_files(number: int, shards: int, config: PrepareConfig) -> list[str]:
     """Names of the files of shard `number`; rows of each length bin have a folder of their own."""
-    name = part_name(number, shards)
+    name = shard_name(number, shards)
     return [f"{bin_folder(width)}/{name}" for width in config.bins] if len(config.bins) > 1 else [name]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bertline.model.pretraining.scoring import Scores, add_sums, batches, measure_of, scores_of
-from bertline.model.records.reader import Records, open_records, refuse_other_vocabulary
+from bertline.model.records.reader import Records, open_records, require_vocabulary
 from bertline.model.training.backends.use import use_backend
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, select
 from bertline.progress import Progress
@@ -40,7 +40,7 @@ def run(checkpoint: Path, records: Path, out: Path, config: EvaluateConfig) -> d
     model = read_checkpoint(checkpoint)
     select(model.weights, pretraining_shapes(model.bert_config), checkpoint)
     examples = open_records(records, vocab_size=model.bert_config.vocab_size)
-    refuse_other_vocabulary(records, model.vocabulary)
+    require_vocabulary(records, model.vocabulary)
     scores = model_scores(model, examples, config)
     (out / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (out / "eval_results.txt").write_text(eval_results(scores), encoding="utf-8")

@@ -19,7 +19,7 @@ from bertline.model.pretraining.start import (
     refuse_impossible,
     released_model,
 )
-from bertline.model.records.reader import open_records, refuse_other_vocabulary
+from bertline.model.records.reader import open_records, require_vocabulary
 from bertline.model.training.backends.hosts import ALONE, Hosts
 from bertline.model.training.backends.use import use_backend
 from bertline.model.training.best import write_best
@@ -85,7 +85,7 @@ def _begun(
     refuse_impossible(start, config, records, len(examples))
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
     for folder in (records, *([heldout] if heldout else [])):
-        refuse_other_vocabulary(folder, start.vocabulary)
+        require_vocabulary(folder, start.vocabulary)
     lengths = ", ".join(map(str, examples.bin_widths))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
     stage = Stage(config, examples, held_out, start.state["step"], digest_of(start.weights), digests, hosts)

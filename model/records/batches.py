@@ -37,7 +37,7 @@ def batch_indices(bin_sizes: int | Sequence[int], batch_size: int, seed: int, st
     sizes = (bin_sizes,) if isinstance(bin_sizes, int) else tuple(bin_sizes)
     num_examples = sum(sizes)
     if num_examples < 1:
-        raise ValueError("there are no examples to draw batches from")
+        raise ValueError("no examples to draw batches from; prepare records with some text in them")
     epochs, places = np.divmod(_places(batch_size, step), num_examples)
     batch = np.empty(batch_size, np.int64)
     for epoch in range(epochs[0], epochs[-1] + 1):
@@ -59,7 +59,7 @@ def host_share(batch_size: int, host: int, hosts: int) -> slice:
     if batch_size % hosts:
         raise ValueError(f"a batch of {batch_size} cannot be shared by {hosts} hosts; give a multiple of {hosts}")
     if not 0 <= host < hosts:
-        raise ValueError(f"there is no host {host} among {hosts}; they are numbered from 0")
+        raise ValueError(f"host is {host}, but the {hosts} hosts are numbered from 0")
     rows = batch_size // hosts
     return slice(host * rows, (host + 1) * rows)
 

@@ -1,17 +1,19 @@
-"""Arrays to tf.train.Example records in TFRecord frames, for a whole block of rows at once.
+"""The canonical record: a tf.train.Example of seven features in a TFRecord frame, for whole blocks of rows at once.
 
 The bytes are those of `Example.SerializeToString(deterministic=True)` in frames as tf.io.TFRecordWriter
 writes them; building every record as a message of its own takes fifty times as long.
 https://protobuf.dev/programming-guides/encoding and tensorflow/core/example/example.proto
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from bertline.model.records.rows import FEATURES
 from bertline.tokenizer.compiled import compiled
 
 FLOAT_LIST, INT64_LIST = 2, 3  # field numbers in message Feature
@@ -40,18 +42,57 @@ def encode_examples(features: Mapping[str, NDArray[np.generic]]) -> bytes:
     Integer arrays become Int64Lists, floating ones FloatLists. Raises ValueError for integers outside
     0..LARGEST_INTEGER, which no id, position or label is.
     """
-    parts = [_feature(name, np.asarray(features[name])) for name in sorted(features)]
-    content = sum((_field_size(part.entry) for part in parts), np.zeros(len(parts[0].values), np.int64))
+    entries = [_encode_feature(name, np.asarray(features[name])) for name in sorted(features)]
+    content = sum((_field_size(each.entry) for each in entries), np.zeros(len(entries[0].values), np.int64))
     messages = _field_size(content)
     ends = np.cumsum(messages + FRAME_HEAD + FRAME_TAIL)
     out = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
     places = ends - messages - FRAME_HEAD - FRAME_TAIL  # where the next byte of each record goes
     _write_heads(out, places, messages, _crcs_of_lengths(messages), content)
-    for part in parts:
-        name = np.frombuffer(part.name, np.uint8)
-        sizes = part.entry, part.feature, part.values_list, part.packed
-        _write_feature(out, places, name, part.kind, part.values, sizes)
-    return with_record_crcs(out, ends - messages - FRAME_TAIL, ends - FRAME_TAIL)
+    for each in entries:
+        name = np.frombuffer(each.name, np.uint8)
+        sizes = each.entry, each.feature, each.values_list, each.packed
+        _write_feature(out, places, name, each.kind, each.values, sizes)
+    return write_record_crcs(out, ends - messages - FRAME_TAIL, ends - FRAME_TAIL)
+
+
+def decode_examples(messages: Sequence[bytes], width: int, predictions: int) -> dict[str, NDArray[Any]]:
+    """FEATURES of N records without their frames, each of two dimensions.
+
+    Raises ValueError for a record that is not one of `width` tokens and `predictions` predictions.
+    """
+    import tensorflow as tf
+
+    widths = {"max_seq_length": width, "max_predictions_per_seq": predictions, "one": 1}
+    specification = {
+        name: tf.io.FixedLenFeature([widths[size]], tf.float32 if dtype is np.float32 else tf.int64)
+        for name, (dtype, size) in FEATURES.items()
+    }
+    try:
+        with tf.device("CPU"):
+            tensors = tf.io.parse_example(messages, specification)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"a record is not one of pretraining with max_seq_length {width} and max_predictions_per_seq "
+            f"{predictions} ({error.message})"
+        ) from error
+    return {name: tensors[name].numpy().astype(dtype) for name, (dtype, _) in FEATURES.items()}
+
+
+def parse_example(message: bytes) -> dict[str, Any]:
+    """The features of one tf.train.Example: its integers, its floats, or its first byte string; ValueError for none."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        example = tf.train.Example.FromString(message)
+    except DecodeError as error:
+        raise ValueError(f"its records are not of pretraining ({error})") from error
+    values = {}
+    for name, feature in example.features.feature.items():
+        content = getattr(feature, feature.WhichOneof("kind") or "int64_list").value
+        values[name] = content[0] if feature.HasField("bytes_list") and content else content
+    return values
 
 
 def masked_crcs(contents: Iterable[bytes]) -> NDArray[np.uint32]:
@@ -60,7 +101,7 @@ def masked_crcs(contents: Iterable[bytes]) -> NDArray[np.uint32]:
     return ((crcs >> 15 | crcs << 17) + CRC_MASK).astype("<u4")
 
 
-def with_record_crcs(framed: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> bytes:
+def write_record_crcs(framed: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> bytes:
     """The bytes of all frames, with the checksums of framed[starts[i]:ends[i]] written behind each."""
     content = framed.tobytes()
     crcs = masked_crcs([content[start:end] for start, end in zip(starts.tolist(), ends.tolist())])
@@ -68,12 +109,12 @@ def with_record_crcs(framed: NDArray[np.uint8], starts: NDArray[np.int64], ends:
     return framed.tobytes()
 
 
-def _feature(name: str, values: NDArray[np.generic]) -> Feature:
+def _encode_feature(name: str, values: NDArray[np.generic]) -> Feature:
     if np.issubdtype(values.dtype, np.floating):
         content: NDArray[np.int32] | NDArray[np.uint8] = np.ascontiguousarray(values, dtype="<f4").view(np.uint8)
         kind, packed = FLOAT_LIST, np.full(len(content), content.shape[1])
     else:
-        content, kind = _checked(name, values), INT64_LIST
+        content, kind = _require_small(name, values), INT64_LIST
         packed = _varints_sizes(content)
     values_list = _field_size(packed)
     feature = _field_size(values_list)
@@ -81,7 +122,7 @@ def _feature(name: str, values: NDArray[np.generic]) -> Feature:
     return Feature(name.encode(), kind, content, packed, values_list, feature, entry)
 
 
-def _checked(name: str, values: NDArray[np.generic]) -> NDArray[np.int32]:
+def _require_small(name: str, values: NDArray[np.generic]) -> NDArray[np.int32]:
     lowest, highest = int(values.min(initial=0)), int(values.max(initial=0))  # type: ignore[call-overload]
     if lowest < 0 or highest > LARGEST_INTEGER:
         raise ValueError(f"{name} holds {lowest if lowest < 0 else highest}; records take 0..{LARGEST_INTEGER}")

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.records.canonical import FRAME_HEAD, FRAME_TAIL, masked_crcs, with_record_crcs
+from bertline.model.records.canonical import FRAME_HEAD, FRAME_TAIL, masked_crcs, write_record_crcs
 from bertline.model.records.rows import Predictions, Rows
 
-SHAPE_VALUES = 6
 MASKED_FEATURES = {"shape", "token_ids", "positions", "originals"}
 UNMASKED_FEATURES = {"shape", "token_ids", "units"}
 LARGEST_SHORT_ID = 1 << 16
@@ -98,7 +97,7 @@ def _framed(columns: Mapping[str, NDArray[np.uint8]]) -> bytes:
         first, size = layout.places[name]
         frames[:, first : first + size] = column
     starts = np.arange(count, dtype=np.int64) * layout.frame_bytes + FRAME_HEAD
-    return with_record_crcs(frames.reshape(-1), starts, starts + layout.frame_bytes - FRAME_HEAD - FRAME_TAIL)
+    return write_record_crcs(frames.reshape(-1), starts, starts + layout.frame_bytes - FRAME_HEAD - FRAME_TAIL)
 
 
 @lru_cache(maxsize=16)

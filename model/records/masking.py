@@ -6,8 +6,8 @@ one, and a row whose left words are all too long for its budget gets one of them
 code masks when records are written (static) and when they are read (dynamic).
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,8 +257,3 @@ def _dynamic_keys(seed: int, epochs: NDArray[np.int64], examples: NDArray[np.int
     for row in range(len(examples)):
         keys[row] = draw(draw(draw(np.uint64(seed), 0), epochs[row]), examples[row])
     return keys
-
-
-def to_mapping(config: MaskConfig) -> dict[str, Any]:
-    """The configuration as JSON holds it."""
-    return asdict(config)

@@ -21,7 +21,7 @@ _TWOS, _FOURS, _EIGHTS, _SUM = (
 @compiled
 def draw(key: np.uint64, counter: int) -> np.uint64:
     """64 uniform bits for a key and a counter of at least 0; independent for other keys and counters."""
-    return _mixed(np.uint64(key) + (np.uint64(counter) + _ONE) * GOLDEN)
+    return _mix(np.uint64(key) + (np.uint64(counter) + _ONE) * GOLDEN)
 
 
 @compiled
@@ -37,7 +37,7 @@ def below(bits: np.uint64, bound: int) -> int:
 
 
 @compiled
-def heads(bits: np.uint64, tosses: int) -> int:
+def toss_coins(bits: np.uint64, tosses: int) -> int:
     """How many of `tosses` fair coins fall heads: the ones among that many random bits."""
     count = 0
     word = 0
@@ -52,7 +52,7 @@ def heads(bits: np.uint64, tosses: int) -> int:
 
 
 @compiled
-def _mixed(bits: np.uint64) -> np.uint64:
+def _mix(bits: np.uint64) -> np.uint64:
     """SplitMix64's output function: a bijection in which every input bit flips every output bit half the time."""
     bits = (bits ^ (bits >> _30)) * _MULTIPLIER_1
     bits = (bits ^ (bits >> _27)) * _MULTIPLIER_2

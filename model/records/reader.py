@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.records.bins import ADVICE, FEATURES, RecordBin, RecordPart, same
 from bertline.model.records.canonical import encode_examples
 from bertline.model.records.compact import encode_compact
+from bertline.model.records.files import ADVICE, RecordBin, RecordShard, allow_open_files, require_same
 from bertline.model.records.masking import MaskConfig, MaskRules, dynamic_keys, mask_rules, rules_within
-from bertline.model.records.rows import Predictions, Rows, features
-from bertline.model.records.tfrecord import allow_open_files
+from bertline.model.records.rows import FEATURES, Predictions, Rows, features
 from bertline.settings import from_mapping
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
@@ -31,13 +30,13 @@ BIN_FOLDER = "length_"
 SAMPLED_RECORDS = 32  # of every file, checked when a set is opened; the others are as they are read
 
 
-def part_name(number: int, total: int) -> str:
-    """File name of a part, from 0: part-00000-of-00004.tfrecord."""
+def shard_name(number: int, total: int) -> str:
+    """File name of a shard, from 0: part-00000-of-00004.tfrecord."""
     return f"part-{number:05}-of-{total:05}.tfrecord"
 
 
 def bin_folder(width: int) -> str:
-    """Name of the subfolder of a length bin's parts: length_128."""
+    """Name of the subfolder of a length bin's shards: length_128."""
     return f"{BIN_FOLDER}{width}"
 
 
@@ -57,8 +56,8 @@ def write_masking(folder: Path, config: MaskConfig, seed: int, vocabulary: Vocab
 def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: int | None = None) -> "Records":
     """The records of a folder, checked against what a stage needs.
 
-    Raises FileNotFoundError when there is no such folder or no *.tfrecord file in it, ValueError for records
-    of another length, ids beyond the vocabulary, and files that are cut or are no TFRecord files.
+    Raises FileNotFoundError for a missing folder and one without *.tfrecord files, ValueError for records
+    of another length, ids beyond the vocabulary, and files that are cut or not TFRecord files.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of records; {ADVICE}")
@@ -68,7 +67,7 @@ def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: in
     return Records(paths, max_seq_length, vocab_size, masking=folder / MASKING_FILE)
 
 
-def refuse_other_vocabulary(folder: Path, vocabulary: bytes) -> None:
+def require_vocabulary(folder: Path, vocabulary: bytes) -> None:
     """Raises ValueError where `prepare` noted that it made the records with another vocabulary, be it as large."""
     notes = folder / STATISTICS_FILE
     try:
@@ -107,26 +106,26 @@ class Records:
         """Errors are those of `open_records`."""
         self._vocab_size = vocab_size
         allow_open_files(len(paths))
-        parts = [part for part in map(RecordPart, paths) if len(part.file)]
-        if not parts:
-            raise ValueError(f"{paths[0]}: no record in it or in the files beside it; {ADVICE} again")
-        self.schema = str(same("schema", {part.path: part.schema for part in parts}))
-        for folder in {part.path.parent for part in parts}:
-            same("max_seq_length", {part.path: part.width for part in parts if part.path.parent == folder})
-        widths = sorted({part.width for part in parts})
-        self._bins = [RecordBin([part for part in parts if part.width == width]) for width in widths]
+        shards = [shard for shard in map(RecordShard, paths) if len(shard.file)]
+        if not shards:
+            raise ValueError(f"{paths[0]}: holds no records, nor do the files beside it; {ADVICE} again")
+        self.schema = str(require_same("schema", {shard.path: shard.schema for shard in shards}))
+        for folder in {shard.path.parent for shard in shards}:
+            require_same("max_seq_length", {shard.path: shard.width for shard in shards if shard.path.parent == folder})
+        widths = sorted({shard.width for shard in shards})
+        self._bins = [RecordBin([shard for shard in shards if shard.width == width]) for width in widths]
         self._first = np.cumsum([0, *map(len, self._bins)])  # [bins + 1]
         # The widest bin may be empty.
         self.max_seq_length = max(self._bins[-1].width, *map(_width_of_folder, paths))
         if max_seq_length not in (None, self.max_seq_length):
             raise ValueError(
-                f"{parts[0].path}: max_seq_length is {self.max_seq_length}, this stage needs {max_seq_length}; "
+                f"{shards[0].path}: max_seq_length is {self.max_seq_length}, this stage needs {max_seq_length}; "
                 f"give --max_seq_length={self.max_seq_length}, or make records of the other length"
             )
         self._rules: Sequence[MaskRules | None] = [None] * len(self._bins)
         self._seed = 0
         if self.schema == "unmasked":
-            self._rules, self._seed = self._masking(masking)
+            self._rules, self._seed = self._read_masking(masking)
         predictions = [
             rules.max_predictions if rules else each.predictions for each, rules in zip(self._bins, self._rules)
         ]
@@ -176,14 +175,14 @@ class Records:
         for number in np.unique(bins).tolist():
             places = np.flatnonzero(bins == number)
             positions = indices[places] - self._first[number]
-            part = self._bins[number].batch(positions, self._rules[number], keys[places])
-            self._check_ids(part, self._bins[number], positions)
-            for name, values in part.items():
+            of_bin = self._bins[number].batch(positions, self._rules[number], keys[places])
+            self._require_known_ids(of_bin, self._bins[number], positions)
+            for name, values in of_bin.items():
                 arrays[name][places, : values.shape[1]] = values
         arrays["next_sentence_labels"] = arrays["next_sentence_labels"].reshape(-1)
         return arrays
 
-    def _masking(self, file: Path | None) -> tuple[list[MaskRules], int]:
+    def _read_masking(self, file: Path | None) -> tuple[list[MaskRules], int]:
         """How to mask the rows of each bin, and the seed."""
         if file is None or not file.is_file():
             path = file or self._bins[0].path_of(0)
@@ -197,7 +196,9 @@ class Records:
         rules = mask_rules(config, vocabulary, self.max_seq_length)
         return [rules_within(rules, width) for width in self.bin_widths], seed
 
-    def _check_ids(self, arrays: dict[str, NDArray[Any]], its_bin: RecordBin, positions: NDArray[np.int64]) -> None:
+    def _require_known_ids(
+        self, arrays: dict[str, NDArray[Any]], its_bin: RecordBin, positions: NDArray[np.int64]
+    ) -> None:
         if self._vocab_size is None:
             return
         for name in ("input_ids", "masked_lm_ids"):

@@ -12,6 +12,17 @@ from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 from bertline.tokenizer.wordpiece import Vocabulary
 
+# Feature -> its type in a batch and its width; integers are stored as int64, as tf.train.Example has it.
+FEATURES: dict[str, tuple[type[np.int32] | type[np.float32], str]] = {
+    "input_ids": (np.int32, "max_seq_length"),  # [CLS] A [SEP] B [SEP], then zeros
+    "input_mask": (np.int32, "max_seq_length"),  # 1 for tokens, 0 for padding
+    "segment_ids": (np.int32, "max_seq_length"),  # 0 up to the first [SEP], 1 for B and its [SEP]
+    "masked_lm_positions": (np.int32, "max_predictions_per_seq"),  # ascending, then zeros
+    "masked_lm_ids": (np.int32, "max_predictions_per_seq"),  # the tokens that stood there
+    "masked_lm_weights": (np.float32, "max_predictions_per_seq"),  # 1.0 for predictions, 0.0 for filling
+    "next_sentence_labels": (np.int32, "one"),  # 1 when B is a random text
+}
+
 
 class Rows(NamedTuple):
     """N rows of W tokens, none of them masked."""
@@ -72,11 +83,7 @@ def assemble(
 
 
 def features(rows: Rows, predictions: Predictions) -> dict[str, NDArray[Any]]:
-    """The seven features of create_pretraining_data.py.
-
-    [N, W] input_ids, input_mask, segment_ids; [N, P] masked_lm_positions, masked_lm_ids, masked_lm_weights;
-    [N, 1] next_sentence_labels; int32, the weights float32.
-    """
+    """The seven FEATURES of N rows: [N, W], [N, P], and [N, 1] next_sentence_labels."""
     column = np.arange(rows.token_ids.shape[1], dtype=np.int32)
     used = column < rows.lengths[:, None]
     rank = np.arange(predictions.positions.shape[1], dtype=np.int32)

@@ -286,7 +286,7 @@ def test_unfit_held_out_records_are_refused_before_the_first_step(
     toy_folder: Path, toy_batch, heldout: Path, tmp_path: Path
 ) -> None:
     (fresh(tmp_path / "empty") / "part-00000-of-00001.tfrecord").write_bytes(b"")
-    refusal("empty/part-00000-of-00001.tfrecord: no record in it", toy_folder, tmp_path, tmp_path / "empty")
+    refusal("empty/part-00000-of-00001.tfrecord: holds no records", toy_folder, tmp_path, tmp_path / "empty")
     refusal("no such folder of records", toy_folder, tmp_path, tmp_path / "none")
     refusal("max_seq_length is 32, this stage needs 16", toy_folder, tmp_path, toy_folder / "records_32")
     beyond = toy_batch(4)

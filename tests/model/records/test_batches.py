@@ -115,5 +115,5 @@ def test_the_hosts_shares_are_the_batch_in_order(hosts: int) -> None:
 def test_shares_that_no_host_can_have_are_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 3 hosts; give a multiple of 3"):
         host_share(16, 0, 3)
-    with pytest.raises(ValueError, match="there is no host 2 among 2"):
+    with pytest.raises(ValueError, match="host is 2, but the 2 hosts are numbered from 0"):
         host_share(16, 2, 2)

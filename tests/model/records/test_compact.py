@@ -11,7 +11,7 @@ from bertline.model.heads import pretraining_losses, pretraining_shapes, pretrai
 from bertline.model.records.batches import training_batch
 from bertline.model.records.canonical import encode_examples
 from bertline.model.records.masking import MaskConfig, mask, mask_rules
-from bertline.model.records.reader import encode_rows, open_records, part_name, write_masking
+from bertline.model.records.reader import encode_rows, open_records, shard_name, write_masking
 from bertline.model.records.rows import Spans, assemble, features
 from bertline.tokenizer.wordpiece import Vocabulary
 
@@ -150,7 +150,7 @@ def in_bins(folder, schema="compact", **bins):
     for name, rows_of_bin in bins.items():
         rows, predictions = rows_of_bin if len(rows_of_bin) == 2 else (rows_of_bin, None)
         (folder / name).mkdir(parents=True)
-        (folder / name / part_name(0, 1)).write_bytes(encode_rows(rows, predictions, schema, len(VOCABULARY)))
+        (folder / name / shard_name(0, 1)).write_bytes(encode_rows(rows, predictions, schema, len(VOCABULARY)))
     return folder
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertline.model.records.randomness import below, draw, heads, unit
+from bertline.model.records.randomness import below, draw, toss_coins, unit
 
 
 def keys(count, seed=0):
@@ -34,7 +34,7 @@ def test_numbers_are_even():
 
 @pytest.mark.parametrize("tosses", [0, 1, 63, 64, 65, 1000])
 def test_half_of_the_tosses_are_heads(tosses):
-    tossed = np.array([heads(key, tosses) for key in keys(3000, 3)])
+    tossed = np.array([toss_coins(key, tosses) for key in keys(3000, 3)])
     assert tossed.max() <= tosses
     assert abs(tossed.mean() - tosses / 2) <= 5 * np.sqrt(tosses / 4 / 3000)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bertline.model.records.canonical import encode_examples
-from bertline.model.records.reader import FEATURES, open_records, part_name, refuse_other_vocabulary
+from bertline.model.records.reader import open_records, require_vocabulary, shard_name
+from bertline.model.records.rows import FEATURES
 from bertline.tokenizer.wordpiece import Vocabulary
 
 tf = pytest.importorskip("tensorflow")
@@ -30,7 +31,7 @@ def some_rows(count, width=16, predictions=4, largest_id=30_521, seed=0):
 def written(folder, *parts):
     folder.mkdir(exist_ok=True)
     for number, rows in enumerate(parts):
-        (folder / part_name(number, len(parts))).write_bytes(encode_examples(rows))
+        (folder / shard_name(number, len(parts))).write_bytes(encode_examples(rows))
     return folder
 
 
@@ -60,7 +61,7 @@ def test_bytes_are_those_of_tensorflow(tmp_path, width, largest_id):
 
 def test_the_originals_feature_specification_reads_them(tmp_path):
     rows = some_rows(3, width=128, predictions=20)
-    file = written(tmp_path / "records", rows) / part_name(0, 1)
+    file = written(tmp_path / "records", rows) / shard_name(0, 1)
     specification = {
         "input_ids": tf.io.FixedLenFeature([128], tf.int64),
         "input_mask": tf.io.FixedLenFeature([128], tf.int64),
@@ -111,7 +112,7 @@ def test_missing_and_empty_sets_are_refused(tmp_path):
         open_records(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"no \*\.tfrecord file"):
         open_records(tmp_path)
-    with pytest.raises(ValueError, match="no record in it"):
+    with pytest.raises(ValueError, match="holds no records"):
         open_records(written(tmp_path / "empty", some_rows(0)))
 
 
@@ -150,19 +151,19 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
 def test_another_vocabulary_is_refused_though_it_is_as_large(tmp_path):
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two"]
     lines = "\n".join(tokens).encode()
-    refuse_other_vocabulary(tmp_path, lines)  # of records without notes nothing is known
+    require_vocabulary(tmp_path, lines)  # of records without notes nothing is known
     (tmp_path / "stats.json").write_text(json.dumps({"vocabulary": Vocabulary(tuple(tokens)).note()}))
     for same in (lines, lines + b"\n", lines.replace(b"\n", b"\r\n"), b""):
-        refuse_other_vocabulary(tmp_path, same)
+        require_vocabulary(tmp_path, same)
     for other in (lines.replace(b"one\ntwo", b"two\none"), lines + b"\nthree"):
         entries = len(other.split())
         with pytest.raises(ValueError, match=f"another vocabulary, of 7 entries, than the model's, of {entries}; "):
-            refuse_other_vocabulary(tmp_path, other)
+            require_vocabulary(tmp_path, other)
 
 
 def test_cut_and_damaged_files_are_refused(tmp_path):
     folder = written(tmp_path / "records", some_rows(40))
-    file = folder / part_name(0, 1)
+    file = folder / shard_name(0, 1)
     whole = file.read_bytes()
     first = 16 + int.from_bytes(whole[:8], "little")
     for length in (len(whole) - 1, len(whole) - 300, first + 5):
@@ -184,7 +185,7 @@ def test_a_record_of_another_size_is_named_with_its_file(tmp_path):
     folder.mkdir()
     for number, content in enumerate(parts):
         more = encode_examples(some_rows(1, predictions=5)) if number == 1 else b""
-        (folder / part_name(number, 3)).write_bytes(content + more)
+        (folder / shard_name(number, 3)).write_bytes(content + more)
     records = open_records(folder)
     assert records.batch(np.array([100, 3, 79]))["input_ids"].shape == (3, 16)
     with pytest.raises(ValueError, match=r"part-00001-of-00003\.tfrecord: a record is not one of pretraining"):
@@ -209,7 +210,7 @@ def test_more_files_than_a_process_may_open_at_first(tmp_path):
 @pytest.mark.parametrize("content", [b"hello", b"no TFRecord file at all, but text" * 9, bytes(100)])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "x.tfrecord").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.tfrecord: (no TFRecord file|cut off)"):
+    with pytest.raises(ValueError, match=r"x\.tfrecord: (not a TFRecord file|cut off)"):
         open_records(tmp_path)
 
 

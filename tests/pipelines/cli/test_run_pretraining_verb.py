@@ -291,7 +291,7 @@ def test_an_init_checkpoint_can_be_scored(given: Path, trained: Path, tmp_path: 
         (["--do_eval"], "OUT: holds no checkpoint to evaluate"),
         (["--do_train", "--input_file=GIVEN/none*"], "none*: no such file"),
         (["--do_train", "--input_file=,"], "input_file names no file"),
-        (["--do_train", "--input_file=GIVEN/vocab.txt"], "no TFRecord file"),
+        (["--do_train", "--input_file=GIVEN/vocab.txt"], "not a TFRecord file"),
         (["--do_train", "--bert_config_file=GIVEN/none.json"], "none.json"),
         (["--do_train", "--max_seq_length=17"], "max_seq_length is 17, but the model has 16 positions"),
         (["--do_train", "--max_seq_length=16"], "max_seq_length is 12, the flag says 16"),
