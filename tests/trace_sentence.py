@@ -11,10 +11,12 @@ import argparse
 import html
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +24,32 @@ ROOT = Path(__file__).resolve().parents[1]
 CLI = "import sys; from bertline.pipelines.cli.main import main; sys.exit(main())"
 TRACE_FILE = "BERTLINE_TRACE"  # in the environment: where a traced process writes what it enters
 
-# What a reader of the sentence's way may skip: manifests, progress, pages and rates.
-BESIDE_THE_WAY = ("components/store/", "components/pages/", "src/bertline/progress", "speed", "flops", "rates")
+# What a reader of the sentence's way may skip: manifests, progress, pages with their statistics, rates.
+BESIDE_THE_WAY = (
+    "components/store/",
+    "src/bertline/files.py",
+    "src/bertline/progress.py",
+    "components/pages/",
+    "components/pretraining_data/statistics.py",
+    "pipelines/cli/tables.py",
+    "model/training/speed.py",
+    "model/training/flops.py",
+    "model/training/rates.py",
+)
+
+# One tiny run; every setting that is not about size is the default, but for the runner: Beam calls the same functions.
+ROWS = "--max_seq_length=32 --max_predictions_per_seq=5 --dupe_factor=1 --heldout_share=0.3 --runner=processes"
+STEPS = "--train_batch_size=4 --num_train_steps=4 --num_warmup_steps=1 --save_checkpoints_steps=2 --eval_every_steps=2"
+COMMANDS = f"""
+ingest --dump=dump.xml --out=documents
+split --documents=documents --out=sentences
+prepare --sentences=sentences --vocab=vocab.txt {ROWS} --out=records
+prepare --sentences=sentences --vocab=vocab.txt {ROWS} --part=heldout --out=heldout
+pretrain --records=records --heldout=heldout --vocab=vocab.txt --model=bert_config.json --max_seq_length=32 {STEPS} --jit_compile=false --out=checkpoint
+evaluate --checkpoint=checkpoint --records=heldout --out=scores
+"""  # noqa: E501
+MODEL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
 
 # Run by every Python process of a step before its program, because it is found as sitecustomize.py. Each function is
 # written down when it is first called, not at the end: a step kills some of its processes.
@@ -68,7 +94,7 @@ trace()
 
 
 class Step(NamedTuple):
-    """What one command entered: (file, function) in the order of first entry."""
+    """What the commands of one verb entered: (file, function) in the order of first entry."""
 
     name: str
     entered: list[tuple[str, str]]
@@ -83,41 +109,16 @@ def trace_run(work: Path) -> list[Step]:
     (work / "sitecustomize").mkdir()
     tracer = TRACER.format(root=str(ROOT), variable=TRACE_FILE)
     (work / "sitecustomize" / "sitecustomize.py").write_text(tracer, encoding="utf-8")
-    _write_dump(work / "dump.xml")
-    (work / "bert_config.json").write_text(json.dumps(_model(ROOT / "tests/data/vocab.txt")), encoding="utf-8")
-    return [Step(name, _trace(work, name, arguments)) for name, arguments in _commands(work)]
+    write_inputs(work)
+    entered: dict[str, list[tuple[str, str]]] = {}
+    for number, line in enumerate(COMMANDS.strip().splitlines()):
+        verb, *flags = shlex.split(line)
+        entered.setdefault(verb, []).extend(trace_command([verb, *flags], work, work / f"{number}.trace"))
+    return [Step(verb, list(dict.fromkeys(entries))) for verb, entries in entered.items()]
 
 
-def _commands(work: Path) -> Iterator[tuple[str, list[str]]]:
-    """Step -> its command line; every setting that is not about size is the default."""
-    vocab = f"--vocab={ROOT / 'tests/data/vocab.txt'}"
-    rows = ["--max_seq_length=32", "--max_predictions_per_seq=5", "--dupe_factor=1", "--heldout_share=0.3"]
-    yield "ingest", ["ingest", f"--dump={work / 'dump.xml'}", f"--out={work / 'documents'}"]
-    yield "split", ["split", f"--documents={work / 'documents'}", f"--out={work / 'sentences'}"]
-    for part, out in (("train", "records"), ("heldout", "heldout")):
-        name = "prepare" if part == "train" else "prepare, held out"
-        sentences = f"--sentences={work / 'sentences'}"
-        yield name, ["prepare", sentences, vocab, f"--out={work / out}", f"--part={part}", *rows]
-    yield (
-        "pretrain",
-        [
-            "pretrain", f"--records={work / 'records'}", f"--heldout={work / 'heldout'}", vocab,
-            f"--out={work / 'checkpoint'}", f"--model={work / 'bert_config.json'}", "--max_seq_length=32",
-            "--train_batch_size=4", "--num_train_steps=4", "--num_warmup_steps=1", "--save_checkpoints_steps=2",
-            "--eval_every_steps=2", "--jit_compile=false",
-        ],
-    )  # fmt: skip
-    yield (
-        "evaluate",
-        [
-            "evaluate", f"--checkpoint={work / 'checkpoint'}", f"--records={work / 'heldout'}",
-            f"--out={work / 'scores'}",
-        ],
-    )  # fmt: skip
-
-
-def _trace(work: Path, name: str, arguments: list[str]) -> list[tuple[str, str]]:
-    trace = work / f"{name}.trace"
+def trace_command(arguments: list[str], work: Path, trace: Path) -> list[tuple[str, str]]:
+    """What one command and its child processes enter."""
     paths = [str(work / "sitecustomize"), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         TRACE_FILE: str(trace),
@@ -127,17 +128,21 @@ def _trace(work: Path, name: str, arguments: list[str]) -> list[tuple[str, str]]
         "CUDA_VISIBLE_DEVICES": "",
     }
     command = [sys.executable, "-c", CLI, *arguments]
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
     if process.returncode:
-        raise RuntimeError(f"{name} ended with code {process.returncode}:\n{process.stderr}")
-    lines = dict.fromkeys(trace.read_text(encoding="utf-8").splitlines())  # several processes may enter the same
+        sys.exit(f"{' '.join(arguments)}: ended with {process.returncode}\n{process.stdout}{process.stderr}")
+    lines = trace.read_text(encoding="utf-8").splitlines()
     return [(file, function) for file, _, function in (line.partition("\t") for line in lines)]
 
 
-def _write_dump(path: Path) -> None:
-    """Forty articles, each of a few sentences of a novel's text."""
-    words = (ROOT / "tests/data/sentences.txt").read_text(encoding="utf-8").split("\n")
-    sentences = [line for line in words if len(line) > 20][:400]
+def write_inputs(work: Path) -> None:
+    """A dump of forty articles, a vocabulary, and a model's shape."""
+    vocab = shutil.copy(ROOT / "tests/data/vocab.txt", work)
+    size = len(Path(vocab).read_text(encoding="utf-8").splitlines())
+    shape = MODEL | {"vocab_size": size, "max_position_embeddings": 32}
+    (work / "bert_config.json").write_text(json.dumps(shape), encoding="utf-8")
+    lines = (ROOT / "tests/data/sentences.txt").read_text(encoding="utf-8").splitlines()
+    sentences = [line for line in lines if len(line) > 20][:400]
     texts = [" ".join(sentences[first : first + 10]) for first in range(0, len(sentences), 10)]
     pages = "".join(
         f"<page><title>Article {number}</title><ns>0</ns><id>{number}</id><revision><model>wikitext</model>"
@@ -145,18 +150,7 @@ def _write_dump(path: Path) -> None:
         for number, text in enumerate(map(html.escape, texts))
     )
     head = "<siteinfo><dbname>tinywiki</dbname></siteinfo>"
-    path.write_text(f'<mediawiki xml:lang="en">{head}\n{pages}</mediawiki>\n', encoding="utf-8")
-
-
-def _model(vocab: Path) -> dict[str, int]:
-    return {
-        "vocab_size": len(vocab.read_text(encoding="utf-8").splitlines()),
-        "hidden_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "max_position_embeddings": 32,
-    }
+    (work / "dump.xml").write_text(f'<mediawiki xml:lang="en">{head}\n{pages}</mediawiki>\n', encoding="utf-8")
 
 
 def files_of(steps: Iterable[Step]) -> list[str]:
@@ -166,10 +160,10 @@ def files_of(steps: Iterable[Step]) -> list[str]:
 
 def on_the_way(files: Iterable[str]) -> list[str]:
     """`files` without manifests, progress, pages and rates."""
-    return [file for file in files if not any(beside in file for beside in BESIDE_THE_WAY)]
+    return [file for file in files if not file.startswith(BESIDE_THE_WAY)]
 
 
-def _print_steps(steps: list[Step]) -> None:
+def print_steps(steps: list[Step]) -> None:
     for step in steps:
         print(f"{step.name}: {len(step.files)} files, {len(step.entered)} functions")
         for file in step.files:
@@ -182,7 +176,7 @@ def _print_steps(steps: list[Step]) -> None:
     print(f"without manifests, progress, pages and rates: {len(way)} files, {count} functions")
 
 
-def _print_markdown(steps: list[Step]) -> None:
+def print_markdown(steps: list[Step]) -> None:
     """Each file under the step that enters it first."""
     told: set[str] = set()
     for step in steps:
@@ -199,4 +193,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = trace_run(Path(folder))
-    (_print_markdown if arguments.markdown else _print_steps)(run)
+    (print_markdown if arguments.markdown else print_steps)(run)

@@ -68,14 +68,14 @@ def align_words(tokenizer: WordPieceTokenizer, words: Sequence[str]) -> tuple[ND
 
 def placed_words(text: str, do_lower_case: bool) -> Iterator[PlacedWord]:
     """The words and punctuation marks of `basic_tokens`, with the places of their letters."""
-    for characters, places in _spaced_words(text):
+    for characters, places in _split_on_blanks(text):
         if do_lower_case:
-            yield from _split_on_punctuation(_lower_cased(characters, places))
+            yield from _split_on_punctuation(_lower_case(characters, places))
         else:
             yield from _split_on_punctuation(PlacedWord(characters, places, [place + 1 for place in places]))
 
 
-def _spaced_words(text: str) -> Iterator[tuple[str, list[int]]]:
+def _split_on_blanks(text: str) -> Iterator[tuple[str, list[int]]]:
     """What lies between blanks, ideographs alone, without dropped characters; and the places of the characters."""
     places: list[int] = []
     for place, char in enumerate(text):
@@ -93,7 +93,7 @@ def _spaced_words(text: str) -> Iterator[tuple[str, list[int]]]:
         yield "".join(text[kept] for kept in places), places
 
 
-def _lower_cased(characters: str, places: Sequence[int]) -> PlacedWord:
+def _lower_case(characters: str, places: Sequence[int]) -> PlacedWord:
     """The whole word lower-cased and stripped, as neighbours matter; its letters in the order of their origins."""
     starts: list[int] = []
     ends: list[int] = []

@@ -18,7 +18,7 @@ def encode_pairs(
     Gives input_ids, input_mask and segment_ids, each int32 [len(texts_a), max_seq_length]. Too long a pair
     loses tokens from the end of the longer text, of B when both are equally long.
     """
-    _refuse_unusable(texts_a, texts_b, max_seq_length)
+    _require_usable(texts_a, texts_b, max_seq_length)
     ids, offsets = tokenizer.encode_lines([*texts_a, *(texts_b or ())])
     starts, lengths = offsets[:-1], np.diff(offsets)
     count = len(texts_a)
@@ -77,7 +77,7 @@ def assemble_rows(
     }
 
 
-def _refuse_unusable(texts_a: Sequence[str], texts_b: Sequence[str] | None, max_seq_length: int) -> None:
+def _require_usable(texts_a: Sequence[str], texts_b: Sequence[str] | None, max_seq_length: int) -> None:
     if max_seq_length < 5:
         raise ValueError(f"max_seq_length is {max_seq_length}; a pair with its special tokens needs at least 5")
     if texts_b is not None and len(texts_a) != len(texts_b):

@@ -42,7 +42,7 @@ def learn_pieces(
             f"{len(pieces)}; raise vocab_size or lower alphabet_size"
         )
     known = set(pieces)
-    for piece in _merged_pieces(words, min_count):
+    for piece in _merge_pieces(words, min_count):
         if len(pieces) == vocab_size:
             break
         if piece not in known:  # several pairs can make the same piece
@@ -68,7 +68,7 @@ def _characters(word: str) -> list[str]:
     return [word[0], *(CONTINUATION + character for character in word[1:])]
 
 
-def _merged_pieces(word_counts: Mapping[str, int], min_count: int) -> Iterator[str]:
+def _merge_pieces(word_counts: Mapping[str, int], min_count: int) -> Iterator[str]:
     """The pieces that merging makes, the most frequent first."""
     words = [_characters(word) for word in word_counts]
     counts = list(word_counts.values())

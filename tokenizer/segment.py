@@ -41,7 +41,7 @@ def segmenter(name: str) -> Segmenter:
     if name in KNOWN:
         return KNOWN[name]()
     if ":" in name:
-        return _from_function(name, _imported(name))
+        return _from_function(name, _import_function(name))
     raise ValueError(
         f"unknown segmenter {name!r}; known are {', '.join(KNOWN)}, and module:function for a function of yours that "
         'takes a sentence and gives its words, such as "my_words:words_of"'
@@ -63,22 +63,22 @@ def spans(line: str) -> Segmented:
     >>> spans("哈尔滨是黑龙江的省会\t0-3 4-7")
     Segmented(text='哈尔滨是黑龙江的省会', units=[(0, 3), (4, 7)])
 
-    A line without a tab has no units. Raises ValueError for a span that is none or lies out of place.
+    A line without a tab has no units. Raises ValueError for a span that is malformed or out of place.
     """
     text, _, listed = line.partition("\t")
     units: list[tuple[int, int]] = []
     for span in listed.split():
         match = SPAN.fullmatch(span)
         if match is None:
-            raise ValueError(f"span {span!r} is not START-END, such as 0-3, in the line {_shown(line)}")
+            raise ValueError(f"span {span!r} is not START-END, such as 0-3, in the line {_quote(line)}")
         start, end = int(match[1]), int(match[2])
         if not start < end <= len(text):
             raise ValueError(
                 f"span {span} is empty, reversed or beyond the sentence's {len(text)} characters, "
-                f"in the line {_shown(line)}"
+                f"in the line {_quote(line)}"
             )
         if units and start < units[-1][1]:
-            raise ValueError(f"span {span} begins before the end of the one before it, in the line {_shown(line)}")
+            raise ValueError(f"span {span} begins before the end of the one before it, in the line {_quote(line)}")
         units.append((start, end))
     return Segmented(text, units)
 
@@ -99,10 +99,10 @@ KNOWN: dict[str, Callable[[], Segmenter]] = {
 }
 
 
-def _imported(name: str) -> Callable[[str], Iterable[str]]:
+def _import_function(name: str) -> Callable[[str], Iterable[str]]:
     module_name, _, function_name = name.partition(":")
-    if not all(part.isidentifier() for part in module_name.split(".")):
-        raise ValueError(f"segmenter {name!r}: {module_name!r} is no name of a module; give module:function")
+    if not all(word.isidentifier() for word in module_name.split(".")):
+        raise ValueError(f"segmenter {name!r}: {module_name!r} is not the name of a module; give module:function")
     try:
         function = getattr(importlib.import_module(module_name), function_name, None)
     except ImportError as error:
@@ -118,7 +118,7 @@ def _from_function(name: str, words_of: Callable[[str], Iterable[str]]) -> Segme
         for word in words_of(line):
             start = line.find(word, end)
             if start < 0:
-                raise ValueError(f"segmenter {name}: no word {word!r} in {_shown(line[end:])}, the rest of the line")
+                raise ValueError(f"segmenter {name}: no word {word!r} in {_quote(line[end:])}, the rest of the line")
             end = start + len(word)
             units.append((start, end))
         return Segmented(line, units)
@@ -126,7 +126,7 @@ def _from_function(name: str, words_of: Callable[[str], Iterable[str]]) -> Segme
     return segment
 
 
-def _shown(line: str) -> str:
+def _quote(line: str) -> str:
     return repr(line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}...")
 
 
@@ -149,7 +149,7 @@ def encode_units(
     unit = np.searchsorted(unit_starts, starts, side="right") - 1
     letters_before = np.concatenate([[0], np.cumsum(lasting)])
     inside = (starts < unit_ends[unit]) & (letters_before[starts] > letters_before[unit_starts[unit]])
-    # Every word begins with the one of its pieces that is no "##" piece.
+    # Every word begins with the one of its pieces that is not a "##" piece.
     continues[~continues] = inside
     return ids, offsets, continues
 

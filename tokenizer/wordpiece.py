@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.tokenizer.lines import LineNormalizer
+from bertline.tokenizer.normalize import LineNormalizer
 from bertline.tokenizer.wordtable import WordTable
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -137,7 +137,7 @@ class WordPieceTokenizer:
         return [self.vocabulary.tokens[number] for number in self.encode(text)]
 
     def word_ids(self, word: str) -> list[int]:
-        """Greedy longest match; a word with a part that no piece matches is [UNK] as a whole."""
+        """Greedy longest match; a word with a stretch that no piece matches is [UNK] as a whole."""
         if len(word) > MAX_WORD_CHARACTERS:
             return [self.vocabulary.unk_id]
         ids, start = [], 0

@@ -48,7 +48,7 @@ class Rejected:
 
 
 def one_line(text: str) -> str:
-    """`text` without what is no text, its white space and line ends of any script as single spaces."""
+    """`text` on one line: without characters that are not text, with white space of any kind as single spaces."""
     return " ".join(NOT_TEXT.sub("", text).split())
 
 
@@ -94,7 +94,7 @@ class DocumentWriter:
 
 
 def document_shards(folder: Path) -> list[Path]:
-    """The shards of a documents folder in order; FileNotFoundError when there is none."""
+    """The shards of a documents folder in order; FileNotFoundError for a folder without any."""
     shards = sorted(folder.glob("documents-*.jsonl.gz"))
     if not shards:
         raise FileNotFoundError(f'{folder}: no documents-*.jsonl.gz here; give the folder that "bertline ingest" wrote')
@@ -102,7 +102,7 @@ def document_shards(folder: Path) -> list[Path]:
 
 
 def read_documents(shard: Path) -> Iterator[Document]:
-    """The documents of one shard; ValueError names the line that is none, or the cut file."""
+    """The documents of one shard; ValueError names the damaged line or the cut file."""
     number = 0
     try:
         with gzip.open(shard, "rb") as lines:

@@ -85,7 +85,7 @@ BEGINNING = re.compile(rf"(?:[—–-]\s?)?+[{re.escape(OPENING)}]*+(?=\w)")
 NEXT_WORD = re.compile(r"[\w’'-]+")
 SPEAKER = re.compile(r"(?:[^\W\d_][\w’'-]*\.? ){1,3}?([a-z]+)\b")
 KNOWN = frozenset(word.lower() for word in ABBREVIATIONS | ENDING_ABBREVIATIONS | BEFORE_NUMBERS)
-LONGEST_WORD = 30  # before a full stop; what is longer is no abbreviation
+LONGEST_WORD = 30  # before a full stop; longer words are not abbreviations
 LONGEST_ITEM_NUMBER = 3  # digits of the "12." before a list item
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bertline.components.pretraining_data.sentence_reader import sentence_files
 from bertline.progress import Progress
 from bertline.tokenizer.learn import learn_pieces
-from bertline.tokenizer.lines import LineNormalizer
+from bertline.tokenizer.normalize import LineNormalizer
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, load_vocabulary
 
 VOCABULARY_FILE = "vocab.txt"

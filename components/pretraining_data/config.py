@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.components.pretraining_data.instances import PAIRS, PackingRules, packing_rules
+from bertline.components.pretraining_data.sentence_reader import PARTS, Part
 from bertline.model.records.masking import REPLACE_PER, MaskConfig, budgets
 from bertline.model.records.reader import SCHEMAS
 
-PARTS = ("train", "heldout", "all")
 SEMANTICS = ("fixed", "google")
 MASKING = ("static", "dynamic")
 LEAST_SEQ_LENGTH = 8  # [CLS] A [SEP] B [SEP] with a few tokens in A and B
@@ -50,8 +50,8 @@ class PrepareConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can mean."""
-        self._refuse_outside()
-        self._refuse_unknown_names()
+        self._require_ranges()
+        self._require_known_names()
         if self.masked_lm_prob == 0:
             raise ValueError("masked_lm_prob is 0; without masked tokens there is nothing to learn")
         if self.max_predictions_per_seq > self.max_seq_length:
@@ -68,6 +68,11 @@ class PrepareConfig:
         _ = self.bins
 
     @property
+    def part_of_text(self) -> Part:
+        """Which documents are prepared."""
+        return Part(self.part, self.heldout_share)
+
+    @property
     def kind(self) -> str:
         """What the records are called."""
         return f"records{'_heldout' if self.part == 'heldout' else ''}_{self.max_seq_length}"
@@ -79,7 +84,7 @@ class PrepareConfig:
 
     @property
     def bins(self) -> list[int]:
-        """Widths of the rows, ascending, max_seq_length last; ValueError for a list that is none."""
+        """Widths of the rows, ascending, max_seq_length last; ValueError for lengths that cannot be."""
         given = [each.strip() for each in self.length_bins.split(",") if each.strip()]
         widths = sorted({int(each) for each in given if each.isdecimal()} | {self.max_seq_length})
         if not all(each.isdecimal() for each in given) or widths[0] < LEAST_SEQ_LENGTH:
@@ -124,7 +129,7 @@ class PrepareConfig:
             google=self.semantics == "google",
         )
 
-    def _refuse_outside(self) -> None:
+    def _require_ranges(self) -> None:
         for name, least, most in (
             ("max_seq_length", LEAST_SEQ_LENGTH, LARGEST_SEQ_LENGTH),
             ("max_predictions_per_seq", 1, None),
@@ -144,7 +149,7 @@ class PrepareConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
 
-    def _refuse_unknown_names(self) -> None:
+    def _require_known_names(self) -> None:
         for name, known in (
             ("part", PARTS),
             ("semantics", SEMANTICS),

@@ -13,7 +13,7 @@ from bertline.components.pretraining_data.paths import COPIED_AT_ONCE
 from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.pretraining_data.prepare import write_shards
 from bertline.components.pretraining_data.sentence_reader import plain_files
-from bertline.components.pretraining_data.shards import part_files
+from bertline.components.pretraining_data.shards import shard_files
 from bertline.components.pretraining_data.statistics import Counts, counts_of
 from bertline.components.store.artifacts import Provenance, make_writable
 from bertline.model.records.files import RecordFile
@@ -35,11 +35,11 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: PrepareConf
     work = outputs[0].with_name(f".{outputs[0].name}.{provenance.fingerprint()}.work")
     try:
         totals, shards = write_shards(plain_files(texts), input_file, vocab_file, work, config)
-        parts = [work / file for number in range(shards) for file in part_files(number, shards, config)]
-        if len(parts) < len(outputs):
-            parts = _dealt_out(parts, len(outputs), work)
+        made = [work / file for number in range(shards) for file in shard_files(number, shards, config)]
+        if len(made) < len(outputs):
+            made = _deal_out(made, len(outputs), work)
         for number, output in enumerate(outputs):
-            _join(parts[number :: len(outputs)], output)
+            _join(made[number :: len(outputs)], output)
     except (ValueError, OSError):
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -62,21 +62,21 @@ def _outputs(files: str) -> list[Path]:
     return outputs
 
 
-def _dealt_out(parts: list[Path], count: int, work: Path) -> list[Path]:
+def _deal_out(shards: list[Path], count: int, work: Path) -> list[Path]:
     """The records of few files in turn to `count` files."""
     dealt = [work / f"dealt-{number:05}" for number in range(count)]
     with ExitStack() as stack:
         files = [stack.enter_context(file.open("wb")) for file in dealt]
-        for number, record in enumerate(framed for part in parts for framed in RecordFile(part).framed()):
+        for number, record in enumerate(framed for shard in shards for framed in RecordFile(shard).all_frames()):
             files[number % count].write(record)
     return dealt
 
 
-def _join(parts: list[Path], output: Path) -> None:
+def _join(shards: list[Path], output: Path) -> None:
     """Put TFRecord files one behind the other; the first is lengthened, so that only the others are copied."""
-    with parts[0].open("ab") as whole:
-        for part in parts[1:]:
-            with part.open("rb") as more:
+    with shards[0].open("ab") as whole:
+        for shard in shards[1:]:
+            with shard.open("rb") as more:
                 shutil.copyfileobj(more, whole, COPIED_AT_ONCE)
-            part.unlink()
-    parts[0].replace(output)
+            shard.unlink()
+    shards[0].replace(output)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.components.pretraining_data.tokenized_documents import TokenizedDocuments
 from bertline.model.records.randomness import below, draw, toss_coins, unit
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
@@ -25,6 +24,16 @@ TRIES_FOR_ANOTHER_DOCUMENT = 10  # of the original, after which it takes A's own
 
 # What a random number of a step decides.
 (IS_SHORT, TARGET, IS_UNUSUAL, SPLIT, CUT, DOCUMENT, SENTENCE, FRONT_A, FRONT_B, INSTANCE, NOISE_A, NOISE_B) = range(12)
+
+
+class TokenizedDocuments(NamedTuple):
+    """D documents of S sentences in one array of T ids; no sentence and no document is empty."""
+
+    ids: NDArray[np.uint16] | NDArray[np.int32]  # [T]
+    continues: NDArray[np.bool_]  # [T], True for a piece that is masked together with the one before it
+    sentence_offsets: NDArray[np.int64]  # [S + 1], tokens before each sentence
+    document_offsets: NDArray[np.int64]  # [D + 1], sentences before each document
+    keys: NDArray[np.uint64]  # [D], hashes of the document ids
 
 
 class PackingRules(NamedTuple):
@@ -78,7 +87,7 @@ def packing_rules(
 def pack(documents: TokenizedDocuments, rules: PackingRules) -> Instances:
     """The instances of all passes over the documents, document after document.
 
-    With one document only no pair is random (unless `google`): there is nowhere else to take a B from.
+    Of one document only, pairs are never random (unless `google`): there is nowhere else to take a B from.
     """
     # Every instance takes a sentence at least; a document's last one can be cut in two.
     most = rules.dupe_factor * (len(documents.sentence_offsets) - 1)
@@ -118,7 +127,7 @@ def _pack_document(
             pair, sentence = _pair(documents, document, sentence, target, chosen, rules)
         if pair[3] == 0:
             continue
-        start_a, length_a, start_b, length_b, label = _with_noise(_truncated(pair, chosen, rules), chosen, rules)
+        start_a, length_a, start_b, length_b, label = _add_noise(_truncate(pair, chosen, rules), chosen, rules)
         out.starts_a[count], out.lengths_a[count] = start_a, length_a
         out.starts_b[count], out.lengths_b[count] = start_b, length_b
         out.labels[count], out.keys[count] = label, draw(chosen, INSTANCE)
@@ -163,7 +172,7 @@ def _pair(
     length_a = offsets[after_a] - start
     if random_next:
         start_b, length_b = _random_span(documents, document, target - length_a, key, rules)
-        # The unused part of the chunk is put back, so that no sentence is wasted.
+        # The rest of the chunk is put back, so that no sentence is wasted.
         return (start, length_a, start_b, length_b, UNUSUAL), after_a
     if chunk_end == sentence + 1:  # the document's last sentence alone is cut in two
         length_a = 1 + below(draw(key, CUT), length_a - 1)
@@ -203,7 +212,7 @@ def _random_span(
 
 
 @compiled
-def _truncated(
+def _truncate(
     pair: tuple[int, int, int, int, int], key: np.uint64, rules: PackingRules
 ) -> tuple[int, int, int, int, int]:
     """The pair with tokens taken from the longer span, each from its front or its back by a coin's toss.
@@ -221,10 +230,10 @@ def _truncated(
 
 
 @compiled
-def _with_noise(
+def _add_noise(
     pair: tuple[int, int, int, int, int], key: np.uint64, rules: PackingRules
 ) -> tuple[int, int, int, int, int]:
-    """The pair with some segments cut at a random place, to be robust to input that is no sentence (the README)."""
+    """The pair with some segments cut at a random place, to be robust to input that is not a sentence (the README)."""
     start_a, length_a, start_b, length_b, label = pair
     start_a, length_a = _cut_at_random(start_a, length_a, draw(key, NOISE_A), rules.truncate_prob)
     start_b, length_b = _cut_at_random(start_b, length_b, draw(key, NOISE_B), rules.truncate_prob)

@@ -43,6 +43,11 @@ def for_workers(path: Path, runner: str) -> str:
     return BUCKETS + str(path).removeprefix(MOUNT)
 
 
+def require_reachable(path: Path, runner: str) -> None:
+    """Refuse a path that `runner`'s workers cannot reach (ValueError)."""
+    for_workers(path, runner)
+
+
 def open_bytes(path: str) -> BinaryIO:
     """A file opened for reading, wherever it lies."""
     if "://" not in path:
@@ -71,7 +76,7 @@ def draft_for(path: str) -> Path:
 
 
 def publish_draft(draft: Path, path: str) -> None:
-    """Make the whole file `draft` appear as `path`; nobody sees a part of it.
+    """Make the whole file `draft` appear as `path`; nobody sees it half written.
 
     Raises OSError when a bucket refuses it.
     """

@@ -22,27 +22,31 @@ import numpy as np
 
 from bertline.components.pages.statistics import statistics_page
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.hashing import document_key
-from bertline.components.pretraining_data.heldout_split import is_in_part
 from bertline.components.pretraining_data.paths import (
     PROCESSES,
-    draft_for,
     for_workers,
     is_local,
     open_bytes,
-    publish_draft,
+    require_reachable,
 )
 from bertline.components.pretraining_data.sentence_reader import (
-    CarriedDocument,
     DocumentPlace,
+    DocumentText,
     SentenceFile,
-    carried,
+    document_key,
     document_places,
+    read_texts,
     sentence_files,
 )
-from bertline.components.pretraining_data.shards import ShardWriter, part_files, totals_path, write_shard
-from bertline.components.pretraining_data.statistics import Counts, Totals, added, counts_of, statistics, totals_as_json
-from bertline.components.pretraining_data.tokenized_documents import word_pieces
+from bertline.components.pretraining_data.shards import (
+    ShardWriter,
+    shard_files,
+    totals_path,
+    word_pieces,
+    write_shard,
+    write_totals,
+)
+from bertline.components.pretraining_data.statistics import Counts, Totals, add_totals, counts_of, statistics
 from bertline.components.run_process import end_with_parent
 from bertline.model.records.masking import mask_rules
 from bertline.model.records.reader import STATISTICS_FILE, write_masking
@@ -73,16 +77,16 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
     vocabulary = load_vocabulary(vocab)
     for number in range(shards):
         Path(totals_path(str(work or out), number)).unlink()
-        for name in part_files(number, shards, config):
+        for name in shard_files(number, shards, config):
             (out / name).parent.mkdir(exist_ok=True)
             ((work or out) / name).replace(out / name)
     np.save(out / COUNTS_FILE, np.array(totals["token_counts"], np.int64))
     if config.masking == "dynamic":
         write_masking(out, config.mask_config(), config.seed, vocabulary)
     counts = counts_of(totals, shards, vocabulary.unk_id, config)
-    told = {"kind": config.kind, **statistics(totals, counts, vocabulary, config)}
-    (out / STATISTICS_FILE).write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    (out / PAGE_FILE).write_text(statistics_page(told), encoding="utf-8")
+    content = {"kind": config.kind, **statistics(totals, counts, vocabulary, config)}
+    (out / STATISTICS_FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (out / PAGE_FILE).write_text(statistics_page(content), encoding="utf-8")
     return counts
 
 
@@ -104,19 +108,19 @@ def write_shards(
     `name` is what messages call the input. Raises ValueError for a path that the runner's workers cannot reach.
     """
     for path in (work, vocab, *(Path(file.text) for file in files)):
-        for_workers(path, config.runner)  # refuses what they could not reach, before all is read
+        require_reachable(path, config.runner)
     vocabulary = load_vocabulary(vocab)
-    _writer(str(vocab), config, str(work), 1)  # refuses a vocabulary or a segmenter that cannot be used
-    shards = _shards(files, name, config)
-    for file in part_files(0, shards, config):
+    _require_usable(vocabulary, config)
+    shards = _count_shards(files, name, config)
+    for file in shard_files(0, shards, config):
         (work / file).parent.mkdir(parents=True, exist_ok=True)
     finished = len(list(work.glob("totals-*.json")))
     if finished:
-        say(f"prepare: {finished} of {shards} parts were made before an interruption, kept")
+        say(f"prepare: {finished} of {shards} shards were made before an interruption, kept")
     if not is_cached():
         say("prepare: the inner loops are being compiled, once for this machine: about 15 s")
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
-    with _progress_of_parts(work, shards, finished):
+    with _show_progress(work, shards, finished):
         totals = run_shards(files, vocab, work, shards, config)
     if not totals.get("instances"):
         raise ValueError(f'{name}: the documents of part "{config.part}" hold too little text for one instance')
@@ -125,23 +129,28 @@ def write_shards(
     return totals, shards
 
 
-def _shards(files: Sequence[SentenceFile], name: str, config: PrepareConfig) -> int:
+def _require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
+    """Refuse, before all is read, a vocabulary or a segmenter that a shard's writer would refuse."""
+    mask_rules(config.mask_config(), vocabulary, config.max_seq_length)
+    if config.segmenter:
+        segmenter(config.segmenter)
+
+
+def _count_shards(files: Sequence[SentenceFile], name: str, config: PrepareConfig) -> int:
     """How many shards to make; reads everything once, so that errors come before the work."""
+    part = config.part_of_text
     total = chosen = size_bytes = 0
     for file in files:
         for place in document_places(file):
             total += 1
-            if is_in_part(place.document_id, config):
+            if part.holds(place.document_id):
                 chosen += 1
                 size_bytes += place.end_bytes - place.start_bytes
     if not total:
-        raise ValueError(f"{name}: no document in it; it takes one sentence a line, and text in some of them")
+        raise ValueError(f"{name}: it holds no documents; it takes one sentence a line, and text in some of them")
     if not chosen:
         advice = f"{'raise' if config.part == 'heldout' else 'lower'} heldout_share of all parts"
-        raise ValueError(
-            f'{name}: none of its {total} documents is in part "{config.part}" with heldout_share '
-            f"{config.heldout_share}; {advice}, or add documents"
-        )
+        raise ValueError(f"{name}: none of its {total} documents is in {part}; {advice}, or add documents")
     wanted = config.num_shards or -(-size_bytes // SHARD_TEXT_BYTES)
     return min(wanted, max(1, chosen // LEAST_DOCUMENTS_PER_SHARD))
 
@@ -152,13 +161,13 @@ def _run_processes(
     """The graph's functions without Beam, whose start alone takes longer than 20 MB of text on one core."""
     by_shard: dict[int, list[Any]] = {}
     for file in files:
-        for number, places in _keyed_documents(file, shards, config):
+        for number, places in _key_documents(file, shards, config):
             by_shard.setdefault(number, []).append(places)
-    write = partial(_write_part, vocab=str(vocab), folder=str(work), shards=shards, config=config)
+    write = partial(_write_shard, vocab=str(vocab), folder=str(work), shards=shards, config=config)
     if min(config.num_workers, len(by_shard)) == 1:
-        return _summed(map(write, by_shard.items()))
+        return _sum_totals(map(write, by_shard.items()))
     with ProcessPoolExecutor(min(config.num_workers, len(by_shard)), initializer=end_with_parent) as processes:
-        return _summed(processes.map(write, by_shard.items()))
+        return _sum_totals(processes.map(write, by_shard.items()))
 
 
 def _run_beam(files: Sequence[SentenceFile], vocab: Path, work: Path, shards: int, config: PrepareConfig) -> Totals:
@@ -212,21 +221,22 @@ def build_graph(
         pipeline
         | "Sentence files" >> beam.Create(reachable)
         | "To all workers" >> beam.Reshuffle()
-        | "Documents" >> beam.FlatMap(_keyed_documents, shards, config)
+        | "Documents" >> beam.FlatMap(_key_documents, shards, config)
         | "By shard" >> beam.GroupByKey()
-        | "Records" >> beam.Map(_write_part, words, folder, shards, config)
-        | "Sum" >> beam.CombineGlobally(_summed)
-        | "Totals" >> beam.Map(_write_totals, f"{folder}/totals.json")
+        | "Records" >> beam.Map(_write_shard, words, folder, shards, config)
+        | "Sum" >> beam.CombineGlobally(_sum_totals)
+        | "Totals" >> beam.Map(write_totals, f"{folder}/totals.json")
     )
 
 
-def _keyed_documents(
+def _key_documents(
     file: SentenceFile, shards: int, config: PrepareConfig
-) -> Iterator[tuple[int, list[DocumentPlace] | CarriedDocument]]:
+) -> Iterator[tuple[int, list[DocumentPlace] | DocumentText]]:
     """(shard, document) for each of the part; on this machine (shard, places): one element for all of a file."""
-    chosen = (place for place in document_places(file) if is_in_part(place.document_id, config))
+    part = config.part_of_text
+    chosen = (place for place in document_places(file) if part.holds(place.document_id))
     if not is_local(config.runner):
-        yield from ((document_key(document.document_id) % shards, document) for document in carried(chosen))
+        yield from ((document_key(document.document_id) % shards, document) for document in read_texts(chosen))
         return
     by_shard: dict[int, list[DocumentPlace]] = {}
     for place in chosen:
@@ -234,8 +244,8 @@ def _keyed_documents(
     yield from by_shard.items()
 
 
-def _write_part(
-    shard: tuple[int, Iterable[list[DocumentPlace] | CarriedDocument]],
+def _write_shard(
+    shard: tuple[int, Iterable[list[DocumentPlace] | DocumentText]],
     vocab: str,
     folder: str,
     shards: int,
@@ -268,24 +278,18 @@ def _vocabulary(path: str) -> Vocabulary:
         return load_vocabulary(Path(copy.name))
 
 
-def _summed(totals: Iterable[Totals]) -> Totals:
+def _sum_totals(totals: Iterable[Totals]) -> Totals:
     total: Totals = {}
     for more in totals:
-        total = added(total, more)
+        total = add_totals(total, more)
     return total
 
 
-def _write_totals(totals: Totals, path: str) -> None:
-    draft = draft_for(path)
-    draft.write_text(totals_as_json(totals), encoding="utf-8")
-    publish_draft(draft, path)
-
-
 @contextmanager
-def _progress_of_parts(work: Path, shards: int, finished: int) -> Iterator[None]:
-    """Shows how many parts are whole, by looking into `work`: the workers may be other processes."""
+def _show_progress(work: Path, shards: int, finished: int) -> Iterator[None]:
+    """Shows how many shards are whole, by looking into `work`: the workers may be other processes."""
     ended = threading.Event()
-    with Progress("prepare", shards, "parts", done=finished) as progress:
+    with Progress("prepare", shards, "shards", done=finished) as progress:
 
         def look() -> None:
             progress.advance(len(list(work.glob("totals-*.json"))) - progress.done)

@@ -1,10 +1,11 @@
-"""Sentences, one a line, a blank line between documents -> the places and the texts of the documents.
+"""Sentences, one a line, a blank line between documents -> documents: their places, their texts, their part.
 
 A folder as `split` writes it holds sentences-00000.txt and beside it ids-00000.txt with the documents' ids in
 the same order. Text files of the same form without ids, as create_pretraining_data takes them, get ids from
 their names. Unlike there, a file's end ends a document.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -14,6 +15,8 @@ from bertline.components.pretraining_data.paths import open_bytes
 MOST_OPEN_FILES = 64
 LONGEST_BLANK_LINE = 64  # bytes; longer lines are not looked at
 FIRST_NON_ASCII = 0x80
+PARTS = ("train", "heldout", "all")
+KEYS = 2**64
 
 
 class SentenceFile(NamedTuple):
@@ -33,11 +36,41 @@ class DocumentPlace(NamedTuple):
     end_bytes: int
 
 
-class CarriedDocument(NamedTuple):
-    """A document with its text, for workers that cannot read a part of a file at little cost."""
+class DocumentText(NamedTuple):
+    """A document with its text, for workers that cannot read a stretch of a file at little cost."""
 
     document_id: str
     text: bytes
+
+
+class Part(NamedTuple):
+    """A part of a text: which of its documents are trained on, and which are held out."""
+
+    name: str  # one of PARTS
+    heldout_share: float
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        return f'part "{self.name}" with heldout_share {self.heldout_share}'
+
+    def shares(self) -> tuple[float, float]:
+        """Its documents have keys from the first of these shares up to the second, the second not among them."""
+        share = self.heldout_share
+        return {"train": (share, 1.0), "heldout": (0.0, share), "all": (0.0, 1.0)}[self.name]
+
+    def overlaps(self, other: "Part") -> bool:
+        """Whether documents of the text can be in both.
+
+        >>> [Part("train", 0.05).overlaps(Part("heldout", share)) for share in (0.05, 0.1)]
+        [False, True]
+        """
+        (first, last), (other_first, other_last) = self.shares(), other.shares()
+        return max(first, other_first) < min(last, other_last)
+
+    def holds(self, document_id: str) -> bool:
+        """Whether a document belongs to the part; a function of its id, not of the seed."""
+        first, last = self.shares()
+        return first * KEYS <= document_key(document_id, "heldout") < last * KEYS
 
 
 def sentence_files(folder: Path) -> list[SentenceFile]:
@@ -63,12 +96,12 @@ def document_places(file: SentenceFile) -> Iterator[DocumentPlace]:
     """The places of all documents of a file. Raises ValueError when its ids do not correspond."""
     with open_bytes(file.text) as lines:
         if not file.ids:
-            for number, (start, end) in enumerate(_paragraphs(lines)):
+            for number, (start, end) in enumerate(_find_documents(lines)):
                 yield DocumentPlace(f"{file.prefix}:{number:09}", file.text, start, end)
             return
         with open_bytes(file.ids) as names:
             name = Path(file.ids).name
-            for start, end in _paragraphs(lines):
+            for start, end in _find_documents(lines):
                 document_id = next(names, b"").decode("utf-8").rstrip("\n")
                 if not document_id:
                     raise ValueError(f'{file.text}: more documents than ids in {name}; run "bertline split" again')
@@ -77,29 +110,38 @@ def document_places(file: SentenceFile) -> Iterator[DocumentPlace]:
                 raise ValueError(f'{file.text}: fewer documents than ids in {name}; run "bertline split" again')
 
 
-def carried(documents: Iterable[DocumentPlace | CarriedDocument]) -> Iterator[CarriedDocument]:
+def read_texts(documents: Iterable[DocumentPlace | DocumentText]) -> Iterator[DocumentText]:
     """The documents with their texts, in their order."""
     opened: dict[str, BinaryIO] = {}
     try:
         for document in documents:
-            if isinstance(document, CarriedDocument):
+            if isinstance(document, DocumentText):
                 yield document
             else:
-                file = _opened(document.file, opened)
+                file = _open(document.file, opened)
                 file.seek(document.start_bytes)
-                yield CarriedDocument(document.document_id, file.read(document.end_bytes - document.start_bytes))
+                yield DocumentText(document.document_id, file.read(document.end_bytes - document.start_bytes))
     finally:
         _close(opened)
 
 
-def read_documents(documents: Iterable[DocumentPlace | CarriedDocument]) -> Iterator[tuple[str, list[str]]]:
+def read_documents(documents: Iterable[DocumentPlace | DocumentText]) -> Iterator[tuple[str, list[str]]]:
     """(id, sentences) of the documents, in their order; bytes that are not UTF-8 are left out."""
-    for document_id, text in carried(documents):
+    for document_id, text in read_texts(documents):
         lines = text.decode("utf-8", "ignore").split("\n")
         yield document_id, [line for line in map(str.strip, lines) if line]
 
 
-def _opened(path: str, opened: dict[str, BinaryIO]) -> BinaryIO:
+def document_key(document_id: str, purpose: str = "") -> int:
+    """64 bits that stand for a document: BLAKE2b of its id, the same on every machine.
+
+    Keys for different purposes (at most 16 bytes) are independent of each other.
+    """
+    digest = hashlib.blake2b(document_id.encode(), digest_size=8, person=purpose.encode())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _open(path: str, opened: dict[str, BinaryIO]) -> BinaryIO:
     if path not in opened:
         if len(opened) >= MOST_OPEN_FILES:
             _close(opened)
@@ -112,7 +154,7 @@ def _close(opened: dict[str, BinaryIO]) -> None:
         opened.popitem()[1].close()
 
 
-def _paragraphs(lines: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+def _find_documents(lines: Iterable[bytes]) -> Iterator[tuple[int, int]]:
     """Start and end, in bytes, of the runs of lines between blank ones."""
     start = position = 0
     for line in lines:

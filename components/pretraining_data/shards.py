@@ -5,32 +5,41 @@ on the order in which its documents arrive nor on who writes it.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.hashing import document_key
-from bertline.components.pretraining_data.instances import Instances, pack
+from bertline.components.pretraining_data.instances import Instances, TokenizedDocuments, pack
 from bertline.components.pretraining_data.paths import draft_for, exists, open_bytes, publish_draft
-from bertline.components.pretraining_data.sentence_reader import CarriedDocument, DocumentPlace, read_documents
+from bertline.components.pretraining_data.sentence_reader import (
+    DocumentPlace,
+    DocumentText,
+    document_key,
+    read_documents,
+)
 from bertline.components.pretraining_data.statistics import (
     Totals,
-    added,
+    add_totals,
     document_totals,
     first_instances,
     row_totals,
     totals_as_json,
 )
-from bertline.components.pretraining_data.tokenized_documents import Encoder, cut_long_sentences, tokenize_documents
 from bertline.model.records.masking import MaskRules, mask
 from bertline.model.records.reader import bin_folder, encode_rows, shard_name
 from bertline.model.records.rows import Predictions, Rows, Spans, assemble
-from bertline.tokenizer.wordpiece import Vocabulary
+from bertline.tokenizer.compiled import compiled
+from bertline.tokenizer.segment import Segmenter, encode_units
+from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer
 
 ROWS_AT_ONCE = 1024  # enough to hide the cost of a NumPy call, few enough for a core's cache
+TOKENIZED_AT_ONCE = 4096  # sentences; more would only take memory
+
+Encoder = Callable[[list[str]], tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]]
 
 
 class ShardWriter(NamedTuple):
@@ -45,14 +54,14 @@ class ShardWriter(NamedTuple):
 
     def paths(self, number: int) -> list[str]:
         """The files of shard `number`, one for each width of rows."""
-        return [f"{self.folder}/{name}" for name in part_files(number, self.shards, self.config)]
+        return [f"{self.folder}/{name}" for name in shard_files(number, self.shards, self.config)]
 
     def totals_path(self, number: int) -> str:
         """Where the totals of shard `number` are kept, written last."""
         return totals_path(self.folder, number)
 
 
-def part_files(number: int, shards: int, config: PrepareConfig) -> list[str]:
+def shard_files(number: int, shards: int, config: PrepareConfig) -> list[str]:
     """Names of the files of shard `number`; rows of each length bin have a folder of their own."""
     name = shard_name(number, shards)
     return [f"{bin_folder(width)}/{name}" for width in config.bins] if len(config.bins) > 1 else [name]
@@ -63,7 +72,7 @@ def totals_path(folder: str, number: int) -> str:
     return f"{folder}/totals-{number:05}.json"
 
 
-def write_shard(number: int, documents: Iterable[DocumentPlace | CarriedDocument], writer: ShardWriter) -> Totals:
+def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], writer: ShardWriter) -> Totals:
     """Write the records of the documents, unless an interrupted run has done so; returns what was counted.
 
     The files appear under their names when they are whole. A shard of one document has no random pairs.
@@ -95,14 +104,14 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | CarriedDocument
                 writer.vocabulary,
                 join_segments=config.semantics == "google",
             )
-            more, rows, predictions = _masked(rows, block, writer)
+            more, rows, predictions = _mask_block(rows, block, writer)
             if number == 0 and "first_instances" not in totals:
                 more["first_instances"] = first_instances(rows, predictions, writer.vocabulary, config)
-            totals = added(totals, more)
+            totals = add_totals(totals, more)
             _write(rows, predictions, files, writer)
     for draft, path in zip(drafts, writer.paths(number)):
         publish_draft(draft, path)
-    _keep_totals(totals, writer.totals_path(number))
+    write_totals(totals, writer.totals_path(number))
     return totals
 
 
@@ -111,7 +120,7 @@ def _blocks(instances: Instances) -> Iterator[Instances]:
         yield instances.take(slice(first, first + ROWS_AT_ONCE))
 
 
-def _masked(rows: Rows, block: Instances, writer: ShardWriter) -> tuple[Totals, Rows, Predictions | None]:
+def _mask_block(rows: Rows, block: Instances, writer: ShardWriter) -> tuple[Totals, Rows, Predictions | None]:
     """The rows as they are stored, and their totals."""
     if writer.config.masking == "dynamic":
         return row_totals(rows, None, None, writer.config), rows, None
@@ -141,7 +150,105 @@ def _write(rows: Rows, predictions: Predictions | None, files: Sequence[BinaryIO
         files[number].write(encode_rows(narrow, theirs, writer.config.schema, len(writer.vocabulary)))
 
 
-def _keep_totals(totals: Totals, path: str) -> None:
+def write_totals(totals: Totals, path: str) -> None:
+    """Make the totals appear as the file `path`, whole."""
     draft = draft_for(path)
     draft.write_text(totals_as_json(totals), encoding="utf-8")
     publish_draft(draft, path)
+
+
+def word_pieces(tokenizer: WordPieceTokenizer, whole_words: bool, segment: Segmenter | None = None) -> Encoder:
+    """The function that encodes lines: ids, offsets of the lines, and which pieces continue a unit.
+
+    Units are words ("##" pieces continue them), the segmenter's units where there is one, or single pieces
+    without `whole_words`.
+    """
+    if whole_words and segment is not None:
+        return lambda lines: encode_units(tokenizer, lines, segment)
+    continues_word = tokenizer.vocabulary.continuations & whole_words
+
+    def encode(lines: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+        ids, offsets = tokenizer.encode_lines(lines)
+        return ids, offsets, continues_word[ids]
+
+    return encode
+
+
+def tokenize_documents(
+    documents: Iterable[tuple[int, list[str]]], encode: Encoder, vocab_size: int
+) -> TokenizedDocuments:
+    """Documents given as (key, sentences), without the sentences and documents that hold no token."""
+    # Ids of up to 65,536 entries take two bytes each: half a megabyte for a megabyte of text.
+    dtype = np.uint16 if vocab_size <= 1 << 16 else np.int32
+    keys, sentence_counts = [], []
+    ids, continues, lengths = [np.zeros(0, dtype)], [np.zeros(0, bool)], [np.zeros(0, np.int64)]
+    waiting: list[str] = []
+
+    def tokenize_waiting() -> None:
+        encoded, offsets, flags = encode(waiting)
+        ids.append(encoded.astype(dtype))
+        continues.append(flags)
+        lengths.append(np.diff(offsets))
+        waiting.clear()
+
+    for key, sentences in documents:
+        keys.append(key)
+        sentence_counts.append(len(sentences))
+        waiting.extend(sentences)
+        if len(waiting) >= TOKENIZED_AT_ONCE:
+            tokenize_waiting()
+    tokenize_waiting()
+    offsets = _offsets_without_empty(np.concatenate(lengths), np.array(sentence_counts, np.int64))
+    kept = np.array(keys, np.uint64)[offsets[2]]
+    return TokenizedDocuments(np.concatenate(ids), np.concatenate(continues), offsets[0], offsets[1], kept)
+
+
+def _offsets_without_empty(
+    lengths: NDArray[np.int64], sentence_counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Offsets of the sentences and of the documents that hold a token, and which documents [D] those are."""
+    document_of_sentence = np.repeat(np.arange(len(sentence_counts)), sentence_counts)
+    kept_counts = np.bincount(document_of_sentence[lengths > 0], minlength=len(sentence_counts))
+    sentence_offsets = np.concatenate([[0], np.cumsum(lengths[lengths > 0])])
+    return sentence_offsets, np.concatenate([[0], np.cumsum(kept_counts[kept_counts > 0])]), kept_counts > 0
+
+
+def cut_long_sentences(documents: TokenizedDocuments, room: int) -> TokenizedDocuments:
+    """The same tokens with every sentence of more than `room` ones cut in pieces of about half of it, between units.
+
+    The original shortens such sentences to one instance's length and never uses the rest; two pieces fill
+    an instance.
+    """
+    lengths = np.diff(documents.sentence_offsets)
+    piece = (room + 1) // 2
+    most = len(lengths) + int((lengths[lengths > room] // piece).sum())
+    sentence_offsets = np.zeros(most + 1, np.int64)
+    document_offsets = np.zeros_like(documents.document_offsets)
+    count = _cut_sentences(documents, room, piece, sentence_offsets, document_offsets)
+    return documents._replace(sentence_offsets=sentence_offsets[: count + 1].copy(), document_offsets=document_offsets)
+
+
+@compiled
+def _cut_sentences(
+    documents: TokenizedDocuments,
+    room: int,
+    piece: int,
+    sentence_offsets: NDArray[np.int64],
+    document_offsets: NDArray[np.int64],
+) -> int:
+    count = 0
+    for document in range(len(documents.keys)):
+        for sentence in range(documents.document_offsets[document], documents.document_offsets[document + 1]):
+            start, end = documents.sentence_offsets[sentence], documents.sentence_offsets[sentence + 1]
+            if end - start > room:
+                for middle in range(start + piece, end, piece):
+                    cut = middle
+                    while documents.continues[cut] and cut > start:
+                        cut -= 1
+                    if cut > sentence_offsets[count]:
+                        count += 1
+                        sentence_offsets[count] = cut
+            count += 1
+            sentence_offsets[count] = end
+        document_offsets[document + 1] = count
+    return count

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.tokenized_documents import TokenizedDocuments
+from bertline.components.pretraining_data.instances import TokenizedDocuments
 from bertline.model.records.rows import Predictions, Rows
 from bertline.tokenizer.wordpiece import Vocabulary
 
@@ -61,7 +61,7 @@ def row_totals(
     return totals
 
 
-def added(first: Mapping[str, Any], second: Mapping[str, Any]) -> Totals:
+def add_totals(first: Mapping[str, Any], second: Mapping[str, Any]) -> Totals:
     """Two totals added up name by name."""
     total = {**first, **second}
     for name in first.keys() & second.keys():

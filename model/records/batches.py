@@ -54,7 +54,7 @@ def batch_epochs(num_examples: int, batch_size: int, step: int) -> NDArray[np.in
 def host_share(batch_size: int, host: int, hosts: int) -> slice:
     """The rows of a batch that host number `host`, from 0, of `hosts` reads; together, in order, they are the batch.
 
-    Raises ValueError for a batch that hosts cannot share equally, and for a host that is none of them.
+    Raises ValueError for a batch that hosts cannot share equally, and for a host's number out of range.
     """
     if batch_size % hosts:
         raise ValueError(f"a batch of {batch_size} cannot be shared by {hosts} hosts; give a multiple of {hosts}")

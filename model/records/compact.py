@@ -53,7 +53,7 @@ def encode_compact(rows: Rows, predictions: Predictions | None, vocab_size: int)
     else:
         columns["positions"] = predictions.positions.astype(position_type)
         columns["originals"] = predictions.originals.astype(id_type)
-    return _framed({name: column.view(np.uint8) for name, column in columns.items()})
+    return _frame({name: column.view(np.uint8) for name, column in columns.items()})
 
 
 def decode_compact(frames: NDArray[np.uint8], layout: Layout) -> tuple[Rows, Predictions | None]:
@@ -89,7 +89,7 @@ def widths_of(sizes: Mapping[str, int], shape: bytes) -> tuple[int, int]:
     return sizes["token_ids"] // int(values[4]), predictions
 
 
-def _framed(columns: Mapping[str, NDArray[np.uint8]]) -> bytes:
+def _frame(columns: Mapping[str, NDArray[np.uint8]]) -> bytes:
     layout = layout_of({name: column.shape[1] for name, column in columns.items()})
     count = len(columns["shape"])
     frames = np.tile(layout.template, (count, 1))

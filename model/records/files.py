@@ -43,7 +43,7 @@ class RecordFile:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def framed(self) -> Iterator[bytes]:
+    def all_frames(self) -> Iterator[bytes]:
         """All records with their frames, in order."""
         for start, end in zip(self._starts.tolist(), self._ends.tolist()):
             yield self._content[start:end]

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertline.tokenizer.lines import LineNormalizer
-from bertline.tokenizer.normalize import basic_tokens
+from bertline.tokenizer.normalize import LineNormalizer, basic_tokens
 
 # Characters at which implementations differ: sigmas, movable marks, blanks, controls, CJK, Hangul, Thai, Indic.
 TROUBLE = (
@@ -63,7 +62,7 @@ def test_fast_form_is_exact_on_pairs_of_trouble():
 
 
 def test_run_cache_starts_afresh_when_full(monkeypatch):
-    monkeypatch.setattr("bertline.tokenizer.lines.CACHED_RUNS", 2)
+    monkeypatch.setattr("bertline.tokenizer.normalize.CACHED_RUNS", 2)
     normalizer = LineNormalizer(do_lower_case=True)
     assert normalizer.words(["é ü ö å é ü"]) == ["e", "u", "o", "a", "e", "u"]
     assert len(normalizer._runs) <= 2

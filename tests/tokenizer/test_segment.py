@@ -102,7 +102,7 @@ def test_words_that_are_not_in_the_line_are_refused(monkeypatch, tmp_path):
         ("no_such_module_anywhere:words", "No module named 'no_such_module_anywhere'; is no_such_module_anywhere on"),
         ("math:words", "math has no function 'words'"),
         ("math:", "math has no function ''"),
-        (":words", "'' is no name of a module"),
+        (":words", "'' is not the name of a module"),
     ],
 )
 def test_unknown_segmenters_are_refused(name, message):

@@ -76,12 +76,12 @@ def read_book(file: SourceFile, counts: Counter[str], advance: Advance) -> Itera
 def chapters(text: str) -> list[tuple[str, list[str]]]:
     """Title and paragraphs of each chapter that has prose; one nameless chapter for a book without headings."""
     sections: list[tuple[str, list[str]]] = [("", [])]
-    for paragraph in split_paragraphs(_clean(without_frame(text))):
+    for paragraph in split_paragraphs(_clean(strip_frame(text))):
         if _is_heading(paragraph):
             sections.append((one_line(paragraph), []))
         elif not _is_furniture(paragraph):
             sections[-1][1].append(one_line(paragraph))
-    with_prose = [(title, _without_titles(paragraphs)) for title, paragraphs in sections]
+    with_prose = [(title, _strip_titles(paragraphs)) for title, paragraphs in sections]
     kept = [(title, prose) for title, prose in with_prose if title and prose]
     front = with_prose[0][1]
     if sum(map(len, front)) >= MIN_FRONT_MATTER_CHARACTERS:
@@ -92,7 +92,7 @@ def chapters(text: str) -> list[tuple[str, list[str]]]:
     return [("", everything)]
 
 
-def without_frame(text: str) -> str:
+def strip_frame(text: str) -> str:
     """`text` without Project Gutenberg's header, licence and credits; other text as it is."""
     starts = [match.end() for match in START.finditer(text)]
     if starts:
@@ -126,7 +126,7 @@ def _is_heading(paragraph: str) -> bool:
     return any(pattern.fullmatch(paragraph) for pattern in patterns)
 
 
-def _without_titles(paragraphs: list[str]) -> list[str]:
+def _strip_titles(paragraphs: list[str]) -> list[str]:
     """A section's prose: without contents, and without the lines of title or author at its beginning."""
     for first, paragraph in enumerate(paragraphs):
         if not _belongs_to_heading(paragraph):

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from bertline.components.corpus.documents import one_line
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-# Elements whose content is no prose. An opening tag never closed ends at the next one of its kind, so
+# Elements whose content is not prose. An opening tag never closed ends at the next one of its kind, so
 # that it costs no more than its own content.
-NO_PROSE = re.compile(
+NOT_PROSE = re.compile(
     r"<(ref|syntaxhighlight|source|pre|score|timeline|graph|gallery|imagemap|mapframe|maplink|hiero|rp|rt)\b[^<>]*(?<!/)>"
     r"(?:[^<]++|<(?!/?\1\b))*+</\1\s*>",
     re.IGNORECASE,
@@ -47,7 +47,7 @@ def prepare_wikitext(text: str) -> str:
     """Wikitext without references, code, comments, templates and type, as WikiExtractor takes it best."""
     text = COMMENT.sub("", text)
     text = EMPTY_ELEMENT.sub("", text)
-    text = NO_PROSE.sub("", text)
+    text = NOT_PROSE.sub("", text)
     text = FORMULA.sub(FORMULA_PLACEHOLDER, text)
     text = UNPAIRED_TAG.sub("", BLOCK_CODE.sub("", INLINE_CODE.sub(r"\1", text)))
     text = templates_to_text(text)
@@ -154,7 +154,7 @@ def templates_to_text(wikitext: str) -> str:
 
 
 def _text_of(match: re.Match[str]) -> str:
-    name, *parts = ARGUMENT_END.split(match[1])
+    name, *given = ARGUMENT_END.split(match[1])
     name = name.strip().lower()
     if name.startswith("formatnum:"):
         return name.removeprefix("formatnum:")
@@ -162,12 +162,12 @@ def _text_of(match: re.Match[str]) -> str:
     if read is None:
         return ""
     arguments = []
-    for part in parts:
-        named = NAMED.match(part)
+    for argument in given:
+        named = NAMED.match(argument)
         if named is None:
-            arguments.append(part.strip())
+            arguments.append(argument.strip())
         elif named[1].lower() in NAMED_WORDS:
-            arguments.append(part[named.end() :].strip())
+            arguments.append(argument[named.end() :].strip())
     return read(arguments)
 
 
@@ -195,7 +195,7 @@ SPACE_BEFORE = re.compile(r"\s([,.;:)\]，。、）])(?!\w)")
 
 BULLET = re.compile(r"^[\s*#:;•·▪◦●■‣∙|!]+(?=\s*\S)")
 SENTENCE_END = re.compile(r"[.!?…。！？।॥۔؟።][\"'”’»)\]」』）》]*$")
-# Markup that survived can only be a broken table, link or template: the line is no prose.
+# Markup that survived can only be a broken table, link or template: the line is not prose.
 MARKUP_PAIRS = ("{{", "}}", "{|", "|}", "[[", "]]", "||", "==")
 ATTRIBUTE = re.compile(r"\b(?:colspan|rowspan|style|align|bgcolor)\s*=")
 SHORT_FRAGMENT_CHARACTERS = 40  # shorter lines that end no sentence are captions, list items and their "such are:"

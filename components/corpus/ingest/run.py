@@ -152,35 +152,35 @@ def _list_drops(counts: Counter[str]) -> str:
 
 
 def _files_of(kind: str, spec: str) -> list[SourceFile]:
-    parts = [spec] if Path(spec).exists() else [part.strip() for part in spec.split(",") if part.strip()]
-    return [file for part in parts for file in _files_of_part(kind, part)]
+    places = [spec] if Path(spec).exists() else [each.strip() for each in spec.split(",") if each.strip()]
+    return [file for place in places for file in _find_files(kind, place)]
 
 
-def _files_of_part(kind: str, part: str) -> list[SourceFile]:
-    path = Path(part)
+def _find_files(kind: str, place: str) -> list[SourceFile]:
+    path = Path(place)
     if path.is_file():
         return [SourceFile(kind, path, path.name)]
     if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file() and _wanted(kind, file)]
+        files = [file for file in path.rglob("*") if file.is_file() and _is_wanted(kind, file)]
         if not files:
             patterns = " ".join(FOLDER_PATTERNS[kind])
             raise FileNotFoundError(f"{path}: no file for --{kind} in this folder; it looks for {patterns}")
         return [SourceFile(kind, file, file.relative_to(path).as_posix()) for file in sorted(files)]
-    if not glob.has_magic(part):
-        raise FileNotFoundError(f"{part}: no such file or folder; correct --{kind}")
-    matches = sorted(Path(match) for match in glob.glob(part, recursive=True))  # noqa: PTH207 - may be absolute
+    if not glob.has_magic(place):
+        raise FileNotFoundError(f"{place}: no such file or folder; correct --{kind}")
+    matches = sorted(Path(match) for match in glob.glob(place, recursive=True))  # noqa: PTH207 - may be absolute
     files = [match for match in matches if match.is_file()]
     if not files:
-        raise FileNotFoundError(f"{part}: no file matches this pattern; correct --{kind}")
-    fixed = _fixed_part(path)
+        raise FileNotFoundError(f"{place}: no file matches this pattern; correct --{kind}")
+    fixed = _fixed_folder(path)
     return [SourceFile(kind, file, file.relative_to(fixed).as_posix()) for file in files]
 
 
-def _wanted(kind: str, file: Path) -> bool:
+def _is_wanted(kind: str, file: Path) -> bool:
     return any(fnmatch(file.name, pattern) for pattern in FOLDER_PATTERNS[kind])
 
 
-def _fixed_part(pattern: Path) -> Path:
+def _fixed_folder(pattern: Path) -> Path:
     """The folder above the first wildcard, so that names do not depend on where the files lie."""
     plain = [parent for parent in pattern.parents if not glob.has_magic(str(parent))]
     return plain[0]

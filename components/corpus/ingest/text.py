@@ -55,7 +55,7 @@ def read_wikiextractor_file(file: SourceFile, counts: Counter[str], advance: Adv
 
 
 def read_jsonl_file(file: SourceFile, counts: Counter[str], advance: Advance) -> Iterator[Document | Rejected]:
-    """A document per line from its "text", "id" and "title"; a line that is none is rejected."""
+    """A document per line from its "text", "id" and "title"; a line without text is rejected."""
     for number, line in enumerate(read_lines(file.path, advance), 1):
         text = decode_line(line, counts)
         if not text.strip():
@@ -72,7 +72,7 @@ def read_jsonl_file(file: SourceFile, counts: Counter[str], advance: Advance) ->
 
 
 def _json_object(text: str) -> tuple[dict[str, str], str]:
-    """The object on a line, or the reason why there is no document."""
+    """The object on a line, or why it gives no document."""
     try:
         fields = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:

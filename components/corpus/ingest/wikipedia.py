@@ -115,7 +115,7 @@ def read_pages(path: Path, allow_truncated: bool, counts: Counter[str], advance:
                 root.clear()  # the parser keeps what it has read until the end
     except (ElementTree.ParseError, CutFileError) as error:
         if root is None:
-            raise _not_a_dump(path, _without_path(path, error)) from error
+            raise _not_a_dump(path, _strip_path(path, error)) from error
         if not allow_truncated:
             raise _cut(path, pages, stream, error) from error
         counts["truncated"] += 1
@@ -211,11 +211,11 @@ def _not_a_dump(path: Path, reason: str) -> ValueError:
 
 def _cut(path: Path, pages: int, stream: _Stream, error: Exception) -> ValueError:
     return ValueError(
-        f"{path}: the dump is cut or damaged ({_without_path(path, error)}): {pages:,} whole pages "
+        f"{path}: the dump is cut or damaged ({_strip_path(path, error)}): {pages:,} whole pages "
         f"({stream.bytes_before:,} bytes of XML) come before that, {stream.bytes_after_last_page:,} bytes of the next "
         f"one are lost; fetch the file again, or set allow_truncated to use the {pages:,} whole pages before the cut"
     )
 
 
-def _without_path(path: Path, error: Exception) -> str:
+def _strip_path(path: Path, error: Exception) -> str:
     return str(error).removeprefix(f"{path}: ").removesuffix("; fetch the file again")

@@ -8,8 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.tokenizer.lines import FINAL_SIGMA
-from bertline.tokenizer.normalize import is_blank, is_cjk, is_dropped, is_punctuation
+from bertline.tokenizer.normalize import FINAL_SIGMA, is_blank, is_cjk, is_dropped, is_punctuation
 from bertline.tokenizer.wordpiece import CONTINUATION, Vocabulary
 
 CODE_POINTS = 0x110000

@@ -118,7 +118,7 @@ def test_same_bytes_for_any_number_of_workers_and_after_a_kill(tmp_path, monkeyp
     process.communicate()
     assert not (tmp_path / "killed.tfrecord").exists()
     again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "parts were made before an interruption, kept" in again.stderr
+    assert "shards were made before an interruption, kept" in again.stderr
     contents.add((tmp_path / "killed.tfrecord").read_bytes())
     assert len(contents) == 1
     assert not list(tmp_path.glob(".*.work"))

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.hashing import document_key
-from bertline.components.pretraining_data.heldout_split import is_in_part
 from bertline.components.pretraining_data.prepare import run
-from bertline.components.pretraining_data.sentence_reader import document_places, read_documents, sentence_files
-from bertline.components.pretraining_data.shards import ShardWriter, write_shard
-from bertline.components.pretraining_data.tokenized_documents import word_pieces
+from bertline.components.pretraining_data.sentence_reader import (
+    document_key,
+    document_places,
+    read_documents,
+    sentence_files,
+)
+from bertline.components.pretraining_data.shards import ShardWriter, word_pieces, write_shard
 from bertline.model.records.masking import mask_rules
 from bertline.model.records.reader import open_records
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
@@ -161,7 +163,7 @@ def test_block_size_changes_no_byte(tmp_path, vocab, monkeypatch):
     results = set()
     for rows in (1, 7, 2048):
         monkeypatch.setattr("bertline.components.pretraining_data.shards.ROWS_AT_ONCE", rows)
-        monkeypatch.setattr("bertline.components.pretraining_data.tokenized_documents.TOKENIZED_AT_ONCE", rows)
+        monkeypatch.setattr("bertline.components.pretraining_data.shards.TOKENIZED_AT_ONCE", rows)
         writer = shard_writer(tmp_path / str(rows), vocab)
         totals = write_shard(0, documents, writer)
         results.add(((tmp_path / writer.paths(0)[0]).read_bytes(), totals["masked_tokens"], totals["tokens_in_rows"]))
@@ -206,7 +208,7 @@ def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, voca
         errors = process.communicate()[1].decode()
         assert process.returncode == 0, errors
         if name == "killed":
-            assert f"{len(kept)} of 40 parts were made before an interruption, kept" in errors
+            assert f"{len(kept)} of 40 shards were made before an interruption, kept" in errors
         made[name] = {
             path.relative_to(tmp_path / name): path.read_bytes()
             for path in (tmp_path / name).rglob("*")
@@ -220,14 +222,14 @@ def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, voca
 def test_train_and_heldout_split_the_documents_whatever_the_seed(tmp_path):
     ids = [f"text:{number}" for number in range(4000)]
     train, heldout = (
-        {name for name in ids if is_in_part(name, PrepareConfig(part=part, seed=seed))}
+        {name for name in ids if PrepareConfig(part=part, seed=seed).part_of_text.holds(name)}
         for part, seed in (("train", 1), ("heldout", 2))
     )
     assert not train & heldout and train | heldout == set(ids)
     assert abs(len(heldout) - 200) < 5 * np.sqrt(4000 * 0.05 * 0.95)
     shards = np.bincount([document_key(name) % 2 for name in heldout])
     assert abs(shards[0] - shards[1]) < 5 * np.sqrt(len(heldout))
-    assert all(is_in_part(name, PrepareConfig(part="all")) for name in ids[:50])
+    assert all(PrepareConfig(part="all").part_of_text.holds(name) for name in ids[:50])
 
 
 @pytest.mark.parametrize("schema", ["canonical", "compact"])

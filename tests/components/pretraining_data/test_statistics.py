@@ -9,7 +9,7 @@ import pytest
 from bertline.components.pages.statistics import statistics_page
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.prepare import run
-from bertline.components.pretraining_data.statistics import added, totals_as_json
+from bertline.components.pretraining_data.statistics import add_totals, totals_as_json
 from bertline.model.records.reader import open_records
 from bertline.tokenizer.wordpiece import load_vocabulary
 
@@ -98,7 +98,7 @@ def test_every_kind_of_records_has_its_page(sentences, tmp_path, settings):
 def test_totals_are_added_name_by_name():
     first = {"tokens": 2, "length": np.array([1, 2]), "sources": {"a": 1}, "first_instances": ["x"]}
     second = json.loads(totals_as_json({"tokens": 3, "length": np.array([0, 4]), "sources": {"a": 1, "b": 2}}))
-    total = added(first, second)
+    total = add_totals(first, second)
     assert total["tokens"] == 5 and total["length"].tolist() == [1, 6]
     assert total["sources"] == {"a": 2, "b": 2} and total["first_instances"] == ["x"]
-    assert json.loads(totals_as_json(added({}, total)))["length"] == [1, 6]
+    assert json.loads(totals_as_json(add_totals({}, total)))["length"] == [1, 6]

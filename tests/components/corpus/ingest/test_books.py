@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from bertline.components.corpus.ingest.books import chapters, read_book, without_frame
+from bertline.components.corpus.ingest.books import chapters, read_book, strip_frame
 from bertline.components.corpus.ingest.paragraphs import split_paragraphs
 from bertline.components.corpus.ingest.reading import SourceFile
 
@@ -84,11 +84,11 @@ def test_marks_of_the_edition_are_removed():
 def test_project_gutenberg_frame_is_cut(start, end):
     prose = "Produced by An Anonymous Volunteer\n\n\nEMMA\n\nProse."
     text = f"Title: Emma\nEBook #158\n\n{start}\n\n\n{prose}\n\n\n{end}\n\nLicence."
-    assert without_frame(text).split() == ["EMMA", "Prose."]
+    assert strip_frame(text).split() == ["EMMA", "Prose."]
 
 
 def test_text_without_a_frame_stays_whole():
-    assert without_frame("Produced by nobody.\n\nA.\n\nB.") == "Produced by nobody.\n\nA.\n\nB."
+    assert strip_frame("Produced by nobody.\n\nA.\n\nB.") == "Produced by nobody.\n\nA.\n\nB."
 
 
 @pytest.mark.parametrize(
