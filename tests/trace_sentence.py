@@ -1,7 +1,7 @@
 """Which files and functions a sentence passes from the dump to the score: traces one tiny run of every step.
 
     python tests/trace_sentence.py             # step by step, files and functions as they are first entered
-    python tests/trace_sentence.py --markdown  # the files as a list for docs/one_sentence.md
+    python tests/trace_sentence.py --markdown  # the numbered lists of docs/one_sentence.md, with its texts
 
 A function counts once it is called, by name or from compiled code (which runs here as plain Python); what a module
 calls while it is imported does not. Only the command line is called, so that the count survives moves.
@@ -11,6 +11,7 @@ import argparse
 import html
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -177,19 +178,23 @@ def print_steps(steps: list[Step]) -> None:
 
 
 def print_markdown(steps: list[Step]) -> None:
-    """Each file under the step that enters it first."""
-    told: set[str] = set()
+    """Each file under the step that enters it first, with what the page says of it now."""
+    page = (ROOT / "docs" / "one_sentence.md").read_text(encoding="utf-8")
+    texts = dict(re.findall(r"^\d+\. `([^`]+)`:(.*\n(?: {4}.*\n)*)", page, re.MULTILINE))
+    told = set(re.findall(r"^- `([^`]+)`", page, re.MULTILINE))  # beside the way
+    number = 0
     for step in steps:
-        new = [file for file in on_the_way(step.files) if file not in told]
-        told.update(new)
-        if new:
-            print(f"\n## {step.name.capitalize()}\n")
-            print("\n".join(f"{number}. `{file}`:" for number, file in enumerate(new, len(told) - len(new) + 1)))
+        print(f"\n## {step.name.capitalize()}\n")
+        for file in on_the_way(step.files):
+            if file not in told:
+                told.add(file)
+                number += 1
+                print(f"{number}. `{file}`:{texts.get(file, ' NEW')}".rstrip())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--markdown", action="store_true", help="the files as a list for docs/one_sentence.md")
+    parser.add_argument("--markdown", action="store_true", help="the numbered lists of docs/one_sentence.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = trace_run(Path(folder))

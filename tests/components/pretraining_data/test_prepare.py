@@ -354,7 +354,7 @@ def test_sentences_and_ids_that_do_not_correspond(tmp_path, vocab, ids, message)
 
 
 def test_parts_without_text(tmp_path, vocab):
-    with pytest.raises(ValueError, match="no document in it"):
+    with pytest.raises(ValueError, match="it holds no documents"):
         prepared(tmp_path, sentences_folder(tmp_path / "nothing", []), vocab, "a")
     few = sentences_folder(tmp_path / "few", some_documents(4))
     with pytest.raises(ValueError, match=r'none of its 4 documents is in part "heldout".*raise heldout_share'):
