@@ -1,4 +1,4 @@
-"""Pieces and words -> their places in the original text, for tasks that label words or find answers.
+"""Words -> their places in the original text and among the pieces, for tasks that label words or find answers.
 
 Every step of basic tokenization is repeated here with the place of each character at hand; only the number
 of letters that a character turns into is needed for that, the letters themselves come from
@@ -13,16 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.tokenizer.normalize import is_blank, is_cjk, is_dropped, is_punctuation, strip_accents
-from bertline.tokenizer.wordpiece import CONTINUATION, WordPieceTokenizer
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """The pieces of a text, and for each of them the characters text[start:end] that it stands for."""
-
-    ids: NDArray[np.int32]  # [N]
-    starts: NDArray[np.int64]  # [N]
-    ends: NDArray[np.int64]  # [N]
+from bertline.tokenizer.wordpiece import WordPieceTokenizer
 
 
 @dataclass(frozen=True)
@@ -32,26 +23,6 @@ class PlacedWord:
     letters: str
     starts: list[int]  # [letters], places in the original text
     ends: list[int]  # [letters]
-
-
-def encode_with_offsets(tokenizer: WordPieceTokenizer, text: str) -> Encoding:
-    """The ids of `tokenizer.encode(text)` with the places of their characters in `text`; about 0.2 MB/s.
-
-    "Café" in pieces "ca", "##fe" lies at 0-2 and 2-4, whether its accent is a character of its own (then 2-5)
-    or not: a stripped accent belongs to the letter before it. [UNK] stands for a whole word. Spans are in
-    order, never empty, and share a character only where this became several pieces, as a Hangul syllable
-    does. Where decomposition swaps two spacing marks, each takes the other's place.
-    """
-    ids: list[int] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    for word in placed_words(text, tokenizer.do_lower_case):
-        word_ids = tokenizer.word_ids(word.letters)
-        bounds = _piece_bounds([tokenizer.vocabulary.tokens[number] for number in word_ids], len(word.letters))
-        ids += word_ids
-        starts += [word.starts[first] for first in bounds[:-1]]
-        ends += [word.ends[last - 1] for last in bounds[1:]]
-    return Encoding(np.array(ids, np.int32), np.array(starts, np.int64), np.array(ends, np.int64))
 
 
 def align_words(tokenizer: WordPieceTokenizer, words: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -67,7 +38,12 @@ def align_words(tokenizer: WordPieceTokenizer, words: Sequence[str]) -> tuple[ND
 
 
 def placed_words(text: str, do_lower_case: bool) -> Iterator[PlacedWord]:
-    """The words and punctuation marks of `basic_tokens`, with the places of their letters."""
+    """The words and punctuation marks of `basic_tokens`, with the places of their letters; about 0.2 MB/s.
+
+    "Café" lies at 0-4, whether its accent is a character of its own (then 0-5) or not: a stripped accent belongs to the
+    letter before it. Places are in order, never empty, and shared only by letters that one character became, as a
+    Hangul syllable does. Where decomposition swaps two spacing marks, each takes the other's place.
+    """
     for characters, places in _split_on_blanks(text):
         if do_lower_case:
             yield from _split_on_punctuation(_lower_case(characters, places))
@@ -116,14 +92,6 @@ def _split_on_punctuation(word: PlacedWord) -> Iterator[PlacedWord]:
             begin = place + 1
     if begin < len(word.letters):
         yield PlacedWord(word.letters[begin:], word.starts[begin:], word.ends[begin:])
-
-
-def _piece_bounds(pieces: Sequence[str], letters: int) -> list[int]:
-    """Where the pieces of a word begin among its letters, and its end; one piece, such as [UNK], is all of it."""
-    bounds = [0]
-    for number, piece in enumerate(pieces[:-1]):
-        bounds.append(bounds[-1] + len(piece) - (len(CONTINUATION) if number else 0))
-    return [*bounds, letters]
 
 
 _DROPPED, _BLANK, _LETTER, _ALONE, _UNSEEN = 0, 1, 2, 3, 255
