@@ -72,7 +72,7 @@ class Provenance:
         return {f"input {name}": [describe(path)["digest"] for path in paths] for name, paths in self.inputs.items()}
 
     def identity(self) -> dict[str, Any]:
-        """Digests of inputs and code: what an interrupted run must have in common with the one that goes on."""
+        """Digests of the inputs and of the code: what a run that goes on must share with the interrupted one."""
         code = {"fingerprint": code_fingerprint(self.code), "modules": code_digests(self.code)}
         return {**self.digests(), "code": code}
 
