@@ -15,6 +15,7 @@ from bertline.components.run_process import join_run
 from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
+from bertline.files import write_whole
 from bertline.preemption import TRY_AGAIN, PreemptedError
 from bertline.progress import say
 from bertline.settings import from_mapping
@@ -109,6 +110,4 @@ def read_run_notes(store: Path, run: str) -> list[dict[str, Any]]:
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

@@ -10,6 +10,7 @@ from typing import Any
 from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.pages.html import page
 from bertline.components.store.manifests import RUN, crawl, read_manifest
+from bertline.files import write_whole
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 210, 104, 64, 24, 24
 COLOURS = {  # fill by the first word of the kind
@@ -51,7 +52,7 @@ def write_page(root: Path, page: Path, run: str = "") -> str:
         raise ValueError(f"{root}: no artifacts here (no folder with a MANIFEST.json); give the folder of a store")
     text = render(nodes, title=f"Lineage of run {run}" if run else "Lineage")
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
+    write_whole(page, text)
     return text
 
 

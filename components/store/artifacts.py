@@ -24,7 +24,7 @@ from bertline.components.store.manifests import (
     sha256_of,
     verify,
 )
-from bertline.files import flush
+from bertline.files import draft_of
 
 SCHEMA = "bertline/manifest/v1"
 
@@ -114,22 +114,13 @@ def publish(out: Path | Store, provenance: Provenance, write: Callable[[Path, Pa
         shutil.rmtree(work_folder(folder), ignore_errors=True)  # of a run that was killed when all was made
         return made_before
     make_writable(folder.parent)
-    _remove_drafts(folder)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    draft.mkdir()
     started = time.time()
-    try:
+    with draft_of(folder) as draft:
+        draft.mkdir()
         counts = write(draft, work_folder(folder))
         manifest = _manifest(draft, provenance, counts)
         _write_json(draft / RUN, _run_facts(provenance, started))
         _write_json(draft / MANIFEST, manifest)
-        for path in [*draft.rglob("*"), draft]:
-            flush(path)
-        _put_in_place(draft, folder)
-        flush(folder.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     shutil.rmtree(work_folder(folder), ignore_errors=True)
     return Artifact(folder, manifest, reused=False)
 
@@ -160,12 +151,6 @@ def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
     raise FileExistsError(f"{out}: already holds something else; remove it or give another output folder")
 
 
-def _put_in_place(draft: Path, folder: Path) -> None:
-    if folder.exists():
-        folder.rmdir()  # an empty folder that the user made; another process's artifact refuses to go
-    draft.rename(folder)
-
-
 def make_writable(folder: Path) -> None:
     """Make `folder` if need be; raises NotADirectoryError or PermissionError when nothing can be written there."""
     try:
@@ -176,14 +161,6 @@ def make_writable(folder: Path) -> None:
         raise PermissionError(f"{folder}: cannot be made ({error.strerror}); give another output folder") from error
     if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(f"{folder}: not writable; give another output folder or change its permissions")
-
-
-def _remove_drafts(out: Path) -> None:
-    """Drafts of runs that were killed; one whose process still lives is left alone."""
-    for draft in out.parent.glob(f".{out.name}.*.tmp"):
-        process = draft.name.split(".")[-2]
-        if not (process.isdigit() and Path(f"/proc/{process}").exists()):
-            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from bertline.files import write_whole
 from bertline.model.config import BertConfig, parameter_count
 from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.checkpoint import STEP
 from bertline.model.formats.tf1.config import read_config
-from bertline.model.formats.tf1.folder import BESIDE, numbered, save_numbered, write_whole
+from bertline.model.formats.tf1.folder import BESIDE, numbered, save_numbered
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import eval_results, model_scores
 from bertline.model.pretraining.google_config import RunPretrainingConfig

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bertline.components.declaration import Step, make, vocab_file
 from bertline.components.step_table import STEPS
+from bertline.files import draft_of
 from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
 from bertline.pipelines.cli.tables import print_counts
 
@@ -51,9 +52,8 @@ def _run_step(step: Step, flags: Flags) -> int:
     if out.is_dir():
         raise IsADirectoryError(f"{out}: is a folder; give the file to write, for example {out / step.only_file}")
     made = make(step, out.with_name(f"{out.name}.artifact"), config, inputs)
-    draft = out.with_name(f".{out.name}.tmp")
-    shutil.copyfile(made.path / step.only_file, draft)
-    draft.replace(out)
+    with draft_of(out) as draft:
+        shutil.copyfile(made.path / step.only_file, draft)
     print_counts(made)
     return 0
 

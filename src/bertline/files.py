@@ -1,18 +1,76 @@
-"""Waiting until what was written is on the disk, so that what could make it again may go."""
+"""Files and folders that are there whole or not at all, and on the disk before what could make them again may go."""
 
 import errno
+import glob
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNKNOWN_TO_FILE_SYSTEM = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # fsync, on some mounted over a network
 
 
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """Where the block writes a file or makes a folder, which takes the place of `path` when the block ends.
+
+    Until then, and where the block raises or is killed, `path` is what it was: a file, an empty folder or nothing. An
+    error leaves no draft; that of a killed process is removed by the next one. A folder is on the disk before it gets
+    its name. Raises OSError that names `path`.
+    """
+    _remove_dead_drafts(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield draft
+        if draft.is_dir():
+            flush_to_disk(draft)
+            draft.rename(path)
+            flush(path.parent)
+        else:
+            draft.replace(path)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise unwritten(path, _size(draft), error.strerror) from error
+        if str(error.filename) == str(draft):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        _remove(draft)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file, text as UTF-8; at no moment is there half of it."""
+    with draft_of(path) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _remove_dead_drafts(path: Path) -> None:
+    """Drafts of processes that were killed; one whose process still lives is left alone."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = draft.name.split(".")[-2]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            _remove(draft)
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        draft.unlink(missing_ok=True)
+
+
+def _size(draft: Path) -> int:
+    return sum(file.stat().st_size for file in [draft, *draft.rglob("*")] if file.is_file())
+
+
 def flush_to_disk(folder: Path) -> None:
-    """Wait until the folder's files are on the disk, so that a rename after it never names cut ones.
+    """Wait until all below the folder is on the disk, so that a rename after it never names cut files.
 
     Raises OSError that names a file which could not be written.
     """
-    for path in [*folder.iterdir(), folder]:
+    for path in [*folder.rglob("*"), folder]:
         flush(path)
 
 

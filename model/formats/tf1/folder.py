@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bertline.files import flush_to_disk
+from bertline.files import flush_to_disk, write_whole
 from bertline.model.formats.tf1.files import STATE_FILE, STATE_LINE
 
 KEPT = 5  # as tf.train.Saver keeps them
@@ -61,13 +61,6 @@ def save_numbered(folder: Path, step: int, write: Callable[[Path], None]) -> Non
 def numbered(step: int) -> str:
     """The name, without endings, of the checkpoint of a step."""
     return f"model.ckpt-{step}"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file; at no moment is there half of it."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def _noted(folder: Path) -> tuple[list[str], str]:
