@@ -7,8 +7,12 @@ no mount and reach the same files as gs://BUCKET.
 import io
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from bertline.files import draft_of
 
 PROCESSES = "processes"  # no runner of Beam's: a pool of processes on this machine
 LOCAL_RUNNERS = (
@@ -68,33 +72,33 @@ def exists(path: str) -> bool:
     return bool(FileSystems.exists(path))
 
 
-def draft_for(path: str) -> Path:
-    """Where to write what is to become `path`: beside it, or on the worker's own disk for a bucket."""
-    if "://" not in path:
-        return Path(f"{path}.unfinished")
-    return Path(tempfile.mkdtemp()) / path.rpartition("/")[2]
+@contextmanager
+def draft_for(path: str) -> Iterator[Path]:
+    """Where the block writes what becomes `path` when it ends: nobody sees a part of it.
 
-
-def publish_draft(draft: Path, path: str) -> None:
-    """Make the whole file `draft` appear as `path`; nobody sees it half written.
-
-    Raises OSError when a bucket refuses it.
+    It lies beside `path`, or on the worker's own disk for a bucket. Raises OSError when a bucket refuses it.
     """
     if "://" not in path:
-        draft.replace(path)
+        with draft_of(Path(path)) as draft:
+            yield draft
         return
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / path.rpartition("/")[2]
+        yield draft
+        _upload(draft, path)
+
+
+def _upload(file: Path, path: str) -> None:
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
     from google.cloud.storage.exceptions import InvalidResponse  # type: ignore[import-untyped]
 
     try:
         with (
-            draft.open("rb") as source,
+            file.open("rb") as source,
             FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,
         ):
             shutil.copyfileobj(source, target, COPIED_AT_ONCE)
     except InvalidResponse as error:  # which does not say what was to be written
         status = error.response.status_code
         raise OSError(f"{path}: not written, the bucket answers {status}; may the workers write there?") from error
-    finally:
-        shutil.rmtree(draft.parent)

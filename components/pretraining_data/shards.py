@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.instances import Instances, TokenizedDocuments, pack
-from bertline.components.pretraining_data.paths import draft_for, exists, open_bytes, publish_draft
+from bertline.components.pretraining_data.paths import draft_for, exists, open_bytes
 from bertline.components.pretraining_data.sentence_reader import (
     DocumentPlace,
     DocumentText,
@@ -90,8 +90,8 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], 
         tokenized = cut_long_sentences(tokenized, config.packing_rules().room)
     instances = pack(tokenized, config.packing_rules())
     instances = instances.take(np.argsort(instances.keys, kind="stable"))
-    drafts = [draft_for(path) for path in writer.paths(number)]
     with ExitStack() as stack:
+        drafts = [stack.enter_context(draft_for(path)) for path in writer.paths(number)]
         files = [stack.enter_context(draft.open("wb")) for draft in drafts]
         for block in _blocks(instances):
             spans = Spans(block.starts_a, block.lengths_a, block.starts_b, block.lengths_b)
@@ -109,8 +109,6 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], 
                 more["first_instances"] = first_instances(rows, predictions, writer.vocabulary, config)
             totals = add_totals(totals, more)
             _write(rows, predictions, files, writer)
-    for draft, path in zip(drafts, writer.paths(number)):
-        publish_draft(draft, path)
     write_totals(totals, writer.totals_path(number))
     return totals
 
@@ -152,9 +150,8 @@ def _write(rows: Rows, predictions: Predictions | None, files: Sequence[BinaryIO
 
 def write_totals(totals: Totals, path: str) -> None:
     """Make the totals appear as the file `path`, whole."""
-    draft = draft_for(path)
-    draft.write_text(totals_as_json(totals), encoding="utf-8")
-    publish_draft(draft, path)
+    with draft_for(path) as draft:
+        draft.write_text(totals_as_json(totals), encoding="utf-8")
 
 
 def word_pieces(tokenizer: WordPieceTokenizer, whole_words: bool, segment: Segmenter | None = None) -> Encoder:

@@ -25,7 +25,8 @@ def draft_of(path: Path) -> Iterator[Path]:
     try:
         yield draft
         if draft.is_dir():
-            flush_to_disk(draft)
+            for each in [*draft.rglob("*"), draft]:
+                flush(each)
             draft.rename(path)
             flush(path.parent)
         else:
@@ -66,11 +67,11 @@ def _size(draft: Path) -> int:
 
 
 def flush_to_disk(folder: Path) -> None:
-    """Wait until all below the folder is on the disk, so that a rename after it never names cut files.
+    """Wait until the folder's files are on the disk, so that a rename after it never names cut ones.
 
     Raises OSError that names a file which could not be written.
     """
-    for path in [*folder.rglob("*"), folder]:
+    for path in [*folder.iterdir(), folder]:
         flush(path)
 
 
