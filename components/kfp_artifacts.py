@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bertline.components.declaration import TEXT, make
+from bertline.components.declaration import make
 from bertline.components.run_process import join_run
 from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
@@ -35,24 +35,24 @@ def perform_step(
 ) -> None:
     """The body of a step's KFP component: make its artifact, and hand it over as `output`.
 
-    `inputs` are KFP artifacts and texts. Without a name for the `task` it is the step's, with its TEXT inputs. Scores
-    go to `metrics`, too.
+    `inputs` are KFP artifacts and texts; `task` is the task's name, by default the step's with the texts that the
+    artifact's kind names: "finetune_mrpc". Scores go to `metrics`, too.
     """
     step = STEPS[name]
-    texts = [inputs[each] for each, declared in step.inputs.items() if declared.wanted == TEXT and inputs[each]]
+    texts = [inputs[each] for each in step.inputs if f"{{{each}}}" in step.kind]
 
-    def make_it(place: Store) -> Artifact:
+    def make_artifact(place: Store) -> Artifact:
         given = {each: value if isinstance(value, str) else follow(value) for each, value in inputs.items() if value}
         return make(step, place, from_mapping(step.config_class(), config), given)
 
-    made = perform(task or "_".join([name, *texts]), store, run, output, make_it)
+    made = perform(task or "_".join([name, *texts]), store, run, output, make_artifact)
     if metrics is not None:
         for count, value in made.manifest["counts"].items():
             metrics.log_metric(count, value)
         _write(Path(metrics.path), made.manifest["counts"])  # without a file, kfp.local would never find it cached
 
 
-def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store], Artifact]) -> Artifact:
+def perform(task: str, store: str, run: str, output: Any, make_artifact: Callable[[Store], Artifact]) -> Artifact:
     """Make a task's artifact in the store and hand it over as the KFP artifact `output`.
 
     What came of it is noted in `store/runs/<run>/<task>.json`. An input that the step refuses
@@ -63,7 +63,7 @@ def perform(task: str, store: str, run: str, output: Any, make: Callable[[Store]
     join_run(folder)
     note = folder / f"{task}.json"
     try:
-        made = make(Store(Path(store)))
+        made = make_artifact(Store(Path(store)))
     except (ValueError, OSError) as error:
         _write(note, {"task": task, "error": str(error)})
         say(f"{task}: error: {error}")

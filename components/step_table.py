@@ -51,11 +51,13 @@ SPLIT = Step(
 )
 VOCAB = Step(
     name="vocab",
-    summary="sentences -> a learned vocab.txt",
+    summary="sentences -> a learned vocab.txt, or a released one checked",
     example="bertline vocab --sentences sentences --size 30000 --out vocab.txt",
     inputs={
         "sentences": Input("sentences", SENTENCES, optional=True),
-        "released": Input(FILE, "a vocab.txt to check and copy instead", optional=True, instead_of="sentences"),
+        "released": Input(
+            FILE, "a released vocab.txt, to be checked and copied instead", optional=True, instead_of="sentences"
+        ),
     },
     config="bertline.components.corpus.vocabulary:VocabularyConfig",
     run="bertline.components.corpus.vocabulary:run",

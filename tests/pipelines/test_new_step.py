@@ -100,6 +100,7 @@ def test_a_new_step_of_three_files_has_a_verb_an_artifact_and_a_component(
     assert (manifest["step"], manifest["kind"], manifest["counts"]) == ("longest", "longest_2", {"documents": 3})
 
     run("-c", RUN, "kfp", "store", "*.txt")
-    (note,) = (json.loads(path.read_text()) for path in (tmp_path / "store" / "runs" / "try").glob("longest.json"))
-    assert note["fingerprint"] == manifest["fingerprint"]  # the same artifact, made by the KFP component
-    assert (tmp_path / note["path"] / "longest.txt").is_file()
+    notes = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "store" / "runs" / "try").glob("*.json")}
+    assert notes.keys() == {"ingest", "longest"}
+    assert notes["longest"]["fingerprint"] == manifest["fingerprint"]  # the same artifact, made by the KFP component
+    assert (tmp_path / notes["longest"]["path"] / "longest.txt").is_file()

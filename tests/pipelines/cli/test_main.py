@@ -96,6 +96,20 @@ def test_bad_input_ends_with_2_a_message_and_no_output(
     assert not out.exists()
 
 
+def test_a_released_vocabulary_is_checked_and_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    released, out = tmp_path / "released.txt", tmp_path / "vocab.txt"
+    released.write_text("\n".join(WORDS) + "\n")
+    assert main(["vocab", f"--released={released}", f"--out={out}"]) == 0
+    assert out.read_bytes() == released.read_bytes()
+    released.write_text("word\n")
+    assert main(["vocab", f"--released={released}", f"--out={tmp_path / 'other.txt'}"]) == 2
+    assert "[PAD]" in capsys.readouterr().err
+    assert main(["vocab", f"--out={tmp_path / 'other.txt'}"]) == 2
+    assert "neither sentences nor a released vocabulary; give one of them" in capsys.readouterr().err
+    assert main(["vocab", f"--released={released}", f"--out={tmp_path}"]) == 2
+    assert "is a folder; give the file to write" in capsys.readouterr().err
+
+
 def test_a_vocabulary_that_does_not_match_the_model_is_refused_before_the_first_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
