@@ -14,8 +14,6 @@ from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, load_vocabulary
 VOCABULARY_FILE = "vocab.txt"
 BYTES_AT_ONCE = 1 << 20
 
-Counts = dict[str, int | float]
-
 
 @dataclass(frozen=True)
 class VocabularyConfig:
@@ -34,7 +32,9 @@ class VocabularyConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
-def run(sentences: Path | None, out: Path, config: VocabularyConfig, *, released: Path | None = None) -> Counts:
+def run(
+    sentences: Path | None, out: Path, config: VocabularyConfig, *, released: Path | None = None
+) -> dict[str, int | float]:
     """Write vocab.txt into `out`: the `released` one byte for byte, else one learned from `sentences`.
 
     Raises FileNotFoundError for missing inputs, ValueError for a vocabulary without the special tokens, for
@@ -59,7 +59,7 @@ def run(sentences: Path | None, out: Path, config: VocabularyConfig, *, released
     }
 
 
-def _copy_released(released: Path, copy: Path) -> Counts:
+def _copy_released(released: Path, copy: Path) -> dict[str, int | float]:
     vocabulary = load_vocabulary(released)
     copy.write_bytes(released.read_bytes())
     return {"entries": len(vocabulary), "entries.duplicate": len(vocabulary) - len(vocabulary.ids)}

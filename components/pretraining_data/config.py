@@ -65,7 +65,7 @@ class PrepareConfig:
             )
         if self.segmenter and not self.do_whole_word_mask:
             raise ValueError("a segmenter is of no use with do_whole_word_mask=false; leave one of the two out")
-        _ = self.bins
+        self._require_length_bins()
 
     @property
     def part_of_text(self) -> Part:
@@ -84,16 +84,8 @@ class PrepareConfig:
 
     @property
     def bins(self) -> list[int]:
-        """Widths of the rows, ascending, max_seq_length last; ValueError for lengths that cannot be."""
-        given = [each.strip() for each in self.length_bins.split(",") if each.strip()]
-        widths = sorted({int(each) for each in given if each.isdecimal()} | {self.max_seq_length})
-        if not all(each.isdecimal() for each in given) or widths[0] < LEAST_SEQ_LENGTH:
-            raise ValueError(
-                f'length_bins is "{self.length_bins}"; give lengths of {LEAST_SEQ_LENGTH} or more: 128,256'
-            )
-        if widths[-1] > self.max_seq_length:
-            raise ValueError(f'length_bins is "{self.length_bins}"; none may exceed {self.max_seq_length}')
-        return widths
+        """Widths of the rows, ascending, max_seq_length last."""
+        return sorted({*map(int, self._given_bins()), self.max_seq_length})
 
     def bins_of(self, lengths: NDArray[np.integer], predictions: "NDArray[np.integer] | int" = 0) -> NDArray[np.intp]:
         """The narrowest bin that holds each row's tokens and predictions, [N]."""
@@ -128,6 +120,18 @@ class PrepareConfig:
             truncate_prob=self.truncate_prob,
             google=self.semantics == "google",
         )
+
+    def _given_bins(self) -> list[str]:
+        return [each.strip() for each in self.length_bins.split(",") if each.strip()]
+
+    def _require_length_bins(self) -> None:
+        given = self._given_bins()
+        if not all(each.isdecimal() and int(each) >= LEAST_SEQ_LENGTH for each in given):
+            raise ValueError(
+                f'length_bins is "{self.length_bins}"; give lengths of {LEAST_SEQ_LENGTH} or more: 128,256'
+            )
+        if self.bins[-1] > self.max_seq_length:
+            raise ValueError(f'length_bins is "{self.length_bins}"; none may exceed {self.max_seq_length}')
 
     def _require_ranges(self) -> None:
         for name, least, most in (

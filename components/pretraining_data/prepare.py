@@ -147,7 +147,7 @@ def _count_shards(files: Sequence[SentenceFile], name: str, config: PrepareConfi
                 chosen += 1
                 size_bytes += place.end_bytes - place.start_bytes
     if not total:
-        raise ValueError(f"{name}: it holds no documents; it takes one sentence a line, and text in some of them")
+        raise ValueError(f"{name}: holds no documents; it takes one sentence a line, and text in some of them")
     if not chosen:
         advice = f"{'raise' if config.part == 'heldout' else 'lower'} heldout_share of all parts"
         raise ValueError(f"{name}: none of its {total} documents is in {part}; {advice}, or add documents")

@@ -93,8 +93,8 @@ def read_pages(path: Path, allow_truncated: bool, counts: Counter[str], advance:
     """The pages of one dump: any export schema, plain, bzip2 (also multi-stream) or gzip.
 
     Counts `pages.read`, `repaired.invalid_utf8` and `repaired.illegal_characters`. A dump that ends before
-    `</mediawiki>`, or is damaged, raises ValueError at that place; with `allow_truncated` the pages
-    before it are all there is, and `truncated`, `truncated.pages_used`, `truncated.bytes_lost` say so.
+    `</mediawiki>`, or is damaged, raises ValueError at that place; with `allow_truncated` it ends after
+    the last whole page, and `truncated`, `truncated.pages_used`, `truncated.bytes_lost` say so.
     Raises ValueError for a file that is not a dump.
     """
     stream = _Stream(path, counts, advance)

@@ -105,7 +105,7 @@ def test_same_bytes_for_any_number_of_workers_and_after_a_kill(tmp_path, monkeyp
         run(str(text), str(out), DATA / "vocab.txt", config)
         contents.add(out.read_bytes())
     program = (
-        "import sys; from bertline.components.pretraining_data import prepare;"
+        "import sys; from bertline.components.pretraining_data import prepare; "
         "from bertline.pipelines.cli.main import main;"
         "prepare.SHARD_TEXT_BYTES = 100_000; sys.exit(main(sys.argv[1:]))"
     )
@@ -162,8 +162,8 @@ def test_bad_input_is_refused(tmp_path, text, more, message, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no document in it"),
-        ("\n\n \n\u3000\n", "no document in it"),
+        ("", "holds no documents"),
+        ("\n\n \n\u3000\n", "holds no documents"),
         ("a\n", "too little text for one instance"),
         ("\u0001\n\u00ad\n", "too little text for one instance"),
         ("ξψω λμν\n", "are unknown to it"),

@@ -182,19 +182,15 @@ def test_a_shard_that_is_whole_is_not_made_again(tmp_path, vocab):
 def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, vocab):
     """kill -9 when some of the shards are made; the rerun keeps those and ends as an uninterrupted run."""
     sentences = sentences_folder(tmp_path / "sentences", some_documents(4000), files=3)
-    program = (
-        "import sys; from pathlib import Path; from bertline.components import published;"
-        "from bertline.components.pretraining_data.config import PrepareConfig;"
-        "published.prepare(Path(sys.argv[1]), PrepareConfig(max_seq_length=32, max_predictions_per_seq=5,"
-        "dupe_factor=20, num_shards=40), Path(sys.argv[2]), Path(sys.argv[3]))"
-    )
     (sentences / "MANIFEST.json").write_text(
         json.dumps({"kind": "sentences", "digest": "sha256:0", "fingerprint": "x", "files": []})
     )
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-m", "bertline.pipelines.cli.main", "prepare"]
+    command += [f"--sentences={sentences}", f"--vocab={vocab}", "--max_seq_length=32", "--max_predictions_per_seq=5"]
+    command += ["--dupe_factor=20", "--num_shards=40"]
     made = {}
     for name in ("killed", "whole"):
-        process = subprocess.Popen([*command, tmp_path / name, sentences, vocab], stderr=subprocess.PIPE)
+        process = subprocess.Popen([*command, f"--out={tmp_path / name}"], stderr=subprocess.PIPE)
         if name == "killed":
             while len(list(tmp_path.glob("killed.work/*/totals-*.json"))) < 5:
                 assert process.poll() is None, process.stderr.read().decode()
@@ -204,7 +200,7 @@ def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, voca
             assert not (tmp_path / "killed").exists()
             kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("killed.work/*/totals-*.json")}
             assert 5 <= len(kept) < 40
-            process = subprocess.Popen([*command, tmp_path / name, sentences, vocab], stderr=subprocess.PIPE)
+            process = subprocess.Popen([*command, f"--out={tmp_path / name}"], stderr=subprocess.PIPE)
         errors = process.communicate()[1].decode()
         assert process.returncode == 0, errors
         if name == "killed":
@@ -354,7 +350,7 @@ def test_sentences_and_ids_that_do_not_correspond(tmp_path, vocab, ids, message)
 
 
 def test_parts_without_text(tmp_path, vocab):
-    with pytest.raises(ValueError, match="it holds no documents"):
+    with pytest.raises(ValueError, match="holds no documents"):
         prepared(tmp_path, sentences_folder(tmp_path / "nothing", []), vocab, "a")
     few = sentences_folder(tmp_path / "few", some_documents(4))
     with pytest.raises(ValueError, match=r'none of its 4 documents is in part "heldout".*raise heldout_share'):
