@@ -72,9 +72,8 @@ def step_of(model: str, vocab: Path) -> Callable[[dict[str, Any]], float]:
     from bertline.model.bert import initial_weights
     from bertline.model.config import bert_config
     from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
-    from bertline.model.training.loop import new_trainer
-    from bertline.model.training.optimizer_config import Schedule
-    from bertline.model.training.update import Objective, Update
+    from bertline.model.training.backends.choice import new_trainer
+    from bertline.model.training.update import Objective, Schedule, Update
     from bertline.tokenizer.wordpiece import load_vocabulary
 
     config = bert_config(model, len(load_vocabulary(vocab)))

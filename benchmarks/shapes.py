@@ -39,7 +39,7 @@ class Shape:
     def flops(self) -> int:
         """Floating-point operations of a step's products of matrices."""
         from bertline.model.config import BertConfig
-        from bertline.model.training.flops import pretraining_work
+        from bertline.model.training.speed import pretraining_work
 
         return pretraining_work(BertConfig(**self.job()["config"]), self.batch, self.length, self.predictions).flops
 

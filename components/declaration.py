@@ -62,8 +62,8 @@ class Step:
     requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given: checks of several
     sources: str = ""  # "module:function", called with the TEXT inputs: name -> the files that they mean
     resumes: bool = False  # run gets `work`, a folder that survives a kill, for just these settings and inputs
-    trains: bool = False  # run gets `work`, which it checks itself, and `log_dir`; SIGTERM ends it with a snapshot
-    shared: bool = False  # a training that several hosts may share: run gets `hosts`, and the `digests` of its inputs
+    trains: bool = False  # run gets `work`, `log_dir` and the `digests` that a snapshot must share; SIGTERM ends it
+    shared: bool = False  # a training that several hosts may share: run gets `hosts`
     scores: bool = False  # the counts are scores, which KFP's pages show as metrics
     only_file: str = ""  # the verb's --out is this one file; the artifact lies beside it
 
@@ -112,7 +112,7 @@ def make(
         if step.resumes:
             further["work"] = work / provenance.fingerprint()
         if step.trains:
-            further |= {"work": work, "log_dir": work.with_suffix(".tensorboard")}
+            further |= {"work": work, "log_dir": work.with_suffix(".tensorboard"), "digests": provenance.identity()}
         counts: Counts = load(step.run)(out=folder, config=config, **arguments, **further)
         return counts
 
@@ -147,7 +147,7 @@ def vocab_file(vocab: Path) -> Path:
 def require_artifact(path: Path, kind: str) -> None:
     """Refuse what is not a whole artifact of this kind."""
     if kind == "checkpoint" and not path.exists():
-        from bertline.model.training.best import BEST_FILE, BEST_FOLDER
+        from bertline.model.training.snapshots import BEST_FILE, BEST_FOLDER
 
         if path.name == BEST_FOLDER and (path.parent / BEST_FILE).is_file():
             raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}")
@@ -176,18 +176,18 @@ def _prepare_argument(each: Input, value: Any) -> Any:
 
 def _make_together(out: Path | Store, provenance: Provenance, write: Callable[..., Counts]) -> Artifact:
     """Publish what the hosts of a training write; snapshots that are to be kept are laid into `<out>.snapshots`."""
-    from bertline.model.training.backends.hosts import joined
+    from bertline.model.training.backends.hosts import join_hosts
     from bertline.model.training.snapshots import lay_beside
 
     config = provenance.config
 
     def train(folder: Path, work: Path) -> Counts:
-        counts = write(folder, work, hosts=hosts, digests=provenance.identity())
+        counts = write(folder, work, hosts=hosts)
         if hosts.writes and config.keep_checkpoints_every_steps:
             lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
         return counts
 
-    with ended_by_sigterm(listens=config.hosts == 1), joined(config) as hosts:  # several are told by JAX's service
+    with ended_by_sigterm(listens=config.hosts == 1), join_hosts(config) as hosts:  # several are told by JAX's service
         return publish(out, provenance, train) if hosts.count == 1 else _publish_once(hosts, out, provenance, train)
 
 

@@ -146,6 +146,7 @@ FINETUNE = Step(
     run="bertline.components.tasks.classification:finetune",
     kind="finetuned_{task}",
     output="model",
+    trains=True,
     scores=True,
 )
 EXPORT = Step(

@@ -19,7 +19,7 @@ LEAD = 8.0
 POSITIONS = "bert/embeddings/position_embeddings"
 
 
-def beginning_at_neighbours(weights: Mapping[str, np.ndarray], config: BertConfig) -> dict[str, np.ndarray]:
+def start_at_neighbours(weights: Mapping[str, np.ndarray], config: BertConfig) -> dict[str, np.ndarray]:
     """First weights as `initial_weights` makes them, with other positions, queries and keys.
 
     Positions become sinusoids as in Vaswani et al. 2017, 3.5, but of frequencies spread over all: so they are nearly
@@ -40,7 +40,7 @@ def beginning_at_neighbours(weights: Mapping[str, np.ndarray], config: BertConfi
         name = f"bert/encoder/layer_{number}/attention/self"
         keys = changed[f"{name}/key/kernel"] * np.sqrt(LEAD / usual)
         columns = [keys[:, head * size : (head + 1) * size] for head in range(heads)]
-        queries = [shifted(kernel, OFFSETS[head % len(OFFSETS)]) for head, kernel in enumerate(columns)]
+        queries = [shift(kernel, OFFSETS[head % len(OFFSETS)]) for head, kernel in enumerate(columns)]
         changed[f"{name}/key/kernel"] = keys.astype(np.float32)
         changed[f"{name}/query/kernel"] = np.concatenate(queries, axis=1).astype(np.float32)
     return changed
@@ -52,14 +52,14 @@ def sinusoids(positions: int, size: int) -> np.ndarray:
     return (np.sqrt(2.0) * np.concatenate([np.sin(angles), np.cos(angles)], axis=1)).astype(np.float32)
 
 
-def shifted(kernel: np.ndarray, offset: int) -> np.ndarray:
+def shift(kernel: np.ndarray, offset: int) -> np.ndarray:
     """The kernel that makes of a row of `sinusoids` what `kernel` makes of the row `offset` further."""
-    sine, cosine = (part(_frequencies(len(kernel)) * offset)[:, None] for part in (np.sin, np.cos))
+    sine, cosine = (wave(_frequencies(len(kernel)) * offset)[:, None] for wave in (np.sin, np.cos))
     of_sines, of_cosines = np.split(kernel, 2)
     return np.concatenate([cosine * of_sines - sine * of_cosines, sine * of_sines + cosine * of_cosines])
 
 
 def _frequencies(size: int) -> np.ndarray:
-    """Radians a word, spread between 0 and pi: one anywhere in each of as many parts, lest the table repeat itself."""
+    """Radians a word, spread between 0 and pi: one in each of as many intervals, so that nothing repeats."""
     count = size // 2
     return np.pi * (np.arange(count) + np.random.default_rng(0).random(count)) / count

@@ -70,8 +70,8 @@ def encode(
     outputs = [x]
     for first in range(0, config.num_hidden_layers, recompute or 1):
         group = range(first, min(first + (recompute or 1), config.num_hidden_layers))
-        of_group = _recomputed if recompute else _layers
-        x = of_group(weights, config, group, x, score_bias, dropout)
+        run_group = _recompute_layers if recompute else _run_layers
+        x = run_group(weights, config, group, x, score_bias, dropout)
         outputs.append(x)
     if config.pre_layer_norm:
         outputs[-1] = layer_norm(weights, FINAL_LAYER_NORM, x)
@@ -92,8 +92,8 @@ def encoder_shapes(config: BertConfig) -> Shapes:
     }
     for number in range(config.num_hidden_layers):
         layer = f"bert/encoder/layer_{number}"
-        for part in ("query", "key", "value"):
-            shapes |= dense_shapes(f"{layer}/attention/self/{part}", hidden, hidden)
+        for projection in ("query", "key", "value"):
+            shapes |= dense_shapes(f"{layer}/attention/self/{projection}", hidden, hidden)
         shapes |= dense_shapes(f"{layer}/attention/output/dense", hidden, hidden)
         shapes |= layer_norm_shapes(f"{layer}/attention/output/LayerNorm", hidden)
         shapes |= dense_shapes(f"{layer}/intermediate/dense", hidden, feed_forward)
@@ -165,7 +165,7 @@ def _embed(
     return _drop(dropout, normal, config.hidden_dropout_prob, EMBEDDINGS_PLACE)
 
 
-def _layers(
+def _run_layers(
     weights: Weights, config: BertConfig, group: range, x: Tensor, score_bias: Tensor, dropout: Dropout | None
 ) -> Tensor:
     for number in group:
@@ -173,15 +173,15 @@ def _layers(
     return x
 
 
-def _recomputed(
+def _recompute_layers(
     weights: Weights, config: BertConfig, group: range, x: Tensor, score_bias: Tensor, dropout: Dropout | None
 ) -> Tensor:
-    """`_layers` whose gradient keeps nothing but x; all that has a gradient is an argument of the function."""
+    """`_run_layers` whose gradient keeps nothing but x; all that has a gradient is an argument of the function."""
     prefixes = tuple(f"bert/encoder/layer_{number}/" for number in group)
     names = [name for name in weights if name.startswith(prefixes)]
 
     def run(x: Tensor, *values: Tensor) -> Tensor:
-        return _layers(dict(zip(names, values, strict=True)), config, group, x, score_bias, dropout)
+        return _run_layers(dict(zip(names, values, strict=True)), config, group, x, score_bias, dropout)
 
     return keras.remat(run)(x, *(weights[name] for name in names))
 
@@ -189,11 +189,11 @@ def _recomputed(
 def _layer(
     weights: Weights, config: BertConfig, number: int, x: Tensor, score_bias: Tensor, dropout: Dropout | None
 ) -> Tensor:
-    """One Transformer layer on [batch * length, hidden]: normalised after each residual, or before each part."""
+    """One Transformer layer on [batch * length, hidden]: normalised after each residual, or before each sublayer."""
     name, place = f"bert/encoder/layer_{number}", EMBEDDINGS_PLACE + 1 + PLACES_A_LAYER * number
 
-    def read(part: str, x: Tensor) -> Tensor:
-        return layer_norm(weights, f"{name}/{part}/LayerNorm", x) if config.pre_layer_norm else x
+    def read(sublayer: str, x: Tensor) -> Tensor:
+        return layer_norm(weights, f"{name}/{sublayer}/LayerNorm", x) if config.pre_layer_norm else x
 
     attention, output = "attention/output", "output"
     context = _attention(weights, config, f"{name}/attention/self", read(attention, x), score_bias, dropout, place)
@@ -216,13 +216,13 @@ def _attention(
     batch, _, _, length = ops.shape(score_bias)
     heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     query, key, value = (
-        ops.transpose(ops.reshape(dense(weights, f"{name}/{part}", x), (batch, length, heads, size)), (0, 2, 1, 3))
-        for part in ("query", "key", "value")
+        ops.transpose(ops.reshape(dense(weights, f"{name}/{each}", x), (batch, length, heads, size)), (0, 2, 1, 3))
+        for each in ("query", "key", "value")
     )  # each [batch, heads, length, size]
     probability = 0.0 if dropout is None else config.attention_probs_dropout_prob
     if probability == 0.0 and keras.backend.backend() == "jax":
         # One kernel, flash attention where the device has it; it knows no dropout.
-        query, key, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
+        query, key, value = (ops.transpose(each, (0, 2, 1, 3)) for each in (query, key, value))
         context = ops.dot_product_attention(query, key, value, bias=score_bias)
         return ops.reshape(context, (batch * length, config.hidden_size))
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * (1.0 / math.sqrt(size))

@@ -56,10 +56,6 @@ class BertConfig:
             del mapping["pre_layer_norm"]
         return mapping
 
-    def to_json(self) -> str:
-        """The text of a bert_config.json, as google-research/bert writes it."""
-        return json.dumps(self.to_mapping(), indent=2, sort_keys=True) + "\n"
-
 
 RELEASED_KEYS = tuple(field.name for field in dataclasses.fields(BertConfig) if field.name != "pre_layer_norm")
 
@@ -117,7 +113,7 @@ def read_bert_config(path: Path) -> BertConfig:
 def read_config_and_extras(path: Path) -> tuple[BertConfig, dict[str, Any]]:
     """A bert_config.json, and its further keys, which the original accepts and never reads (pooler_type, ...).
 
-    Raises ValueError for a file that is none, or in which a key is misspelt so that its value would be lost.
+    Raises ValueError for another kind of file, and for a misspelt key, whose value would be lost.
     """
     try:
         mapping = json.loads(path.read_text(encoding="utf-8"))

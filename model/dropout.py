@@ -1,15 +1,18 @@
 """Dropout whose masks are a function of (seed, step, place, example), so that resuming needs no state.
 
-An example gets the same masks however a batch is cut into parts or spread over devices, on every backend.
+An example gets the same masks however a batch is cut into micro-batches or spread over devices, on every backend.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
 
-Tensor = Any
+if TYPE_CHECKING:
+    from bertline.model.bert import Tensor
 
 GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: the bits of consecutive numbers become unlike
 PLACES_A_STEP = 1024  # room for the places of one network: three a layer, and a few
@@ -40,7 +43,7 @@ class Dropout:
         threshold = round(rate * 256)
         if threshold == 0:
             return x
-        key = _mixed(ops.bitwise_xor(_mixed(_uint32(self._seed)), self._step + _uint32(place)))
+        key = _mix(ops.bitwise_xor(_mix(_uint32(self._seed)), self._step + _uint32(place)))
         keep = ops.greater_equal(self._bytes(x.shape, key), ops.convert_to_tensor(np.uint8(threshold)))
         return ops.where(keep, x * ops.cast(256.0 / (256.0 - threshold), x.dtype), ops.zeros_like(x))
 
@@ -50,11 +53,11 @@ class Dropout:
         each = math.prod(shape) // batch  # elements of an example
         words = -(-each // BYTES_A_WORD)
         numbers = self._examples[:, None] * _uint32(words) + ops.cast(ops.arange(words, dtype="int32"), "uint32")
-        mixed = _mixed(ops.bitwise_xor(numbers * _uint32(GOLDEN), key))  # [batch, words]
+        mixed = _mix(ops.bitwise_xor(numbers * _uint32(GOLDEN), key))  # [batch, words]
         return ops.reshape(ops.reshape(ops.view(mixed, "uint8"), (batch, -1))[:, :each], shape)
 
 
-def _mixed(word: Tensor) -> Tensor:
+def _mix(word: Tensor) -> Tensor:
     """A bijection of uint32 in which every input bit changes half of the output bits ("lowbias32", C. Wellons)."""
     word = ops.bitwise_xor(word, ops.right_shift(word, _uint32(16))) * _uint32(0x7FEB352D)
     word = ops.bitwise_xor(word, ops.right_shift(word, _uint32(15))) * _uint32(0x846CA68B)

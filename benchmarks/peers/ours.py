@@ -9,15 +9,14 @@ from turns import random_batches, take_turns
 
 def main(job: dict[str, Any]) -> None:
     """Take turns with the job's shape, precision, jit_compile and recompute_layers."""
-    from bertline.model.training.backends.use import use_backend
+    from bertline.model.training.backends.choice import use_backend
 
     use_backend(job.get("backend", "tensorflow"))
     from bertline.model.bert import initial_weights
     from bertline.model.config import BertConfig
     from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
-    from bertline.model.training.loop import new_trainer
-    from bertline.model.training.optimizer_config import Schedule
-    from bertline.model.training.update import Objective, Update
+    from bertline.model.training.backends.choice import new_trainer
+    from bertline.model.training.update import Objective, Schedule, Update
 
     config = BertConfig(**job["config"])
 

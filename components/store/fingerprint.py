@@ -22,10 +22,7 @@ WITHOUT_BYTES = {
     "bertline.files": "how bytes come to the disk, not which",
     "bertline.components.pages": "pages lie beside an artifact, outside its digest",
     "bertline.components.run_process": "when a run, its steps and their workers end",
-    "bertline.model.training.flops": "what a step's speed is compared with",
-    "bertline.model.training.rates": "a training's speed, in no file of its checkpoint",
-    "bertline.model.training.tensorboard": "event files, which lie beside the checkpoint",
-    "bertline.model.training.memory": "freed memory",
+    "bertline.model.training.speed": "a training's speed, in no file of its checkpoint",
 }
 
 

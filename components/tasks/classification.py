@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,13 +52,16 @@ TASKS = {
 
 
 def finetune(
-    out: Path, config: "FinetuneConfig", checkpoint: Path, task: str, train: Path, dev: Path
+    out: Path, config: "FinetuneConfig", checkpoint: Path, task: str, train: Path, dev: Path, **training: Any
 ) -> dict[str, int | float]:
-    """Fine-tune a checkpoint on a task's training set, and score it on the development set."""
+    """Fine-tune a checkpoint on a task's training set, and score it on the development set.
+
+    `training` goes to the run of fine-tuning: its work, log_dir and digests.
+    """
     from bertline.model.finetuning.run import run
 
     data = read_task(task, train, dev, checkpoint, config.max_seq_length)
-    return run(checkpoint, data.train, data.dev, data.labels, out, config)
+    return run(checkpoint, data.train, data.dev, data.labels, out, config, **training)
 
 
 def read_task(task: str, train: Path, dev: Path, model: Path, max_seq_length: int) -> TaskData:

@@ -84,10 +84,10 @@ def _compiled(
     function: Callable[["Weights", Mapping[str, "Tensor"]], "Tensor"], weights: "Weights"
 ) -> tuple[Callable[[Rows], Any], bool]:
     """The function of a batch's rows, and whether it is compiled once for all shapes."""
-    from bertline.model.training.backends.choice import compiled_forward, in_use
+    from bertline.model.training.backends.choice import compile_forward, in_use
 
     if in_use() != "tensorflow":
-        return compiled_forward(function, weights, jit_compile=True), False
+        return compile_forward(function, weights, jit_compile=True), False
     import tensorflow as tf
 
     from bertline.model.training.backends.tensorflow import variables_of

@@ -1,18 +1,26 @@
 """A pretrained checkpoint -> a classifier of one task, with its scores on the task's development set."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertline.model.config import BertConfig
-from bertline.model.records.batches import batch_indices
-from bertline.model.training.backends.use import use_backend
-from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, select, write_checkpoint
+from bertline.model.records.batches import batch_indices, host_share
+from bertline.model.training.backends.choice import use_backend
+from bertline.model.training.backends.hosts import Hosts
+from bertline.model.training.checkpoint import Arrays, Checkpoint, digest_of, read_checkpoint, select
+from bertline.model.training.snapshots import Measure
+from bertline.model.training.speed import classification_work
+from bertline.model.training.stage import Stage, Training, deciding_settings, restore
+from bertline.model.training.update import Schedule
 from bertline.settings import (
     require_at_least,
     require_backend,
@@ -24,8 +32,10 @@ from bertline.settings import (
 
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights
+    from bertline.model.training.update import Update
 
-Examples = Mapping[str, np.ndarray]  # input_ids, input_mask, segment_ids int32 [N, W], label_ids int32 [N]
+INPUTS = ("input_ids", "input_mask", "segment_ids")  # of examples, int32 [N, W]; beside them label_ids int32 [N]
+LOGGED = ("accuracy", "loss", "f1")  # of the scores on the way
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,16 @@ class FinetuneConfig:
     precision: str = "float32"  # or mixed_bfloat16
     jit_compile: bool = True  # by XLA, as in pretraining
     backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
+    log_every_steps: int = 20  # steps a row of training_log.jsonl; fewer than in pretraining, as are all steps
+    eval_every_steps: int = 0  # steps between scores on the development set; 0: at the end of each epoch
+    steps_per_call: int = 1  # updates of one compiled call, as in pretraining
+    save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # between snapshots
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require_at_least(self, 1, "max_seq_length", "train_batch_size", "eval_batch_size")
+        require_at_least(self, 1, "log_every_steps", "steps_per_call", "save_checkpoints_steps")
+        require_at_least(self, 0, "eval_every_steps")
         require_positive(self, "learning_rate", "num_train_epochs")
         require_precision(self.precision)
         require_backend(self.backend)
@@ -55,48 +71,57 @@ class FinetuneConfig:
 
 
 def run(
-    checkpoint: Path, train: Examples, dev: Examples, labels: Sequence[str], out: Path, config: FinetuneConfig
+    checkpoint: Path,
+    train: Arrays,
+    dev: Arrays,
+    labels: Sequence[str],
+    out: Path,
+    config: FinetuneConfig,
+    *,
+    work: Path,
+    log_dir: Path | None = None,
+    digests: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, int | float]:
-    """Train on `train`, score on `dev`; label_ids count in `labels`.
+    """Train on the examples `train`, score on `dev`; label_ids count in `labels`.
 
     Writes the model's folder, scores.json and predictions.tsv (index, label, probabilities in the order of
-    `labels`) into `out`.
+    `labels`) into `out`, all of the last weights, and the weights of the highest accuracy on the way into `out/best`
+    if they are others. Snapshots go to `work`, which the caller deletes, and TensorBoard events to `log_dir`: as in
+    pretraining, the same call after a crash goes on to the same bytes, and is refused with other settings, examples or
+    `digests` of its input.
+    Raises PreemptedError when SIGTERM came, after a snapshot.
     """
     use_backend(config.backend)
     pretrained = read_checkpoint(checkpoint)
     require_length(config.max_seq_length, pretrained.bert_config.max_position_embeddings)
     for name, examples in (("train", train), ("dev", dev)):
-        _refuse_unfit(name, examples, len(labels), config.max_seq_length)
-    steps = max(1, int(len(train["label_ids"]) / config.train_batch_size * config.num_train_epochs))
-    weights = _trained(_initial_weights(pretrained, checkpoint, len(labels), config), pretrained, train, steps, config)
-    probabilities = predict(weights, pretrained.bert_config, dev, config)
-    scores = {"steps": steps, **classification_scores(probabilities, dev["label_ids"], train["label_ids"])}
-    state = {"step": steps, "labels": list(labels)}
-    write_checkpoint(out, dataclasses.replace(pretrained, weights=weights, state=state))
+        _require_fitting(name, examples, len(labels), config.max_seq_length)
+    start = _put_head_on(pretrained, checkpoint, len(labels), config)
+    stage = _new_stage(start, train, dev, labels, config, digests)
+    reached, log = restore(stage, config, start, work)
+    training = Training(stage, reached, log, work, log_dir=log_dir)
+    del pretrained, start, reached  # the training has copies of its own
+    final = training.run()
+    counts = training.write(out, dataclasses.replace(final, slots=None))
+    probabilities = predict(final.weights, final.bert_config, dev, config)
+    scores = {"steps": stage.last_step, **classification_scores(probabilities, dev["label_ids"], train["label_ids"])}
     (out / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (out / "predictions.tsv").write_text(_predictions_table(probabilities, labels), encoding="utf-8")
-    return scores
+    return {**scores, **{name: value for name, value in counts.items() if name.startswith("best.")}}
 
 
 def predict(
-    weights: Mapping[str, np.ndarray], shape: BertConfig, examples: Examples, config: FinetuneConfig
+    weights: Mapping[str, np.ndarray], shape: BertConfig, examples: Arrays, config: FinetuneConfig
 ) -> np.ndarray:
     """Probabilities of the labels, float32 [N, labels]."""
-    from keras import ops
+    from bertline.model.training.backends.choice import compile_forward
 
-    from bertline.model.bert import in_precision
-    from bertline.model.heads import classifier_logits, encode_batch
-    from bertline.model.training.backends.choice import compiled_forward
-
-    def probabilities(weights: "Weights", batch: Mapping[str, "Tensor"]) -> "Tensor":
-        computing = in_precision(weights, config.precision)
-        return ops.softmax(classifier_logits(computing, encode_batch(computing, shape, batch).pooled))
-
-    forward = compiled_forward(probabilities, weights, jit_compile=config.jit_compile)
-    count, size = len(examples["input_ids"]), config.eval_batch_size
-    # Every batch has the same size, the last filled up with its last example, so that one graph serves all.
-    places = [np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size)]
-    return np.concatenate([np.asarray(forward(_inputs(examples, place))) for place in places])[:count]
+    forward = compile_forward(
+        lambda weights, batch: _probabilities(weights, shape, batch, config.precision),
+        weights,
+        jit_compile=config.jit_compile,
+    )
+    return np.concatenate([forward(batch) for batch in _batches(examples, config)])[: len(examples["input_ids"])]
 
 
 def classification_scores(
@@ -119,7 +144,7 @@ def classification_scores(
     return scores
 
 
-def _refuse_unfit(name: str, examples: Examples, num_labels: int, max_seq_length: int) -> None:
+def _require_fitting(name: str, examples: Arrays, num_labels: int, max_seq_length: int) -> None:
     count, length = examples["input_ids"].shape
     if not count:
         raise ValueError(f"{name}: no examples")
@@ -133,9 +158,7 @@ def _refuse_unfit(name: str, examples: Examples, num_labels: int, max_seq_length
         raise ValueError(f"{name}: example {wrong[0]} has label id {label}, but there are {num_labels} labels")
 
 
-def _initial_weights(
-    pretrained: Checkpoint, checkpoint: Path, num_labels: int, config: FinetuneConfig
-) -> dict[str, np.ndarray]:
+def _put_head_on(pretrained: Checkpoint, checkpoint: Path, num_labels: int, config: FinetuneConfig) -> Checkpoint:
     """The pretrained encoder under a fresh head; the pretraining heads are left behind."""
     from bertline.model.bert import encoder_shapes, initial_weights
     from bertline.model.heads import classifier_shapes
@@ -143,36 +166,123 @@ def _initial_weights(
     shape = pretrained.bert_config
     encoder = select(pretrained.weights, encoder_shapes(shape), checkpoint)
     head = {name: size for name, size in classifier_shapes(shape, num_labels).items() if name not in encoder}
-    return encoder | initial_weights(head, shape.initializer_range, config.seed)
+    weights = encoder | initial_weights(head, shape.initializer_range, config.seed)
+    return dataclasses.replace(pretrained, weights=weights, state={"step": 0})
 
 
-def _trained(
-    weights: dict[str, np.ndarray], pretrained: Checkpoint, examples: Examples, steps: int, config: FinetuneConfig
-) -> dict[str, np.ndarray]:
+def _new_stage(
+    start: Checkpoint,
+    train: Arrays,
+    dev: Arrays,
+    labels: Sequence[str],
+    config: FinetuneConfig,
+    digests: Mapping[str, Any],
+) -> Stage:
+    count, size, shape = len(train["label_ids"]), config.train_batch_size, start.bert_config
+    steps = max(1, int(count / size * config.num_train_epochs))
+    identity = {
+        **deciding_settings(config),
+        **digests,
+        "first_weights": digest_of(start.weights),
+        "labels": list(labels),
+        "train": digest_of(train),
+        "dev": digest_of(dev),
+    }
+    return Stage(
+        label="finetune",
+        update=_new_update(shape, steps, config),
+        data=TaskBatches(train, size, config.seed),
+        first_step=0,
+        last_step=steps,
+        work_of=lambda batch: classification_work(shape, size, batch["input_ids"].shape[-1], len(labels)),
+        identity=identity,
+        score=DevelopmentScore(dev, train["label_ids"], shape, config),
+        eval_every_steps=config.eval_every_steps or -(-count // size),
+        save_checkpoints_steps=config.save_checkpoints_steps,
+        steps_per_call=config.steps_per_call,
+        jit_compile=config.jit_compile,
+        state={"labels": list(labels)},
+    )
+
+
+def _new_update(shape: BertConfig, steps: int, config: FinetuneConfig) -> Update:
     from bertline.model.heads import classifier_losses, classifier_whole
-    from bertline.model.training.loop import new_trainer, train
-    from bertline.model.training.optimizer_config import Schedule
     from bertline.model.training.update import Objective, Update
 
-    shape = pretrained.bert_config
-    update = Update(
+    return Update(
         Objective(classifier_whole, lambda weights, *rest: classifier_losses(weights, shape, *rest)),
         Schedule(config.learning_rate, steps, int(steps * config.warmup_proportion)),
         seed=config.seed,
         precision=config.precision,
     )
-    trainer = new_trainer(weights, None, update, jit_compile=config.jit_compile)
-
-    def batch_at(step: int) -> dict[str, np.ndarray]:
-        place = batch_indices(len(examples["label_ids"]), config.train_batch_size, config.seed, step)
-        return _inputs(examples, place) | {"label_ids": examples["label_ids"][place]}
-
-    train(trainer, batch_at, lambda step, metrics: None, start_step=0, stop_step=steps, label="finetune")
-    return trainer.weights()
 
 
-def _inputs(examples: Examples, place: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: examples[name][place] for name in ("input_ids", "input_mask", "segment_ids")}
+@dataclass(frozen=True)
+class TaskBatches:
+    """The batches of a task's training set (bertline.model.training.stage.Data)."""
+
+    examples: Arrays
+    batch_size: int
+    seed: int
+
+    def batch_at(self, step: int, hosts: Hosts) -> dict[str, np.ndarray]:
+        """This host's rows of the batch that follows `step` updates."""
+        places = self.examples_at(step)[host_share(self.batch_size, hosts.number, hosts.count)]
+        return {name: self.examples[name][places] for name in (*INPUTS, "label_ids")}
+
+    def examples_at(self, step: int) -> np.ndarray:
+        """The numbers of the examples of that batch."""
+        return batch_indices(len(self.examples["label_ids"]), self.batch_size, self.seed, step)
+
+
+class DevelopmentScore:
+    """The scores of weights on a task's development set (bertline.model.training.stage.Score)."""
+
+    measure = Measure("accuracy", highest=True)
+
+    def __init__(self, dev: Arrays, train_label_ids: np.ndarray, shape: BertConfig, config: FinetuneConfig) -> None:
+        """`train_label_ids` say what the commonest label is."""
+        self._dev, self._train_label_ids, self._shape, self._config = dev, train_label_ids, shape, config
+
+    def compute(self, weights: Weights, batch: Mapping[str, Tensor]) -> Tensor:
+        """Probabilities of a batch."""
+        return _probabilities(weights, self._shape, batch, self._config.precision)
+
+    def score(self, forward: Callable[[Arrays], Any], stopping: Callable[[], bool]) -> dict[str, float] | None:
+        """Scores of all examples; None once `stopping` says so."""
+        found = []
+        for batch in _batches(self._dev, self._config):
+            if stopping():
+                return None
+            found.append(np.asarray(forward(batch)))
+        label_ids = self._dev["label_ids"]
+        scores = classification_scores(np.concatenate(found)[: len(label_ids)], label_ids, self._train_label_ids)
+        return {name: scores[name] for name in LOGGED if name in scores}
+
+    def describe(self, scores: Mapping[str, float]) -> str:
+        """The scores as the user is told of them."""
+        return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def _probabilities(weights: Weights, shape: BertConfig, batch: Mapping[str, Tensor], precision: str) -> Tensor:
+    from keras import ops
+
+    from bertline.model.bert import in_precision
+    from bertline.model.heads import classifier_logits, encode_batch
+
+    computing = in_precision(weights, precision)
+    return ops.softmax(classifier_logits(computing, encode_batch(computing, shape, batch).pooled))
+
+
+def _batches(examples: Arrays, config: FinetuneConfig) -> Iterator[dict[str, np.ndarray]]:
+    """The inputs of all examples, eval_batch_size at a time.
+
+    Every batch has the same size, the last filled up with its last example, so that one graph serves all.
+    """
+    count, size = len(examples["input_ids"]), config.eval_batch_size
+    for first in range(0, count, size):
+        places = np.minimum(np.arange(first, first + size), count - 1)
+        yield {name: examples[name][places] for name in INPUTS}
 
 
 def _predictions_table(probabilities: np.ndarray, labels: Sequence[str]) -> str:

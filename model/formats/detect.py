@@ -9,7 +9,7 @@ from bertline.model.config import read_config_and_extras
 from bertline.model.formats.case import other_case_remark
 from bertline.model.formats.loaded_model import Opened
 from bertline.model.formats.parts import parts_of
-from bertline.model.training.backends.use import use_backend
+from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import (
     BERT_CONFIG_FILE,
     OPTIMIZER_FILE,

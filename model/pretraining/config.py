@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
 from bertline.model.config import MAX_DROPOUT
 from bertline.model.formats.initial_parts import listed
-from bertline.model.training.optimizer_config import Rule, Schedule
+from bertline.model.training.update import Rule, Schedule
 from bertline.settings import (
     require_at_least,
     require_backend,
@@ -30,7 +30,7 @@ class PretrainConfig:
     learning_rate_decay: str = "original"  # as if from step 0, a jump after the warm-up; linear: from the warm-up's end
     optimizer: str = "bert_adam"  # without bias correction; adamw: Loshchilov and Hutter 2019; lamb: You et al. 2019
     weight_decay: float = Rule.weight_decay  # not of biases and layer normalisations; Devlin et al. 2018, A.2
-    gradient_accumulation_steps: int = 1  # parts of a batch, computed one after the other to need less memory
+    gradient_accumulation_steps: int = 1  # micro-batches of a batch, computed one after the other to need less memory
     recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory; 0: none are
     seed: int = 12345  # of the first weights, the order of examples and dropout
     initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
@@ -67,15 +67,16 @@ class PretrainConfig:
         require_precision(self.precision)
         require_seed(self.seed)
         require_one_of("attention_initializer", self.attention_initializer, ATTENTION_INITIALIZERS)
-        listed(self.initialize)
+        if self.initialize:
+            listed(self.initialize)
         _ = self.schedule, self.rule  # which refuse what they do not know
         shares = self.gradient_accumulation_steps * self.devices
         if self.train_batch_size % shares:
             raise ValueError(
-                f"train_batch_size is {self.train_batch_size}, no multiple of gradient_accumulation_steps * devices, "
-                f"{shares}; take one that is"
+                f"train_batch_size is {self.train_batch_size}, not a multiple of gradient_accumulation_steps * "
+                f"devices, {shares}; give one that is"
             )
-        self._refuse_impossible_hosts()
+        self._require_possible_hosts()
         if self.initializer_range < 0:
             raise ValueError(f"initializer_range is {self.initializer_range}; it must be positive, or 0")
         if self.dropout != -1 and not 0 <= self.dropout <= MAX_DROPOUT:
@@ -86,10 +87,11 @@ class PretrainConfig:
                     f"{name} is {getattr(self, name)}; it must not exceed num_train_steps, {self.num_train_steps}"
                 )
 
-    def _refuse_impossible_hosts(self) -> None:
+    def _require_possible_hosts(self) -> None:
         if self.devices % self.hosts:
             raise ValueError(
-                f"devices is {self.devices}, no multiple of hosts, {self.hosts}; it counts those of all hosts together"
+                f"devices is {self.devices}, not a multiple of hosts, {self.hosts}; "
+                "it counts those of all hosts together"
             )
         if not -1 <= self.host < self.hosts:
             raise ValueError(f"host is {self.host}; it must be at least 0 and below hosts, {self.hosts}, or -1")
@@ -114,21 +116,3 @@ class PretrainConfig:
     def last_step(self) -> int:
         """The step this stage ends at, counted over all stages."""
         return self.stop_at_step or self.num_train_steps
-
-    def due(self, step: int, every: int) -> bool:
-        """Whether what is to be done every so many steps is to be done at `step`, where a call ends.
-
-        >>> [step for step in (4, 8, 12, 16) if PretrainConfig(steps_per_call=4).due(step, 5)]
-        [8, 12, 16]
-        """
-        before = (step - 1) // self.steps_per_call * self.steps_per_call
-        return step // every > before // every
-
-    def due_before(self, step: int, every: int) -> int:
-        """The last step before `step` at which it was due; 0 where it never was.
-
-        >>> [PretrainConfig(steps_per_call=4).due_before(step, 5) for step in (8, 12, 16, 19)]
-        [0, 8, 12, 16]
-        """
-        ends_of_calls = range((step - 1) // self.steps_per_call * self.steps_per_call, 0, -self.steps_per_call)
-        return next((end for end in ends_of_calls if self.due(end, every)), 0)

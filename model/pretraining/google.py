@@ -15,24 +15,23 @@ from typing import Any
 import numpy as np
 
 from bertline.files import write_whole
-from bertline.model.config import BertConfig, parameter_count
+from bertline.model.config import BertConfig
 from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.checkpoint import STEP
 from bertline.model.formats.tf1.config import read_config
 from bertline.model.formats.tf1.folder import BESIDE, numbered, save_numbered
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.model.pretraining.evaluate import eval_results, model_scores
+from bertline.model.pretraining.evaluate import Scores, eval_results, model_scores
 from bertline.model.pretraining.google_config import RunPretrainingConfig
 from bertline.model.pretraining.google_start import Start, start_of
-from bertline.model.pretraining.scoring import Scores
-from bertline.model.pretraining.stage import Stage, Training
-from bertline.model.pretraining.stage_snapshots import LOG_FILE
-from bertline.model.pretraining.start import differences, refuse_impossible
+from bertline.model.pretraining.run import new_stage, training_counts
+from bertline.model.pretraining.start import require_possible
 from bertline.model.records.reader import MASKING_FILE, Records
-from bertline.model.training.backends.use import use_backend
+from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, VOCABULARY_FILE, Checkpoint
-from bertline.model.training.curve import TrainingLog, rows_of, training_rows
+from bertline.model.training.curve import LOG_FILE, ScalarEvents, TrainingLog, rows_of
 from bertline.model.training.snapshots import Snapshots
+from bertline.model.training.stage import Training, deciding_settings, describe_differences
 from bertline.preemption import ended_by_sigterm
 from bertline.progress import say
 from bertline.settings import require_length
@@ -72,7 +71,7 @@ def run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) ->
     checkpoint = start.checkpoint
     if config.do_train:
         training = _Training(files, settings, examples, start, shape_text, vocabulary)
-        checkpoint, counts = _trained(training)
+        checkpoint, counts = _train(training)
     if config.do_eval:
         scores = model_scores(checkpoint, examples, config.evaluate_config(settings))
         _write_scores(files.output_dir, scores)
@@ -91,12 +90,11 @@ class _Training:
 
     def settings(self) -> dict[str, Any]:
         """What decides every weight on the way, as JSON holds it."""
-        fields = dataclasses.fields(self.config)
-        settings = {f.name: getattr(self.config, f.name) for f in fields if not f.metadata.get("volatile")}
+        settings = deciding_settings(self.config)
         return {**settings, **dataclasses.asdict(self.start.checkpoint.bert_config), "examples": len(self.examples)}
 
 
-def _trained(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
+def _train(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
     """The model at num_train_steps, all of it saved."""
     start, config, output_dir = training.start, training.config, training.files.output_dir
     first_step = start.checkpoint.state["step"]
@@ -105,7 +103,7 @@ def _trained(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
         return start.checkpoint, {"step": first_step, "steps": 0}
     if start.where is not None:
         _say_how_it_goes_on(training)
-    refuse_impossible(start.checkpoint, config, _named(training.files.input_files), len(training.examples))
+    require_possible(start.checkpoint, config, _named(training.files.input_files), len(training.examples))
     if start.checkpoint.slots is None and start.where is not None:
         raise ValueError(
             f"{start.where}: holds no Adam slots, without which its training cannot go on; give it as init_checkpoint, "
@@ -120,17 +118,21 @@ def _trained(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
         save_numbered(output_dir, step, write)
 
     # Batches are numbered from step 0, in output_dir's first run and in those that go on.
-    stage = Stage(config, training.examples, heldout=None, first_step=0, first_weights="")
+    stage = new_stage(
+        config, training.examples, None, start.checkpoint.bert_config, first_step=0, identity=training.settings()
+    )
     output_dir.mkdir(parents=True, exist_ok=True)
     try:
         snapshots = Snapshots(output_dir, save=put)
-        folders = output_dir, output_dir  # of a step that diverged, and of TensorBoard's events
-        final = Training(stage, start.checkpoint, log, *folders, snapshots=snapshots, writer=writer).run()
+        # output_dir gets TensorBoard's events, too, and the batch of a step that diverged.
+        final = Training(
+            stage, start.checkpoint, log, output_dir, log_dir=output_dir, snapshots=snapshots, writer=writer
+        ).run()
         put(final.state["step"], _writer(training, final, log))
     finally:
         with contextlib.suppress(OSError):
             output_dir.rmdir()  # if nothing came of it
-    return final, _counts(training, final, log)
+    return final, training_counts(final, log, config, training.examples, first_step)
 
 
 def _say_how_it_goes_on(training: _Training) -> None:
@@ -139,7 +141,7 @@ def _say_how_it_goes_on(training: _Training) -> None:
     say(f"{start.where}: training goes on from its step {start.checkpoint.state['step']}, with its weights and slots")
     if training.files.init_checkpoint is not None:
         say(f"{training.files.init_checkpoint}: not read, {training.files.output_dir} holds a checkpoint already")
-    other = differences(start.beside.get("settings", {}), training.settings())
+    other = describe_differences(start.beside.get("settings", {}), training.settings())
     if other:
         say(f"{start.where}: {other}")
 
@@ -208,22 +210,8 @@ def _rows_until(output_dir: Path, step: int) -> list[dict[str, float]]:
     return [row for row in rows if row["step"] <= step]
 
 
-def _counts(training: _Training, final: Checkpoint, log: TrainingLog) -> dict[str, int | float]:
-    steps = final.state["step"] - training.start.checkpoint.state["step"]
-    return {
-        "step": final.state["step"],
-        "steps": steps,
-        "examples.seen": steps * training.config.train_batch_size,
-        "examples.distinct": len(training.examples),
-        "parameters": parameter_count(final.bert_config),
-        **{f"last.{name}": value for name, value in training_rows(log.rows)[-1].items() if name != "step"},
-    }
-
-
 def _write_scores(output_dir: Path, scores: Scores) -> None:
     """The original's file, and the same numbers as TensorBoard's events."""
-    from bertline.model.training.tensorboard import ScalarEvents
-
     output_dir.mkdir(parents=True, exist_ok=True)
     write_whole(output_dir / EVAL_FILE, eval_results(scores))
     names = [line.split(" = ")[0] for line in eval_results(scores).splitlines()]

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import EvaluateConfig
-from bertline.model.training.backends.tpu import require_tpu_cores
-from bertline.model.training.backends.use import use_backend
+from bertline.model.training.backends.choice import require_tpu_cores, use_backend
 from bertline.progress import say
 from bertline.settings import require_at_least
 

@@ -64,7 +64,7 @@ def _initial(path: Path, shape: BertConfig, seed: int) -> Checkpoint:
 def _reached(names: list[Path], shape: BertConfig) -> Start:
     """The newest checkpoint; where that is damaged, the one before."""
     from bertline.model.heads import pretraining_shapes
-    from bertline.model.training.optimizer import ADAM_M, ADAM_V
+    from bertline.model.training.update import ADAM_M, ADAM_V
 
     prefix, read = _first_whole(names, shape)
     shapes = pretraining_shapes(shape)

@@ -1,20 +1,55 @@
-"""A training's snapshots in its work folder: written by a thread while training goes on, whole or not at all."""
+"""What a training keeps in its work folder: snapshots to go on from, and the best weights so far.
+
+Snapshots are written by a thread while training goes on, whole or not at all. The log says which evaluation was the
+best. A run may go back to any snapshot, so the folder holds the weights of the best evaluation up to each of them, and
+of the best of all.
+"""
 
 import contextlib
+import dataclasses
+import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bertline.files import flush_to_disk
+from bertline.model.training.checkpoint import STATE_FILE, Checkpoint, read_checkpoint, write_checkpoint
+from bertline.model.training.curve import HELDOUT, LOG_FILE, Row, TrainingLog, evaluations, rows_of, write_log
 from bertline.progress import say
 
 Read = TypeVar("Read")
 
 PREFIX, PARTIAL = "snapshot-", "partial-"
+BEST_FOLDER, BEST_FILE = "best", "best.json"  # in a finished checkpoint
+BEST_PREFIX, BEST_DRAFT = "best-", "draft-best"  # in the work folder
+
+
+def snapshot_writer(checkpoint: Checkpoint, log: TrainingLog, identity: Mapping[str, Any]) -> Callable[[Path], None]:
+    """A function that fills a folder with the training's state as it is now, however long it waits for its turn."""
+    lines = log.to_lines()
+    state = {**checkpoint.state, "stage": identity, "pending": list(log.pending)}
+
+    def write(folder: Path) -> None:
+        write_checkpoint(folder, dataclasses.replace(checkpoint, state=state))
+        write_log(folder, lines)
+
+    return write
+
+
+def read_snapshot(folder: Path) -> tuple[Checkpoint, TrainingLog]:
+    """The state that `snapshot_writer` wrote; FileNotFoundError or ValueError for a missing, cut or foreign file."""
+    checkpoint = read_checkpoint(folder, with_slots=True)
+    rows = rows_of((folder / LOG_FILE).read_text(encoding="utf-8"))
+    try:
+        log_every_steps, pending = checkpoint.state["stage"]["log_every_steps"], checkpoint.state["pending"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / STATE_FILE}: not of an interrupted training ({error} is missing)") from error
+    return checkpoint, TrainingLog(log_every_steps, rows, pending)
 
 
 class Snapshots:
@@ -29,7 +64,7 @@ class Snapshots:
     ) -> None:
         """The newest `keep` stay, and the first at or after every multiple of `keep_every_steps` (0: no others).
 
-        With `save`, that function is called with the step and what fills a folder, and all this is its affair.
+        With `save`, that function gets the step and what fills a folder, and keeps and deletes as it likes.
         """
         self._put = save or self._save
         self._work, self._keep, self._keep_every_steps = work, keep, keep_every_steps
@@ -95,15 +130,15 @@ class Snapshots:
     def _delete_others(self, newest: int) -> None:
         """Delete old snapshots, and later ones than the `newest`: damaged ones that `newest_snapshot` passed over."""
         folders = {_step_of(folder): folder for folder in _snapshots(self._work)}
-        stay = kept([step for step in folders if step <= newest], self._keep, self._keep_every_steps)
+        stay = choose_kept([step for step in folders if step <= newest], self._keep, self._keep_every_steps)
         for step in folders.keys() - stay:
             _delete(folders[step])
 
 
-def kept(steps: Sequence[int], keep: int, keep_every_steps: int) -> set[int]:
+def choose_kept(steps: Sequence[int], keep: int, keep_every_steps: int) -> set[int]:
     """Which snapshots stay, of those at `steps`, ascending: the last `keep`, the first of every so many steps.
 
-    >>> sorted(kept([6, 9, 12, 15, 21, 24], 1, 10))
+    >>> sorted(choose_kept([6, 9, 12, 15, 21, 24], 1, 10))
     [12, 21, 24]
     """
     stay = set(steps[max(len(steps) - keep, 0) :])
@@ -120,13 +155,13 @@ def lay_beside(folder: Path, work: Path, keep_every_steps: int) -> None:
     """
     for left_over in [*folder.glob(PREFIX + "*"), *folder.glob(PARTIAL + "*")]:
         shutil.rmtree(left_over)
-    for step in sorted(kept(snapshot_steps(work), 0, keep_every_steps)):
+    for step in sorted(choose_kept(snapshot_steps(work), 0, keep_every_steps)):
         draft = folder / f"{PARTIAL}{step:09}"
-        shutil.copytree(work / f"{PREFIX}{step:09}", draft, copy_function=_linked)
+        shutil.copytree(work / f"{PREFIX}{step:09}", draft, copy_function=_link)
         draft.rename(folder / f"{PREFIX}{step:09}")
 
 
-def _linked(source: str, target: str) -> None:
+def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without links
@@ -158,7 +193,90 @@ def _step_of(snapshot: Path) -> int:
 
 
 def _delete(snapshot: Path) -> None:
-    """Delete a snapshot; if this process is killed at it, what is left is no snapshot but a partial folder."""
+    """Delete a snapshot; if this process is killed at it, what remains is a partial folder, not a snapshot."""
     condemned = snapshot.with_name(PARTIAL + snapshot.name)
     snapshot.rename(condemned)
     shutil.rmtree(condemned)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The held-out score by which weights are compared; of equal ones the first is the best."""
+
+    name: str
+    highest: bool = False  # whether the highest is the best, or the lowest
+
+
+@dataclass(frozen=True)
+class BestWeights:
+    """The best weights of the stage that began at `first_step`."""
+
+    work: Path
+    measure: Measure
+    first_step: int
+
+    def find(self, rows: Sequence[Row], until: int | None = None) -> Row | None:
+        """The best evaluation of the stage up to the step `until`, if there is one."""
+        scored = [row for row in self.evaluations(rows) if until is None or row["step"] <= until]
+        sign = -1 if self.measure.highest else 1
+        return min(scored, key=lambda row: sign * row[HELDOUT + self.measure.name], default=None)
+
+    def evaluations(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of the stage."""
+        return [row for row in evaluations(rows) if self.first_step < row["step"]]
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keep the weights of `checkpoint` as those of its step: whole or not at all."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        draft, whole = self.work / BEST_DRAFT, self._folder(checkpoint.state["step"])
+        for left_over in (draft, whole):  # of a run that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        draft.mkdir()
+        write_checkpoint(draft, checkpoint)
+        flush_to_disk(draft)
+        draft.rename(whole)
+        flush_to_disk(self.work)
+
+    def delete_others(self, rows: Sequence[Row], coming: Sequence[int]) -> None:
+        """Delete weights that are the best up to no snapshot, neither one on the disk nor one of the steps `coming`."""
+        points = {*snapshot_steps(self.work), *coming}
+        needed = {self._folder(int(row["step"])) for point in points if (row := self.find(rows, point))}
+        for folder in set(self.work.glob(BEST_PREFIX + "*")) - needed:
+            shutil.rmtree(folder)
+
+    def write(self, out: Path, rows: Sequence[Row]) -> dict[str, float]:
+        """Write best.json into a finished checkpoint, and the best weights as best/ if they are not the last ones.
+
+        Returns counts. Best weights that the disk has damaged are reported as lost, and the checkpoint stays whole.
+        """
+        best, last = self.find(rows), self.evaluations(rows)[-1]
+        assert best is not None  # a stage with held-out data is scored at its end
+        weights: str | None = "."
+        if best["step"] != last["step"]:
+            weights = BEST_FOLDER if _copy(self._folder(int(best["step"])), out / BEST_FOLDER) else None
+        facts = {"best": _scores(best), "last": _scores(last), "weights": weights}
+        (out / BEST_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        name = HELDOUT + self.measure.name
+        return {
+            "best.step": best["step"],
+            f"best.{name}": best[name],
+            **{f"last.{name}": value for name, value in last.items() if name != "step"},
+        }
+
+    def _folder(self, step: int) -> Path:
+        return self.work / f"{BEST_PREFIX}{step:09}"
+
+
+def _copy(source: Path, target: Path) -> bool:
+    """Copy a checkpoint's folder; False for a damaged one."""
+    try:
+        read_checkpoint(source)
+    except (FileNotFoundError, ValueError) as error:
+        say(f"{source}: damaged, the best weights are lost ({error}); the last ones are whole")
+        return False
+    shutil.copytree(source, target)
+    return True
+
+
+def _scores(row: Row) -> Row:
+    return {name.removeprefix(HELDOUT): value for name, value in row.items()}

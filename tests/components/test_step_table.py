@@ -16,8 +16,8 @@ from bertline.components.step_table import STEPS
 def test_what_a_step_names_is_there_and_takes_its_inputs(step: Step) -> None:
     assert dataclasses.is_dataclass(step.config_class())
     given = {"out": Path(), "config": None, **dict.fromkeys(step.inputs)}
-    further = {"work": step.resumes or step.trains, "log_dir": step.trains}
-    further |= dict.fromkeys(("hosts", "digests"), step.shared)
+    further = {"work": step.resumes or step.trains, "log_dir": step.trains, "digests": step.trains}
+    further |= {"hosts": step.shared}
     inspect.signature(load(step.run)).bind(**given, **{name: None for name, asked in further.items() if asked})
     for reference in (*step.requires, *(each.read for each in step.inputs.values() if each.read)):
         assert callable(load(reference))

@@ -60,7 +60,7 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory, toy_batch) -> Path:
     """vocab.txt, bert_config.json, records_16 (24 examples) and records_32 (24 examples)."""
     folder = tmp_path_factory.mktemp("toy")
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
-    (folder / "bert_config.json").write_text(TOY.to_json(), encoding="utf-8")
+    (folder / "bert_config.json").write_text(json.dumps(TOY.to_mapping()), encoding="utf-8")
     for length, predictions in ((16, 3), (32, 5)):
         records = folder / f"records_{length}"
         records.mkdir()

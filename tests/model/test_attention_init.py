@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertline.model.attention_init import OFFSETS, POSITIONS, beginning_at_neighbours, shifted, sinusoids
+from bertline.model.attention_init import OFFSETS, POSITIONS, shift, sinusoids, start_at_neighbours
 from bertline.model.bert import encoder_shapes, initial_weights
 from bertline.model.config import bert_config
 from bertline.model.heads import pretraining_shapes
@@ -33,17 +33,17 @@ def test_a_head_begins_at_its_neighbour_whatever_the_words(layer: int, head: int
     weights = initial_weights(encoder_shapes(SHAPE), SHAPE.initializer_range, seed=1)
     words = weights["bert/embeddings/word_embeddings"][np.arange(SHAPE.max_position_embeddings)]
     before = attention(weights, layer, head, words)
-    shares = attention(beginning_at_neighbours(weights, SHAPE), layer, head, words)
+    shares = attention(start_at_neighbours(weights, SHAPE), layer, head, words)
     places = np.arange(1, len(shares) - 1)
     assert np.mean(np.argmax(shares[places], axis=-1) == places + OFFSETS[head]) > 0.5
     assert shares[places, places + OFFSETS[head]].mean() > 0.2 > 0.02 > before[places, places + OFFSETS[head]].mean()
 
 
-def test_a_shifted_kernel_makes_of_a_position_what_the_kernel_makes_of_another() -> None:
+def test_a_shift_kernel_makes_of_a_position_what_the_kernel_makes_of_another() -> None:
     kernel, table = np.random.default_rng(1).standard_normal((64, 8)), sinusoids(40, 64)
     for offset in (-2, -1, 1, 5):
         there = np.arange(5, 30)
-        np.testing.assert_allclose(table[there] @ shifted(kernel, offset), table[there + offset] @ kernel, atol=1e-4)
+        np.testing.assert_allclose(table[there] @ shift(kernel, offset), table[there + offset] @ kernel, atol=1e-4)
 
 
 def test_positions_are_nearly_orthogonal_and_as_long_as_random_ones() -> None:
@@ -57,7 +57,7 @@ def test_positions_are_nearly_orthogonal_and_as_long_as_random_ones() -> None:
 
 def test_only_positions_queries_and_keys_differ() -> None:
     weights = initial_weights(pretraining_shapes(SHAPE), SHAPE.initializer_range, seed=1)
-    changed = beginning_at_neighbours(weights, SHAPE)
+    changed = start_at_neighbours(weights, SHAPE)
     assert changed.keys() == weights.keys()
     for name, array in changed.items():
         assert (array.dtype, array.shape) == (np.float32, weights[name].shape)
@@ -78,4 +78,4 @@ def test_a_stage_begins_so_where_it_is_asked_for(toy_folder, stage_config) -> No
 def test_an_odd_width_is_refused() -> None:
     odd = dataclasses.replace(SHAPE, hidden_size=9, num_attention_heads=3)
     with pytest.raises(ValueError, match="hidden_size is 9; heads can begin at neighbours where it is even"):
-        beginning_at_neighbours(initial_weights(encoder_shapes(odd), 0.1, seed=1), odd)
+        start_at_neighbours(initial_weights(encoder_shapes(odd), 0.1, seed=1), odd)

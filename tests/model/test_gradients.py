@@ -1,4 +1,4 @@
-"""Losses and gradients are those of the original's graph, for a whole batch and for one in parts, on both backends.
+"""Losses and gradients are those of the original's graph, for a batch and for its micro-batches, on both backends.
 
 tests/data/original_gradients.npz holds what google-research/bert @ eedf571 computes under TensorFlow 1.15.5.
 """
@@ -15,8 +15,7 @@ from keras import ops
 
 from bertline.model.config import BertConfig
 from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
-from bertline.model.training.optimizer_config import Schedule
-from bertline.model.training.update import Objective, Update, losses_and_gradients
+from bertline.model.training.update import Objective, Schedule, Update, losses_and_gradients
 
 STORED = Path(__file__).parents[1] / "data" / "original_gradients.npz"
 
@@ -34,15 +33,15 @@ def original() -> SimpleNamespace:
     return SimpleNamespace(config=config, losses=losses, batch=batch, weights=weights, gradients=gradients)
 
 
-@pytest.mark.parametrize(("parts", "recompute"), [(1, 0), (1, 1), (3, 0)])
-def test_losses_and_gradients_equal_the_original(original: SimpleNamespace, parts: int, recompute: int) -> None:
+@pytest.mark.parametrize(("micro_batches", "recompute"), [(1, 0), (1, 1), (3, 0)])
+def test_losses_and_gradients_equal_the_original(original: SimpleNamespace, micro_batches: int, recompute: int) -> None:
     config, weights = original.config, {name: ops.convert_to_tensor(array) for name, array in original.weights.items()}
     assert {name: array.shape for name, array in original.weights.items()} == pretraining_shapes(config)
 
     def losses_of(weights, part, whole, dropout):  # without dropout, as the original's numbers
         return pretraining_losses(weights, config, part, whole, recompute=recompute)
 
-    update = Update(Objective(pretraining_whole, losses_of), Schedule(1e-4, 100, 10), parts=parts)
+    update = Update(Objective(pretraining_whole, losses_of), Schedule(1e-4, 100, 10), micro_batches=micro_batches)
     backend = importlib.import_module(f"bertline.model.training.backends.{keras.backend.backend()}")
     batch = {name: ops.convert_to_tensor(array) for name, array in original.batch.items()}
     losses, gradients = losses_and_gradients(update, backend.values_and_gradients, weights, 0, batch)

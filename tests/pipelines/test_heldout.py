@@ -47,7 +47,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """vocab.txt, bert_config.json, records_12 and heldout_12."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    (folder / "bert_config.json").write_text(BertConfig(len(WORDS), 16, 1, 2, 32, max_position_embeddings=16).to_json())
+    shape = BertConfig(len(WORDS), 16, 1, 2, 32, max_position_embeddings=16)
+    (folder / "bert_config.json").write_text(json.dumps(shape.to_mapping()))
     records(folder / "records_12", "records_12", 16)
     records(folder / "heldout_12", "records_heldout_12", 9)
     return folder

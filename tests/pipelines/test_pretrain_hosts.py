@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.pretraining.stage_snapshots import LOG_FILE
 from bertline.model.training.checkpoint import read_checkpoint
-from bertline.model.training.curve import rows_of
+from bertline.model.training.curve import LOG_FILE, rows_of
 from bertline.model.training.snapshots import snapshot_steps
 
 SECONDS = 180
@@ -163,7 +162,7 @@ def test_hosts_with_other_inputs_than_each_other_are_refused(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--hosts=2"], "devices is 1, no multiple of hosts, 2"),
+        (["--hosts=2"], "devices is 1, not a multiple of hosts, 2"),
         (["--hosts=2", "--devices=2", "--host=2"], "host is 2; it must be at least 0 and below hosts, 2, or -1"),
         (["--hosts=2", "--devices=2", "--backend=tensorflow"], "hosts share a batch on the jax backend only"),
         (["--hosts=0"], "hosts is 0; it must be at least 1"),

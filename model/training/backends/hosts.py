@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.model.training.backends.use import use_backend
+from bertline.model.training.backends.choice import use_backend
 from bertline.preemption import Preemption
 from bertline.progress import say
 
@@ -39,7 +39,7 @@ class Hosts:
         """Raise ValueError on every host, naming what differs, unless all have the same `facts` (JSON)."""
         if self.count == 1:
             return
-        every = _gathered(facts)
+        every = _gather(facts)
         names = dict.fromkeys(name for each in every for name in each)
         found = {name: [each.get(name, "nothing") for each in every] for name in names}
         differing = [
@@ -77,7 +77,7 @@ class Hosts:
         return Preemption() if self.count == 1 else SharedPreemption()
 
 
-def _gathered(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _gather(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The facts of every host."""
     from jax.experimental.multihost_utils import process_allgather
 
@@ -91,7 +91,7 @@ ALONE = Hosts()
 
 
 class SharedPreemption(Preemption):
-    """SIGTERM on any host, as JAX's service tells all of them; it listens from the start of `joined`."""
+    """SIGTERM on any host, as JAX's service tells all of them; it listens from the start of `join_hosts`."""
 
     def __init__(self) -> None:
         """Nothing was asked for yet."""
@@ -108,7 +108,7 @@ class SharedPreemption(Preemption):
 
 
 @contextlib.contextmanager
-def joined(config: "PretrainConfig") -> Iterator[Hosts]:
+def join_hosts(config: "PretrainConfig") -> Iterator[Hosts]:
     """The hosts of a training, from where all have started to where all have ended.
 
     Raises ValueError where they are asked for on another backend than JAX, cannot be found, or are not as many.
@@ -139,17 +139,17 @@ def joined(config: "PretrainConfig") -> Iterator[Hosts]:
         ) from error
     hosts = Hosts(jax.process_index(), jax.process_count())
     try:
-        _refuse_other_hosts(config, hosts)
+        _require_alike_hosts(config, hosts)
         yield hosts
     except (ValueError, OSError) as error:
-        say(f"host {hosts.number}: {error}")  # now: where the others do not end, too, leaving them ends this process
+        say(f"host {hosts.number}: {error}")  # now: JAX ends this process where the other hosts go on
         raise
     finally:
-        with contextlib.suppress(RuntimeError):  # where another host has died, all that is lost is its farewell
+        with contextlib.suppress(RuntimeError):  # where another host has died, it cannot confirm the end
             jax.distributed.shutdown()
 
 
-def _refuse_other_hosts(config: "PretrainConfig", hosts: Hosts) -> None:
+def _require_alike_hosts(config: "PretrainConfig", hosts: Hosts) -> None:
     import jax
 
     if hosts.count != config.hosts:

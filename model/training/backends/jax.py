@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertline.model.bert import Tensor, Weights
-from bertline.model.training.update import Update, Values, updated
+from bertline.model.training.update import Update, Values, compute_update
 
 Arrays = dict[str, np.ndarray]
 BATCH = "batch"  # the axis of the devices
@@ -30,11 +30,11 @@ class JaxTrainer:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._shared = NamedSharding(mesh, PartitionSpec(BATCH))  # each device has its share of the examples
         self._weights, self._slots = (
-            {name: copied_to(self._everywhere, array) for name, array in arrays.items()} for arrays in (weights, slots)
+            {name: copy_to(self._everywhere, array) for name, array in arrays.items()} for arrays in (weights, slots)
         )
 
         def update_of(weights: Weights, slots: Weights, step: Tensor, batch: Mapping[str, Tensor]) -> Any:
-            return updated(update, values_and_gradients, weights, slots, step, batch)
+            return compute_update(update, values_and_gradients, weights, slots, step, batch)
 
         # The old weights' memory is given to the new ones.
         self._update = jax.jit(update_of, donate_argnums=(0, 1), out_shardings=self._everywhere)
@@ -53,13 +53,13 @@ class JaxTrainer:
 
     def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
         """Do the update that follows `step` earlier ones; returns its metrics, scalars that may not be there yet."""
-        placed = dealt_out(self._shared, batch)
+        placed = shard(self._shared, batch)
         self._weights, self._slots, metrics = self._update(self._weights, self._slots, np.int32(step), placed)
         return dict(metrics)
 
     def updates(self, step: int, batches: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
         """Do an update on each of `batches`, [updates, batch, ...], in one call; returns their metrics, [updates]."""
-        placed = dealt_out(self._shared_each, batches)
+        placed = shard(self._shared_each, batches)
         self._weights, self._slots, metrics = self._updates(self._weights, self._slots, np.int32(step), placed)
         return dict(metrics)
 
@@ -76,7 +76,7 @@ class JaxTrainer:
     ) -> Callable[[Mapping[str, np.ndarray]], Any]:
         """`function(weights, batch)` compiled once; every call computes with the weights of that moment."""
         of_both = jax.jit(function, out_shardings=self._everywhere)
-        return lambda batch: of_both(self._weights, dealt_out(self._shared, batch))
+        return lambda batch: of_both(self._weights, shard(self._shared, batch))
 
 
 def values_and_gradients(function: Callable[[Weights], Values], weights: Weights) -> tuple[Values, Values]:
@@ -90,12 +90,12 @@ def values_and_gradients(function: Callable[[Weights], Values], weights: Weights
     return values, gradients
 
 
-def copied_to(everywhere: NamedSharding, array: np.ndarray) -> jax.Array:
+def copy_to(everywhere: NamedSharding, array: np.ndarray) -> jax.Array:
     """An array that is the same on every host, as a copy on each device."""
     return jax.make_array_from_callback(array.shape, everywhere, lambda _: array)
 
 
-def dealt_out(shared: NamedSharding, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+def shard(shared: NamedSharding, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This host's rows of a batch on its devices."""
     return {name: jax.make_array_from_process_local_data(shared, array) for name, array in batch.items()}
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bertline.model.bert import Tensor, Weights
-from bertline.model.training.update import Update, Values, losses_and_gradients, moved
+from bertline.model.training.update import Update, Values, losses_and_gradients, move_weights
 
 Arrays = dict[str, np.ndarray]
 
@@ -21,8 +21,8 @@ class TensorFlowTrainer:
         """Start from `weights` and `slots`, by name in a fixed order: the norm's sum depends on it."""
         self._weights, self._slots = variables_of(weights), variables_of(slots)
         self._rule, self._jit_compile = update, jit_compile
-        self._update = compiled(self._traced, jit_compile=jit_compile)
-        self._updates = compiled(self._traced_several, jit_compile=jit_compile)
+        self._update = compile_graph(self._trace_update, jit_compile=jit_compile)
+        self._updates = compile_graph(self._trace_updates, jit_compile=jit_compile)
 
     def update(self, step: int, batch: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
         """Do the update that follows `step` earlier ones; returns its metrics, scalars."""
@@ -46,29 +46,31 @@ class TensorFlowTrainer:
         self, function: Callable[[Weights, Mapping[str, Tensor]], Any]
     ) -> Callable[[Mapping[str, np.ndarray]], Any]:
         """`function(weights, batch)` compiled once; every call computes with the weights of that moment."""
-        of_batch = compiled(lambda batch: function(self._weights, batch), jit_compile=self._jit_compile)
+        of_batch = compile_graph(lambda batch: function(self._weights, batch), jit_compile=self._jit_compile)
         return lambda batch: of_batch(dict(batch))
 
-    def _traced(self, step: Tensor, batch: Mapping[str, Tensor]) -> Values:
+    def _trace_update(self, step: Tensor, batch: Mapping[str, Tensor]) -> Values:
         weights = {name: tf.convert_to_tensor(variable) for name, variable in self._weights.items()}
         losses, gradients = losses_and_gradients(self._rule, values_and_gradients, weights, step, batch)
         # By XLA also within a graph: one pass over the variables, in place, instead of one for each operation.
-        return {**losses, **compiled(self._move, jit_compile=True)(gradients, step)}
+        return {**losses, **compile_graph(self._move, jit_compile=True)(gradients, step)}
 
     def _move(self, gradients: Values, step: Tensor) -> Values:
         weights, slots = (
             {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
             for variables in (self._weights, self._slots)
         )
-        *after, metrics = moved(self._rule, weights, slots, gradients, step)
+        *after, metrics = move_weights(self._rule, weights, slots, gradients, step)
         for variables, values in zip((self._weights, self._slots), after, strict=True):
             for name, variable in variables.items():
                 variable.assign(values[name])
         return metrics
 
-    def _traced_several(self, step: Tensor, batches: Mapping[str, Tensor]) -> Values:
+    def _trace_updates(self, step: Tensor, batches: Mapping[str, Tensor]) -> Values:
         count = next(iter(batches.values())).shape[0]
-        one = compiled(self._traced, jit_compile=False)  # traced once, though its metrics must be known before the loop
+        one = compile_graph(
+            self._trace_update, jit_compile=False
+        )  # traced once, though its metrics must be known before the loop
 
         def add(number: Tensor, rows: Values) -> tuple[Tensor, Values]:
             metrics = one(
@@ -95,7 +97,7 @@ def values_and_gradients(function: Callable[[Weights], Values], weights: Weights
     return values, {name: tf.convert_to_tensor(gradient) for name, gradient in zip(names, gradients, strict=True)}
 
 
-def compiled(function: Callable[..., Any], *, jit_compile: bool) -> Any:
+def compile_graph(function: Callable[..., Any], *, jit_compile: bool) -> Any:
     """The function as a TensorFlow graph, traced once for each shape of its inputs; by XLA when asked for."""
     return tf.function(function, jit_compile=jit_compile, autograph=False)
 

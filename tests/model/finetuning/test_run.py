@@ -11,6 +11,7 @@ from bertline.model.bert import initial_weights
 from bertline.model.finetuning.run import FinetuneConfig, classification_scores, run
 from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from bertline.model.training.curve import evaluations, rows_of, training_rows
 
 LABELS = ["no", "yes"]
 
@@ -43,7 +44,11 @@ def checkpoint(toy, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def tuned(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("tuned")
-    return out, run(checkpoint, examples_of(128, 1), examples_of(30, 2), LABELS, out, config_of())
+    work, events = out.with_suffix(".work"), out.with_suffix(".tensorboard")
+    settings = config_of(eval_every_steps=100)
+    return out, run(
+        checkpoint, examples_of(128, 1), examples_of(30, 2), LABELS, out, settings, work=work, log_dir=events
+    )
 
 
 def test_it_learns_a_rule(tuned: tuple[Path, dict[str, Any]]) -> None:
@@ -52,7 +57,31 @@ def test_it_learns_a_rule(tuned: tuple[Path, dict[str, Any]]) -> None:
     assert (scores["examples.train"], scores["examples.dev"]) == (128, 30)
     assert scores["accuracy"] > 0.85 > scores["majority_accuracy"]
     assert scores["f1"] > 0.8
-    assert json.loads((out / "scores.json").read_text()) == scores
+    written = json.loads((out / "scores.json").read_text())
+    assert written == {name: value for name, value in scores.items() if not name.startswith("best.")}
+
+
+def test_it_is_scored_on_the_way_and_the_best_weights_are_kept(tuned: tuple[Path, dict[str, Any]]) -> None:
+    out, scores = tuned
+    rows = rows_of((out / "training_log.jsonl").read_text())
+    assert [row["step"] for row in training_rows(rows)] == list(range(20, 321, 20))
+    scored = {row["step"]: row["heldout_accuracy"] for row in evaluations(rows)}
+    assert list(scored) == [100, 200, 300, 320]
+    assert scored[320] == pytest.approx(scores["accuracy"], rel=1e-6)
+    best = json.loads((out / "best.json").read_text())
+    highest = max(scored.values())
+    assert best["best"]["step"] == scores["best.step"] == next(step for step in scored if scored[step] == highest)
+    assert best["weights"] == ("." if best["best"]["step"] == 320 else "best")
+    if best["weights"] == "best":
+        assert read_checkpoint(out / "best").state == {"step": best["best"]["step"], "labels": LABELS}
+    assert len(list(out.with_suffix(".tensorboard").iterdir())) == 1
+
+
+def test_without_an_interval_it_is_scored_where_each_epoch_ends(checkpoint: Path, tmp_path: Path) -> None:
+    train, dev = examples_of(20, 1), examples_of(5, 2)
+    run(checkpoint, train, dev, LABELS, tmp_path, config_of(num_train_epochs=3.0), work=tmp_path / "work")
+    rows = rows_of((tmp_path / "training_log.jsonl").read_text())
+    assert [row["step"] for row in evaluations(rows)] == [2, 3]  # 20 examples are a batch of 16 and some
 
 
 def test_the_model_folder_holds_encoder_and_head(tuned: tuple[Path, dict[str, Any]]) -> None:
@@ -77,14 +106,23 @@ def test_same_seed_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
         (tmp_path / name).mkdir()
         config = config_of(num_train_epochs=2.0, seed=seed)
-        run(checkpoint, examples_of(20, 1), examples_of(5, 2), LABELS, tmp_path / name, config)
+        run(
+            checkpoint,
+            examples_of(20, 1),
+            examples_of(5, 2),
+            LABELS,
+            tmp_path / name,
+            config,
+            work=tmp_path / f"{name}w",
+        )
     one, two, three = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
     assert one == two != three
 
 
 def test_a_few_examples_give_at_least_one_step(checkpoint: Path, tmp_path: Path) -> None:
     few = examples_of(3, 1)
-    assert run(checkpoint, few, few, LABELS, tmp_path, config_of(num_train_epochs=1.0))["steps"] == 1
+    config = config_of(num_train_epochs=1.0)
+    assert run(checkpoint, few, few, LABELS, tmp_path, config, work=tmp_path / "work")["steps"] == 1
 
 
 def test_scores_of_known_answers() -> None:
@@ -102,19 +140,19 @@ def test_unfit_inputs_are_refused(checkpoint: Path, toy, toy_folder: Path, tmp_p
     none = {name: array[:0] for name, array in good.items()}
     wrong = good | {"label_ids": np.array([0, 1, 2, 1], np.int32)}
     with pytest.raises(ValueError, match="dev: no examples"):
-        run(checkpoint, good, none, LABELS, tmp_path, config_of())
+        run(checkpoint, good, none, LABELS, tmp_path, config_of(), work=tmp_path)
     with pytest.raises(ValueError, match="train: example 2 has label id 2, but there are 2 labels"):
-        run(checkpoint, wrong, good, LABELS, tmp_path, config_of())
+        run(checkpoint, wrong, good, LABELS, tmp_path, config_of(), work=tmp_path)
     with pytest.raises(ValueError, match="train: examples have length 16, max_seq_length is 8"):
-        run(checkpoint, good, good, LABELS, tmp_path, config_of(max_seq_length=8))
+        run(checkpoint, good, good, LABELS, tmp_path, config_of(max_seq_length=8), work=tmp_path)
     with pytest.raises(ValueError, match="max_seq_length is 64, but the model has 32 positions"):
-        run(checkpoint, good, good, LABELS, tmp_path, config_of(max_seq_length=64))
+        run(checkpoint, good, good, LABELS, tmp_path, config_of(max_seq_length=64), work=tmp_path)
     headless = {"output_bias": np.zeros(2, np.float32)}
     broken = tmp_path / "broken"
     broken.mkdir()
     write_checkpoint(broken, Checkpoint(toy, headless, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 1}))
     with pytest.raises(ValueError, match="variable bert/embeddings/word_embeddings is missing"):
-        run(broken, good, good, LABELS, tmp_path, config_of())
+        run(broken, good, good, LABELS, tmp_path, config_of(), work=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from bertline.model.pretraining import evaluate
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.run import run
 from bertline.model.records.canonical import encode_examples
-from bertline.model.training.best import best_of, forget_others, save_best, write_best
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
 from bertline.model.training.curve import evaluations, rows_of, training_rows
+from bertline.model.training.snapshots import BestWeights, Measure
 from bertline.preemption import TRY_AGAIN
 
 SETTINGS: dict[str, Any] = {
@@ -241,15 +241,15 @@ def test_sigterm_does_not_wait_for_the_last_evaluation_either(
     """It comes with the last update; no snapshot but the one then written is there."""
     uninterrupted = trained(eval_every_steps=0, save_checkpoints_steps=100)
     arguments = command_of(toy_folder, heldout, tmp_path, eval_every_steps=0, save_checkpoints_steps=100)
-    at_last_update = f"""
+    at_last_update = """
 import os, signal
-from bertline.model.pretraining.stage import Training
-after_update = Training.after_update
-def signalled(self, step, metrics):
-    after_update(self, step, metrics)
-    if step == {SETTINGS["num_train_steps"]}:
+from bertline.model.training.curve import TrainingLog
+add = TrainingLog.add
+def signalled(self, step, metrics, *, last):
+    if last:
         os.kill(os.getpid(), signal.SIGTERM)
-Training.after_update = signalled
+    return add(self, step, metrics, last=last)
+TrainingLog.add = signalled
 """
     command = [sys.executable, "-c", at_last_update + COMMAND, json.dumps(arguments)]
     assert subprocess.run(command, check=False, timeout=120).returncode == TRY_AGAIN
@@ -307,37 +307,46 @@ def a_best(toy: BertConfig, step: int) -> Checkpoint:
     return Checkpoint(toy, {"bert/pooler/dense/bias": np.full(3, step, np.float32)}, b"[PAD]\n", True, {"step": step})
 
 
+def best_in(work: Path, first_step: int = 0) -> BestWeights:
+    return BestWeights(work, Measure("masked_lm_loss"), first_step)
+
+
 def test_the_best_is_the_first_of_the_lowest_of_this_stage() -> None:
-    steps = [best["step"] for until in (10, 25, 35, 60) if (best := best_of(LOG, 0, until))]
+    steps = [best["step"] for until in (10, 25, 35, 60) if (best := best_in(Path()).find(LOG, until))]
     assert steps == [10, 20, 20, 40]
-    assert best_of(LOG, 40) == {"step": 50, "heldout_masked_lm_loss": 3.0}
-    assert best_of([*LOG, {"step": 60, "loss": 1.0}], 50) is None
+    assert best_in(Path(), first_step=40).find(LOG) == {"step": 50, "heldout_masked_lm_loss": 3.0}
+    assert best_in(Path(), first_step=50).find([*LOG, {"step": 60, "loss": 1.0}]) is None
+
+
+def test_where_more_is_better_the_best_is_the_first_of_the_highest() -> None:
+    rows = [{"step": step, "heldout_accuracy": value} for step, value in {10: 0.5, 20: 0.75, 30: 0.75}.items()]
+    assert BestWeights(Path(), Measure("accuracy", highest=True), 0).find(rows) == rows[1]
 
 
 def test_what_a_snapshot_may_need_is_kept(toy: BertConfig, tmp_path: Path) -> None:
     for step in (10, 20, 40):
-        save_best(tmp_path, a_best(toy, step))
-    save_best(tmp_path, a_best(toy, 30))  # of a run that was killed and went another way
+        best_in(tmp_path).save(a_best(toy, step))
+    best_in(tmp_path).save(a_best(toy, 30))  # of a run that was killed and went another way
     for step in (15, 35):
         fresh(tmp_path / f"snapshot-{step:09}")
-    forget_others(tmp_path, LOG, 0, coming=(50,))
+    best_in(tmp_path).delete_others(LOG, coming=(50,))
     assert sorted(path.name for path in tmp_path.glob("best-*")) == [
         "best-000000010",
         "best-000000020",
         "best-000000040",
     ]
     (tmp_path / "snapshot-000000015").rmdir()
-    forget_others(tmp_path, LOG, 0, coming=(50,))
+    best_in(tmp_path).delete_others(LOG, coming=(50,))
     assert sorted(path.name for path in tmp_path.glob("best-*")) == ["best-000000020", "best-000000040"]
 
 
 def test_damaged_best_weights_do_not_cost_the_checkpoint(
     toy: BertConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_best(tmp_path / "work", a_best(toy, 40))
+    best_in(tmp_path / "work").save(a_best(toy, 40))
     path = tmp_path / "work" / "best-000000040" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    counts = write_best(fresh(tmp_path / "out"), tmp_path / "work", LOG, 0)
+    counts = best_in(tmp_path / "work").write(fresh(tmp_path / "out"), LOG)
     assert json.loads((tmp_path / "out" / "best.json").read_text())["weights"] is None
     assert counts["best.step"] == 40
     assert "best-000000040: damaged, the best weights are lost" in capsys.readouterr().err

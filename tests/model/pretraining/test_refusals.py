@@ -128,7 +128,11 @@ def test_impossible_settings_are_refused_by_name(stage_config, field: str, value
         stage_config(**{field: value})
 
 
-@pytest.mark.parametrize(("parts", "devices"), [(3, 1), (1, 3), (2, 8)])
-def test_a_batch_that_its_parts_and_devices_do_not_divide_is_refused(stage_config, parts: int, devices: int) -> None:
-    with pytest.raises(ValueError, match=rf"train_batch_size is 8, no multiple of .*, {parts * devices}; take one"):
-        stage_config(gradient_accumulation_steps=parts, devices=devices)
+@pytest.mark.parametrize(("micro_batches", "devices"), [(3, 1), (1, 3), (2, 8)])
+def test_a_batch_that_micro_batches_and_devices_do_not_divide_is_refused(
+    stage_config, micro_batches: int, devices: int
+) -> None:
+    with pytest.raises(
+        ValueError, match=rf"train_batch_size is 8, not a multiple of .*, {micro_batches * devices}; give one"
+    ):
+        stage_config(gradient_accumulation_steps=micro_batches, devices=devices)

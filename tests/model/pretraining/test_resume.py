@@ -18,10 +18,9 @@ import numpy as np
 import pytest
 
 from bertline.model.pretraining.run import run
-from bertline.model.pretraining.stage_snapshots import read_snapshot
 from bertline.model.records.canonical import encode_examples
 from bertline.model.training.curve import evaluations, rows_of, training_rows
-from bertline.model.training.snapshots import newest_snapshot, snapshot_steps
+from bertline.model.training.snapshots import newest_snapshot, read_snapshot, snapshot_steps
 from bertline.preemption import PreemptedError
 
 SECONDS = 120  # that anything waited for may take
@@ -72,7 +71,7 @@ def test_killed_ten_times_in_two_stages_the_bytes_are_those_of_an_uninterrupted_
     """Kills fall between steps, into calls of several, and into snapshots that are being written."""
     processes = multiprocessing.get_context("forkserver")  # which starts each of many runs with all modules loaded
     processes.set_forkserver_preload(
-        ["bertline.model.pretraining.run", "bertline.model.training.loop", "bertline.model.heads"]
+        ["bertline.model.pretraining.run", "bertline.model.training.update", "bertline.model.heads"]
     )
     generator = np.random.default_rng(20)
 
@@ -281,6 +280,20 @@ def test_a_checkpoint_in_the_place_of_a_snapshot_is_passed_over(
     shutil.copytree(stages / "first", tmp_path / "work" / "snapshot-000000003")
     assert files_of(first_stage("out")) == files_of(stages / "first")
     assert "snapshot-000000003: damaged, going back to the one before" in capsys.readouterr().err
+
+
+def test_a_snapshot_of_a_version_that_knew_fewer_settings_goes_on_where_they_have_their_defaults(
+    stages: Path, first_stage, tmp_path: Path
+) -> None:
+    first_stage("whole")
+    for snapshot in (tmp_path / "work").iterdir():
+        path = snapshot / "training_state.json"
+        state = json.loads(path.read_text())
+        del state["stage"]["pre_layer_norm"], state["stage"]["recompute_layers"]
+        path.write_text(json.dumps(state))
+    with pytest.raises(ValueError, match="recompute_layers is 0 there and 1 here"):
+        first_stage("other", recompute_layers=1)
+    assert files_of(first_stage("resumed")) == files_of(stages / "first")
 
 
 def test_how_often_snapshots_come_and_stay_may_change_on_the_way(stages: Path, first_stage, tmp_path: Path) -> None:

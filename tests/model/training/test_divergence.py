@@ -1,4 +1,4 @@
-"""A loss that is no number ends training, and what led to it is kept."""
+"""A loss that is not finite ends training, and what led to it is kept."""
 
 import json
 from pathlib import Path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.training.snapshots import Snapshots, kept, lay_beside, newest_snapshot
+from bertline.model.training.snapshots import Snapshots, choose_kept, lay_beside, newest_snapshot
 
 
 def names(work: Path) -> list[str]:
@@ -63,12 +63,12 @@ def test_those_of_every_so_many_steps_are_laid_beside_the_work(tmp_path: Path) -
 
 
 def test_kept_steps() -> None:
-    assert kept([], 2, 10) == set()
-    assert kept([3], 2, 0) == {3}
-    assert kept([3, 6], 0, 5) == {6}
-    assert kept([3, 6, 9], 2, 0) == {6, 9}
-    assert kept([10, 20, 21, 30], 1, 10) == {10, 20, 30}
-    assert kept([95, 99], 1, 10) == {95, 99}  # the first of a stage that begins at 90, and the newest
+    assert choose_kept([], 2, 10) == set()
+    assert choose_kept([3], 2, 0) == {3}
+    assert choose_kept([3, 6], 0, 5) == {6}
+    assert choose_kept([3, 6, 9], 2, 0) == {6, 9}
+    assert choose_kept([10, 20, 21, 30], 1, 10) == {10, 20, 30}
+    assert choose_kept([95, 99], 1, 10) == {95, 99}  # the first of a stage that begins at 90, and the newest
 
 
 def test_a_damaged_snapshot_gives_way_to_the_one_before_and_goes(tmp_path: Path, capsys) -> None:
@@ -113,7 +113,7 @@ def test_work_goes_on_while_a_snapshot_is_written_and_the_next_waits_for_it(tmp_
         assert names(tmp_path) in ([], ["partial-000000001"])
         threading.Timer(0.1, go.set).start()
         snapshots.save(2, lambda folder: order.append("second"))
-        assert names(tmp_path)[-1] == "snapshot-000000001"
+        assert "snapshot-000000001" in names(tmp_path)  # whatever there is of the second
     assert order == ["first", "second"]
     assert names(tmp_path) == ["snapshot-000000001", "snapshot-000000002"]
 

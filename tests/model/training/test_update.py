@@ -1,4 +1,4 @@
-"""One update: a batch in parts is the batch, on every backend and on any number of devices."""
+"""One update: a batch in micro-batches is the batch, on every backend and on any number of devices."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.training.backends.use import use_backend
+from bertline.model.training.backends.choice import use_backend
 
 TRAIN = """
 import json, sys
@@ -19,9 +19,8 @@ import numpy as np
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
 from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
-from bertline.model.training.optimizer_config import Rule, Schedule
-from bertline.model.training.loop import new_trainer
-from bertline.model.training.update import Objective, Update
+from bertline.model.training.backends.choice import new_trainer
+from bertline.model.training.update import Objective, Rule, Schedule, Update
 
 folder, request = Path(sys.argv[1]), json.loads(sys.argv[2])
 rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), request["dropout"])
@@ -34,7 +33,7 @@ update = Update(
     Rule(request["optimizer"]),
     seed=7,
     precision=request["precision"],
-    parts=request["parts"],
+    micro_batches=request["micro_batches"],
 )
 weights = initial_weights(pretraining_shapes(config), 0.1, seed=3)
 trainer = new_trainer(weights, None, update, jit_compile=request["jit_compile"], devices=request["devices"])
@@ -51,7 +50,7 @@ for step in range(0, steps, several):
 np.savez(sys.argv[3], **trainer.weights(), **trainer.slots())
 Path(sys.argv[3]).with_suffix(".json").write_text(json.dumps(losses))
 """
-PLAIN = {"parts": 1, "devices": 1, "steps": 5, "recompute_layers": 0, "jit_compile": False}
+PLAIN = {"micro_batches": 1, "devices": 1, "steps": 5, "recompute_layers": 0, "jit_compile": False}
 PLAIN |= {"optimizer": "bert_adam", "precision": "float32", "dropout": 0.1, "pre_layer_norm": False}
 PLAIN |= {"steps_per_call": 1}
 
@@ -84,9 +83,9 @@ def assert_alike(one: tuple[dict[str, Any], np.ndarray], other: tuple[dict[str, 
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_batch_in_parts_equals_the_batch_dropout_included(batches: Path, jit_compile: bool) -> None:
+def test_a_batch_in_micro_batches_equals_the_batch_dropout_included(batches: Path, jit_compile: bool) -> None:
     whole = trained(batches, f"whole_{jit_compile}", steps=1, jit_compile=jit_compile)
-    cut = trained(batches, f"parts_{jit_compile}", steps=1, parts=4, jit_compile=jit_compile)
+    cut = trained(batches, f"micro_{jit_compile}", steps=1, micro_batches=4, jit_compile=jit_compile)
     assert_alike(cut, whole, 1e-6)
     for name, array in whole[0].items():
         np.testing.assert_allclose(cut[0][name], array, atol=1e-6, err_msg=name)
@@ -105,7 +104,7 @@ def test_layers_computed_again_have_the_same_gradient(batches: Path, backend: st
         ("tensorflow", "tensorflow_bert_adam", {}),
         ("tensorflow", "xla", {"jit_compile": True}),
         ("jax", "jax_bert_adam", {}),
-        ("jax", "jax_2_in_parts", {"devices": 2, "parts": 2}),
+        ("jax", "jax_2_micro", {"devices": 2, "micro_batches": 2}),
     ],
 )
 def test_several_updates_in_one_call_equal_one_at_a_time(
@@ -140,13 +139,13 @@ def test_one_two_and_eight_devices_have_equal_losses_over_50_steps(batches: Path
     for devices in (2, 8):
         several = trained(batches, f"jax_{devices}", "jax", steps=50, devices=devices)
         np.testing.assert_allclose(several[1][:, :2], alone[1][:, :2], atol=1e-5)
-    both = trained(batches, "jax_2_parts_4", "jax", steps=50, devices=2, parts=4)
+    both = trained(batches, "jax_2_micro_4", "jax", steps=50, devices=2, micro_batches=4)
     np.testing.assert_allclose(both[1][:, :2], alone[1][:, :2], atol=1e-5)
 
 
 def test_bfloat16_sums_gradients_in_float32(batches: Path) -> None:
     whole = trained(batches, "bf16", precision="mixed_bfloat16")
-    cut = trained(batches, "bf16_parts", precision="mixed_bfloat16", parts=4)
+    cut = trained(batches, "bf16_micro", precision="mixed_bfloat16", micro_batches=4)
     assert all(array.dtype == np.float32 for array in cut[0].values())
     np.testing.assert_allclose(cut[1][:, :2], whole[1][:, :2], atol=0.02)
 

@@ -24,7 +24,7 @@ SECONDS = 120
             "but the vocabulary has 12 entries",
         ),
         (["--model=INPUTS/fewer_bert_config.json"], "vocab_size is 12, but the vocabulary has 20"),
-        (["--gradient_accumulation_steps=3"], "no multiple of gradient_accumulation_steps"),
+        (["--gradient_accumulation_steps=3"], "not a multiple of gradient_accumulation_steps"),
         (["--devices=2"], "several devices share a batch on the jax backend only"),
         (["--steps_per_call=0"], "steps_per_call is 0; it must be at least 1"),
         (["--keep_checkpoints=0"], "keep_checkpoints is 0; it must be at least 1"),

@@ -55,7 +55,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """bert_config.json, vocab.txt, records a-0 and a-1, and long.tfrecord with longer rows."""
     folder = tmp_path_factory.mktemp("given")
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
-    (folder / "bert_config.json").write_text(SHAPE.to_json())
+    (folder / "bert_config.json").write_text(json.dumps(SHAPE.to_mapping()))
     for number in range(2):
         (folder / f"a-{number}.tfrecord").write_bytes(records(number))
     (folder / "long.tfrecord").write_bytes(records(2, length=16))
@@ -298,7 +298,7 @@ def test_an_init_checkpoint_can_be_scored(given: Path, trained: Path, tmp_path: 
         (["--do_eval", "--input_file=GIVEN/long.tfrecord"], "max_seq_length is 16, the flag says 12"),
         (["--do_train", "--max_predictions_per_seq=20"], "max_predictions_per_seq is 2, the flag says 20"),
         (["--do_train", "--train_batch_size=21"], "a-0.tfrecord and 1 more: 20 examples are fewer than one batch"),
-        (["--do_train", "--train_batch_size=5", "--gradient_accumulation_steps=2"], "no multiple of"),
+        (["--do_train", "--train_batch_size=5", "--gradient_accumulation_steps=2"], "not a multiple of"),
         (["--do_train", "--num_train_steps=1"], "num_warmup_steps is 2; it must not exceed num_train_steps, 1"),
         (["--do_train", "--max_eval_steps=0"], "max_eval_steps is 0"),
         (["--do_train", "--init_checkpoint=GIVEN/none"], "none.index is missing"),
@@ -334,12 +334,12 @@ def test_ids_beyond_vocab_size_and_another_models_checkpoint_are_refused(
     given: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "bert_config.json"
-    config.write_text(json.dumps(json.loads(SHAPE.to_json()) | {"vocab_size": 10}))
+    config.write_text(json.dumps(SHAPE.to_mapping() | {"vocab_size": 10}))
     out = tmp_path / "out"
     assert main(argv_of(given, out, "--do_train", f"--bert_config_file={config}")) == 2
     assert "but the vocabulary has 10 entries" in capsys.readouterr().err
     assert not out.exists()
-    config.write_text(json.dumps(json.loads(SHAPE.to_json()) | {"intermediate_size": 4}))
+    config.write_text(json.dumps(SHAPE.to_mapping() | {"intermediate_size": 4}))
     before = {path.name: path.stat().st_mtime_ns for path in trained.iterdir()}
     flags = "--do_train", f"--bert_config_file={config}", "--num_train_steps=20"
     assert main(argv_of(given, trained, *flags)) == 2

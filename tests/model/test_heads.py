@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from bertline.model import masked_lm_loss as output_layer
-from bertline.model.heads import negative_log_likelihood
-from bertline.model.masked_lm_loss import summed_surprise
+from bertline.model import heads
+from bertline.model.heads import negative_log_likelihood, sum_surprise
 
 BATCH, PREDICTIONS, HIDDEN, VOCABULARY = 3, 5, 4, 11
 
@@ -19,14 +18,14 @@ def at_once(hidden: tf.Tensor, embeddings: tf.Tensor, bias: tf.Tensor, labels: t
 
 @pytest.mark.parametrize("predictions_a_chunk", [1, 2, 5])
 def test_chunks_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch, predictions_a_chunk: int) -> None:
-    monkeypatch.setitem(output_layer.CHUNK_BYTES, "tensorflow", BATCH * predictions_a_chunk * VOCABULARY * 4)
+    monkeypatch.setitem(heads.CHUNK_BYTES, "tensorflow", BATCH * predictions_a_chunk * VOCABULARY * 4)
     random = np.random.default_rng(5)
     shapes = (BATCH, PREDICTIONS, HIDDEN), (VOCABULARY, HIDDEN), (VOCABULARY,)
     variables = [tf.constant(random.standard_normal(shape), tf.float32) for shape in shapes]
     labels = tf.constant(random.integers(0, VOCABULARY, (BATCH, PREDICTIONS)), tf.int32)
     weights = tf.constant(random.integers(0, 2, (BATCH, PREDICTIONS)), tf.float32)
     found = []
-    for function in (summed_surprise, at_once):
+    for function in (sum_surprise, at_once):
         with tf.GradientTape() as tape:
             tape.watch(variables)
             loss = 3.0 * function(*variables, labels, weights)
@@ -41,6 +40,6 @@ def test_scores_far_from_zero_do_not_overflow() -> None:
     embeddings = tf.constant([[1.0], [-1.0], [0.0]])
     with tf.GradientTape() as tape:
         tape.watch(hidden)
-        loss = summed_surprise(hidden, embeddings, tf.zeros(3), tf.constant([[2]]), tf.ones((1, 1)))
+        loss = sum_surprise(hidden, embeddings, tf.zeros(3), tf.constant([[2]]), tf.ones((1, 1)))
     assert float(loss) == pytest.approx(300.0)
     np.testing.assert_allclose(tape.gradient(loss, hidden), [[[1.0]]])

@@ -8,7 +8,7 @@ import pytest
 
 LOADED = """
 import os, sys
-from bertline.model.training.backends.use import use_backend, _without_chatter
+from bertline.model.training.backends.choice import use_backend, _without_chatter
 with _without_chatter():
     os.write(2, b"I0000 00:00:1.2 3 cudart_stub.cc:31] Could not find cuda drivers\\nW0000 another warning\\n")
 use_backend(sys.argv[1])

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from bertline.model.training.optimizer import apply_gradients, clip_by_global_norm, is_decayed, learning_rate
-from bertline.model.training.optimizer_config import Rule, Schedule
+from bertline.model.training.update import (
+    Rule,
+    Schedule,
+    apply_gradients,
+    clip_by_global_norm,
+    is_decayed,
+    learning_rate,
+)
 
 NAMES = ("bert/pooler/dense/kernel", "bert/pooler/dense/bias", "bert/embeddings/LayerNorm/gamma")
 

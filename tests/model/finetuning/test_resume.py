@@ -1,0 +1,123 @@
+"""An interrupted fine-tuning goes on: killed or preempted, it ends with the bytes of one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertline.model.bert import initial_weights
+from bertline.model.finetuning.run import FinetuneConfig, run
+from bertline.model.heads import pretraining_shapes
+from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
+from bertline.model.training.snapshots import snapshot_steps
+from bertline.preemption import TRY_AGAIN
+
+SECONDS = 400  # that anything waited for may take
+LABELS = ["no", "yes"]
+SETTINGS: dict[str, Any] = {
+    "max_seq_length": 16,
+    "train_batch_size": 4,
+    "learning_rate": 1e-3,
+    "num_train_epochs": 60.0,  # 300 steps
+    "log_every_steps": 7,
+    "eval_every_steps": 40,
+    "save_checkpoints_steps": 2,
+}
+COMMAND = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from bertline.model.finetuning.run import FinetuneConfig, run
+from bertline.preemption import TRY_AGAIN, PreemptedError
+paths, config = json.loads(sys.argv[1])
+paths = {name: Path(path) for name, path in paths.items()}
+examples = {name: dict(np.load(paths.pop(name))) for name in ("train", "dev")}
+try:
+    run(**paths, **examples, labels=["no", "yes"], config=FinetuneConfig(**config))
+except PreemptedError:
+    sys.exit(TRY_AGAIN)
+"""
+
+
+def examples_of(count: int, seed: int) -> dict[str, np.ndarray]:
+    ids = np.random.default_rng(seed).integers(5, 40, (count, 16)).astype(np.int32)
+    labels = (ids[:, 1] >= 22).astype(np.int32)
+    return {"input_ids": ids, "input_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids), "label_ids": labels}
+
+
+@pytest.fixture(scope="module")
+def inputs(toy, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A pretrained checkpoint, and both sets of a task."""
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "pretrained").mkdir()
+    weights = initial_weights(pretraining_shapes(toy), 0.1, seed=1)
+    vocabulary = (toy_folder / "vocab.txt").read_bytes()
+    write_checkpoint(folder / "pretrained", Checkpoint(toy, weights, vocabulary, True, {"step": 40}))
+    for name, count, seed in (("train", 20, 1), ("dev", 9, 2)):
+        np.savez(folder / f"{name}.npz", **examples_of(count, seed))
+    return {"checkpoint": folder / "pretrained", "train": folder / "train.npz", "dev": folder / "dev.npz"}
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fine-tuning without interruption; its snapshots lie in work/."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "out").mkdir()
+    train, dev, config = examples_of(20, 1), examples_of(9, 2), FinetuneConfig(**SETTINGS)
+    run(inputs["checkpoint"], train, dev, LABELS, folder / "out", config, work=folder / "work")
+    return folder
+
+
+def start(inputs: dict[str, Path], folder: Path) -> "subprocess.Popen[bytes]":
+    paths = inputs | {"out": folder / "out", "work": folder / "work"}
+    (folder / "out").mkdir(exist_ok=True)
+    request = json.dumps([{name: str(path) for name, path in paths.items()}, SETTINGS])
+    return subprocess.Popen([sys.executable, "-c", COMMAND, request], stderr=subprocess.DEVNULL)
+
+
+def signal_after(step: int, process: "subprocess.Popen[bytes]", work: Path, number: signal.Signals) -> int:
+    """The exit code of a process that gets a signal once there is a snapshot after `step`."""
+    deadline = time.monotonic() + SECONDS
+    while max(snapshot_steps(work), default=0) <= step:
+        assert process.poll() is None, f"ended before step {step}"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    os.kill(process.pid, number)
+    return process.wait(timeout=SECONDS)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_killed_and_preempted_it_ends_with_the_bytes_of_an_uninterrupted_one(
+    inputs: dict[str, Path], whole: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    for step in (5, 130):
+        assert signal_after(step, start(inputs, tmp_path), work, signal.SIGKILL) == -signal.SIGKILL
+    assert signal_after(200, start(inputs, tmp_path), work, signal.SIGTERM) == TRY_AGAIN
+    assert not list((tmp_path / "out").iterdir())
+    assert start(inputs, tmp_path).wait(timeout=SECONDS) == 0
+    assert files_of(tmp_path / "out") == files_of(whole / "out")
+
+
+def test_other_settings_or_examples_are_refused(inputs: dict[str, Path], whole: Path, tmp_path: Path) -> None:
+    train, dev, config = examples_of(20, 1), examples_of(9, 2), FinetuneConfig(**SETTINGS)
+    others = [
+        (train, dev, FinetuneConfig(**SETTINGS | {"seed": 1}), "seed is 12345 there and 1 here"),
+        (examples_of(20, 3), dev, config, "train is .* there and .* here"),
+        (train, examples_of(9, 3), config, "dev is .* there and .* here"),
+    ]
+    for other_train, other_dev, other_config, message in others:
+        with pytest.raises(ValueError, match=rf"work holds an interrupted run whose {message}.*; repeat that run"):
+            run(inputs["checkpoint"], other_train, other_dev, LABELS, tmp_path, other_config, work=whole / "work")
+    assert not list(tmp_path.iterdir())
