@@ -77,6 +77,10 @@ class Step:
         """The dataclass of the step's settings."""
         return load(self.config)  # type: ignore[no-any-return]
 
+    def readers(self) -> list[str]:
+        """What reads inputs, as "module:function"."""
+        return [each.read for each in self.inputs.values() if each.read]
+
     def select_inputs(self, inputs: Mapping[str, str | Path | None]) -> dict[str, Any]:
         """The inputs that count, in the declared order: paths, and text as it is; ValueError for a missing one."""
         values = {name: inputs.get(name) for name in self.inputs}

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bertline.components.step_table import STEPS
 from bertline.components.store import fingerprint as code
 
-STEPS = {
-    "ingest": ["components.corpus.ingest.run", "components.corpus.ingest.wikiextractor_program"],
-    "split": ["components.corpus.split"],
-    "vocabulary": ["components.corpus.vocabulary"],
-    "prepare": ["components.pretraining_data.prepare"],
-    "pretrain": ["model.pretraining.run", "model.formats.detect"],
-    "evaluate": ["model.pretraining.evaluate"],
-    "finetune": ["model.finetuning.run", "components.tasks.classification"],
-    "export": ["model.formats.export"],
-    "convert": ["model.formats.convert"],
+MODULES = {
+    name: tuple(reference.partition(":")[0] for reference in (step.run, *step.code, *step.readers()))
+    for name, step in STEPS.items()
 }
-MODULES = {step: tuple(f"bertline.{module}" for module in modules) for step, modules in STEPS.items()}
 NEVER_CALLED = "\n\ndef never_called(number):\n    return number + 17\n"
 NEW_DOCSTRING = '"""Another text."""'
 
