@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.features.text import LineFormat
+from bertline.model.features.text import json_line
 
 COPIED_AT_ONCE = 1 << 22  # bytes
 
@@ -59,7 +59,7 @@ class JsonLines:
 
     def __init__(self, path: Path, layers: Sequence[int], _hidden: int, stack: ExitStack) -> None:
         self._file: BinaryIO = stack.enter_context(path.open("wb", buffering=COPIED_AT_ONCE))
-        self._format = LineFormat(layers)
+        self._layers = layers
 
     def write(
         self, first_line: int, counts: NDArray[np.int64], labels: list[str], vectors: NDArray[np.float32]
@@ -68,7 +68,7 @@ class JsonLines:
         begin = 0
         for number, count in enumerate(counts.tolist(), start=first_line):
             end = begin + count
-            self._format.write(self._file, number, labels[begin:end], vectors[begin:end])
+            self._file.write(json_line(number, labels[begin:end], self._layers, vectors[begin:end]))
             begin = end
 
     def finish(self) -> None:
