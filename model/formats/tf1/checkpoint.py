@@ -18,7 +18,7 @@ from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.config import ReadConfig, numbered, read_config, written_config
 from bertline.model.formats.tf1.files import STATE_FILE, configuration_beside, prefix_of, vocabulary_beside
 from bertline.model.formats.tf1.variables import Variables
-from bertline.model.formats.tf1.zips import unpacked
+from bertline.model.formats.tf1.zips import unpack_checkpoint
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
@@ -104,7 +104,7 @@ def checkpoint_at(path: Path) -> Iterator[Path]:
     A zip's is there as long as the context lasts.
     """
     if path.suffix == ".zip" and not path.is_dir():
-        with unpacked(path) as folder:
+        with unpack_checkpoint(path) as folder:
             yield prefix_of(folder)
     else:
         yield prefix_of(path)
