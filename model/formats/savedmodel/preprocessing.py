@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.model.formats.savedmodel.preprocessing_tokenizer import GraphTokenizer
-from bertline.model.formats.savedmodel.repeatable_bytes import save
+from bertline.model.formats.savedmodel.repeatable_bytes import save_repeatably
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
@@ -48,7 +48,7 @@ def write_preprocessing(folder: Path, checkpoint: Checkpoint) -> None:
     root.bert_pack_inputs = tf.train.Checkpoint()
     root.bert_pack_inputs.__call__ = _pack_function(packer, length)
     root.tables = list(tokenizer.tables.values())
-    save(root, folder, {"serving_default": root.__call__.get_concrete_function()})
+    save_repeatably(root, folder, {"serving_default": root.__call__.get_concrete_function()})
 
 
 def _pack_function(packer: "_Packer", default_length: int) -> Any:

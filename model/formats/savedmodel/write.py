@@ -7,7 +7,7 @@ from typing import Any
 
 from bertline.model.formats.files import write_json
 from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, parts_of
-from bertline.model.formats.savedmodel.repeatable_bytes import save
+from bertline.model.formats.savedmodel.repeatable_bytes import save_repeatably
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 
 EXTRA_FOLDER = "assets.extra"  # TensorFlow's place for files that the graph does not read
@@ -81,7 +81,7 @@ def _save(folder: Path, checkpoint: Checkpoint, parts: Sequence[str]) -> None:
         vocabulary = Path(scratch) / VOCABULARY_FILE
         vocabulary.write_bytes(checkpoint.vocabulary)
         root.vocab_file = tf.saved_model.Asset(str(vocabulary))
-        save(root, folder, _signatures(model, parts))
+        save_repeatably(root, folder, _signatures(model, parts))
 
 
 class _Model:
