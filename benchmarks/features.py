@@ -82,15 +82,15 @@ class Benchmark:
 
 def mini(benchmark: Benchmark) -> list[Result]:
     """BERT-Mini: 4 layers of 256."""
-    return _against_the_original(benchmark, "mini")
+    return _compare_with_original(benchmark, "mini")
 
 
 def base(benchmark: Benchmark) -> list[Result]:
     """BERT-Base: 12 layers of 768."""
-    return _against_the_original(benchmark, "base")
+    return _compare_with_original(benchmark, "base")
 
 
-def _against_the_original(benchmark: Benchmark, size: str) -> list[Result]:
+def _compare_with_original(benchmark: Benchmark, size: str) -> list[Result]:
     count = benchmark.lines[size]
     measured(benchmark.ours(size, 1), 1)  # which compiles, on a machine's first run
     start_of_theirs = measured(benchmark.theirs(size, 1), 1).cpu_seconds
@@ -107,14 +107,14 @@ def _against_the_original(benchmark: Benchmark, size: str) -> list[Result]:
     what = f"{size}, {count:,} lines"
     agree = f"largest difference {found['largest']:.1g}, {found['unequal']:.2%} of {found['numbers']:,} numbers unequal"
     return [
-        _compared(f"{what}, CPU seconds", rounds, "cpu_seconds", count, TARGET),
-        _compared(f"{what}, wall seconds", rounds, "wall_seconds", count, TARGET),
+        _compare(f"{what}, CPU seconds", rounds, "cpu_seconds", count, TARGET),
+        _compare(f"{what}, wall seconds", rounds, "wall_seconds", count, TARGET),
         Result(f"{what}, outputs", agree, f"tokens equal, {found['tokens']:,}", measured=[found]),
-        Result(f"{what}, CPU seconds by stage", _listed(stages), _listed(theirs), measured=[stages, theirs]),
+        Result(f"{what}, CPU seconds by stage", _list(stages), _list(theirs), measured=[stages, theirs]),
     ]
 
 
-def _compared(claim: str, rounds: list[Round], what: str, count: int, target: str) -> Result:
+def _compare(claim: str, rounds: list[Round], what: str, count: int, target: str) -> Result:
     def shown(side: str) -> str:
         seconds = median(rounds, side, what)
         return f"{seconds:.1f} s, {count / seconds:,.0f} lines/s; {memory_of([costs[side] for costs in rounds])}"
@@ -123,7 +123,7 @@ def _compared(claim: str, rounds: list[Round], what: str, count: int, target: st
     return Result(claim, shown("ours"), shown("original"), ratio(rounds, "original", "ours", what), target, taken)
 
 
-def _listed(stages: dict[str, float]) -> str:
+def _list(stages: dict[str, float]) -> str:
     return ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.items())
 
 
@@ -182,35 +182,35 @@ def seconds_of_stages(flags: list[str]) -> dict[str, float]:
     """CPU seconds of the stages of our run, one after the other in this process, which is a new one."""
     import tensorflow  # noqa: F401 - counts as start
 
-    from bertline.model.features.lines import PIECES, windows
+    from bertline.model.features.lines import PIECES, encode_windows
     from bertline.model.features.run import FeaturesConfig
     from bertline.model.features.vectors import LayerVectors
-    from bertline.model.features.writers import writing
+    from bertline.model.features.writers import open_writer
     from bertline.model.formats.detect import read_model
     from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary
 
     marks = {"start": time.process_time()}
     given = {name: Path(value) for name, value in (flag.removeprefix("--").split("=", 1) for flag in flags)}
     files = {name: given[name] for name in ("vocab_file", "bert_config_file")}
-    opened = read_model(given["init_checkpoint"], **files, do_lower_case=True)
-    shape = opened.checkpoint.bert_config
+    loaded = read_model(given["init_checkpoint"], **files, do_lower_case=True)
+    shape = loaded.checkpoint.bert_config
     marks["read the model"] = time.process_time()
-    tokenizer = WordPieceTokenizer(parse_vocabulary(opened.checkpoint.vocabulary, "vocab.txt"))
+    tokenizer = WordPieceTokenizer(parse_vocabulary(loaded.checkpoint.vocabulary, "vocab.txt"))
     lines = given["input_file"].read_text(encoding="utf-8").splitlines(keepends=True)
     config = FeaturesConfig()
     first, *found = (
         window
         for part in (lines[:1], lines)
-        for window in windows(part, tokenizer, config.max_seq_length, PIECES, 1 << 15)
+        for window in encode_windows(part, tokenizer, config.max_seq_length, PIECES, 1 << 15)
     )
     marks["encode"] = time.process_time()
     numbers = [layer % shape.num_hidden_layers for layer in config.layer_numbers()]
-    model = LayerVectors(opened, numbers, batch_size=config.batch_size, precision=config.precision)
-    model.of_window(first, int)
+    model = LayerVectors(loaded, numbers, batch_size=config.batch_size, precision=config.precision)
+    model.compute(first, int)
     marks["compile"] = time.process_time()
-    computed = [model.of_window(window, int)[0] for window in found]
+    computed = [model.compute(window, int)[0] for window in found]
     marks["compute"] = time.process_time()
-    with writing(given["output_file"], config.format, config.layer_numbers(), shape.hidden_size) as writer:
+    with open_writer(given["output_file"], config.format, config.layer_numbers(), shape.hidden_size) as writer:
         for window, vectors in zip(found, computed):
             writer.write(window.first_line, window.lengths, window.labels, vectors)
     marks["write"] = time.process_time()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bertline.model.features.pooling import POOLINGS, sentence_vectors
+from bertline.model.features.pooling import POOLINGS, embed_texts
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.export import ExportConfig, pooling_of
+from bertline.model.formats.export import ExportConfig, choose_pooling
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     scores, first, second = read_pairs(given.tsv)
     checkpoint = read_model(given.model).checkpoint
-    pooling, _ = pooling_of(checkpoint, ExportConfig(pooling=given.pooling))
+    pooling, _ = choose_pooling(checkpoint, ExportConfig(pooling=given.pooling))
     longest = given.max_seq_length or checkpoint.state.get(
         "max_seq_length", checkpoint.bert_config.max_position_embeddings
     )
@@ -69,7 +69,7 @@ def text_vectors(checkpoint: Checkpoint, texts: Sequence[str], pooling: str, lon
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
         batch = {name: array[rows, : lengths[rows].max()] for name, array in encoded.items()}
-        vectors[rows] = sentence_vectors(checkpoint, batch, pooling)
+        vectors[rows] = embed_texts(checkpoint, batch, pooling)
     return vectors
 
 

@@ -161,9 +161,9 @@ def require_artifact(path: Path, kind: str) -> None:
 def _list_files(wanted: str, path: Path) -> list[Path]:
     """The artifact or the files by which an input is recorded."""
     if wanted == MODEL and not (path / MANIFEST).is_file():
-        from bertline.model.formats.detect import model_files
+        from bertline.model.formats.detect import list_model_files
 
-        return model_files(path)
+        return list_model_files(path)
     if wanted not in (VOCABULARY, FILE, MODEL):
         require_artifact(path, wanted)
     return [path]

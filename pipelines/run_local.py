@@ -17,7 +17,7 @@ from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
-from bertline.model.formats.detect import model_files
+from bertline.model.formats.detect import list_model_files
 from bertline.pipelines.cli.tables import print_scores, print_steps
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
@@ -69,7 +69,7 @@ def check(run: Run, out: Path) -> None:
         if not run.vocab:
             raise ValueError(f"{run.initial}: the records need its vocabulary: --vocab (make: VOCAB=)")
         load_vocabulary(Path(run.vocab))
-        model_files(Path(run.initial))
+        list_model_files(Path(run.initial))
     elif run.vocab:
         bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
     elif Path(run.model).is_file():

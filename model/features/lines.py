@@ -35,7 +35,7 @@ class Window:
     first_line: int  # counted from 0
     rows: dict[str, NDArray[np.int32]]  # input_ids, input_mask, segment_ids, each [lines, width]
     lengths: NDArray[np.int64]  # [lines], tokens, special ones among them
-    is_cut: NDArray[np.bool_]  # [lines], whether max_seq_length took something away
+    is_cut: NDArray[np.bool_]  # [lines], whether max_seq_length shortened it
     labels: list[str]  # [units]
     first_tokens: NDArray[np.int64]  # [units], counted through the tokens of all lines
     unit_counts: NDArray[np.int64]  # [lines]
@@ -55,7 +55,7 @@ class _Texts:
     word_counts: NDArray[np.int64]  # [texts]
 
 
-def windows(
+def encode_windows(
     lines: Iterable[str], tokenizer: WordPieceTokenizer, max_seq_length: int, units: str, most_tokens: int
 ) -> Iterator[Window]:
     """All lines in their order, in windows of about `most_tokens` tokens at most.
@@ -64,14 +64,14 @@ def windows(
     of BERT's basic tokenization. [CLS] and [SEP] are units always.
     """
     first_line = 0
-    for chunk in _chunks(lines):
-        window = _encoded(chunk, first_line, tokenizer, max_seq_length, units)
-        parts = -(-int(window.lengths.sum()) // most_tokens)
-        yield from _parts(window, parts) if parts > 1 else [window]
+    for chunk in _cut_chunks(lines):
+        window = _encode(chunk, first_line, tokenizer, max_seq_length, units)
+        count = -(-int(window.lengths.sum()) // most_tokens)
+        yield from _cut_window(window, count) if count > 1 else [window]
         first_line += len(chunk)
 
 
-def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
+def _cut_chunks(lines: Iterable[str]) -> Iterator[list[str]]:
     chunk: list[str] = []
     characters = 0
     for line in lines:
@@ -84,11 +84,11 @@ def _chunks(lines: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _encoded(
+def _encode(
     lines: Sequence[str], first_line: int, tokenizer: WordPieceTokenizer, max_seq_length: int, units: str
 ) -> Window:
-    texts_a, texts_b = zip(*map(_pair, lines))
-    texts = _texts([*texts_a, *texts_b], tokenizer, units)
+    texts_a, texts_b = zip(*map(_split_pair, lines))
+    texts = _encode_texts([*texts_a, *texts_b], tokenizer, units)
     starts, sizes = texts.offsets[:-1], np.diff(texts.offsets)
     whole_a, whole_b = sizes[: len(lines)], sizes[len(lines) :]
     kept_a, kept_b = truncated_lengths(whole_a, whole_b, max_seq_length - 3)
@@ -104,17 +104,17 @@ def _encoded(
         pieces = rows["input_ids"][rows["input_mask"] == 1].tolist()
         labels = [tokenizer.vocabulary.tokens[piece] for piece in pieces]
         return Window(first_line, rows, lengths, is_cut, labels, np.arange(len(labels)), lengths)
-    return Window(first_line, rows, lengths, is_cut, *_word_units(texts, kept_a, lengths_b))
+    return Window(first_line, rows, lengths, is_cut, *_place_units(texts, kept_a, lengths_b))
 
 
-def _pair(line: str) -> tuple[str, str]:
+def _split_pair(line: str) -> tuple[str, str]:
     """The two texts of a line; without a second one this is "", which has no pieces either."""
     stripped = line.strip()
     match = PAIR.match(stripped)
     return (match[1], match[2]) if match else (stripped, "")
 
 
-def _texts(texts: Sequence[str], tokenizer: WordPieceTokenizer, units: str) -> _Texts:
+def _encode_texts(texts: Sequence[str], tokenizer: WordPieceTokenizer, units: str) -> _Texts:
     if units == PIECES:
         none = np.zeros(0, np.int64)
         return _Texts(*tokenizer.encode_lines(texts), [], none, none)
@@ -132,7 +132,7 @@ def _texts(texts: Sequence[str], tokenizer: WordPieceTokenizer, units: str) -> _
     return _Texts(ids, offsets, list(chain.from_iterable(words)), first_pieces, counts)
 
 
-def _word_units(
+def _place_units(
     texts: _Texts, lengths_a: NDArray[np.int64], lengths_b: NDArray[np.int64]
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """Labels, first tokens and counts of the words that are left, and of the special tokens, in their order."""
@@ -161,8 +161,8 @@ def _word_units(
     return [labels[place] for place in order.tolist()], firsts[order], np.bincount(lines, minlength=count)
 
 
-def _parts(window: Window, count: int) -> Iterator[Window]:
-    """The window in so many parts of about equally many tokens."""
+def _cut_window(window: Window, count: int) -> Iterator[Window]:
+    """The window cut into so many of about equally many tokens."""
     token_ends, unit_ends = np.cumsum(window.lengths), np.cumsum(window.unit_counts)
     bounds = np.searchsorted(token_ends, token_ends[-1] * np.arange(1, count + 1) / count)
     first = 0

@@ -11,7 +11,7 @@ POOLINGS = ("mean", "cls", "max")
 SMALLEST_COUNT, SMALLEST_LENGTH = 1e-9, 1e-12
 
 
-def sentence_vectors(
+def embed_texts(
     checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], pooling: str = "mean", normalize: bool = True
 ) -> np.ndarray:
     """The vectors of a batch of texts, float32 [batch, hidden]; with `normalize` each of length 1.
@@ -22,11 +22,11 @@ def sentence_vectors(
     from bertline.model.heads import encode_batch
 
     sequence = np.asarray(encode_batch(checkpoint.weights, checkpoint.bert_config, batch).sequence)
-    vectors = pooled(sequence, batch["input_mask"], pooling)
-    return unit_vectors(vectors) if normalize else vectors
+    vectors = pool(sequence, batch["input_mask"], pooling)
+    return normalize_lengths(vectors) if normalize else vectors
 
 
-def pooled(sequence: np.ndarray, input_mask: np.ndarray, pooling: str) -> np.ndarray:
+def pool(sequence: np.ndarray, input_mask: np.ndarray, pooling: str) -> np.ndarray:
     """The mean, the maximum, or the first of each text's vectors: [batch, length, hidden] -> [batch, hidden].
 
     [CLS] and [SEP] count, padding does not.
@@ -41,6 +41,6 @@ def pooled(sequence: np.ndarray, input_mask: np.ndarray, pooling: str) -> np.nda
     raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
 
 
-def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+def normalize_lengths(vectors: np.ndarray) -> np.ndarray:
     """The vectors, each divided by its length; [..., hidden]."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), SMALLEST_LENGTH)

@@ -16,11 +16,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.features.lines import PIECES, UNITS, Window, windows
+from bertline.model.features.lines import PIECES, UNITS, Window, encode_windows
 from bertline.model.features.vectors import LayerVectors, Vectors
-from bertline.model.features.writers import JSONL, WRITERS, FeatureWriter, writing
+from bertline.model.features.writers import JSONL, WRITERS, FeatureWriter, open_writer
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.loaded_model import Opened
+from bertline.model.formats.loaded_model import LoadedModel
 from bertline.progress import Progress, say
 from bertline.settings import require_at_least, require_length, require_precision
 from bertline.tokenizer.wordpiece import CLS, WordPieceTokenizer, parse_vocabulary
@@ -90,29 +90,29 @@ def run(
     output appears when all is written. Raises FileNotFoundError for a missing input or output folder, ValueError for
     an empty input, a line that is not UTF-8, and a layer, length or vocabulary that does not fit the model.
     """
-    _check_files(input_file, output_file)
-    opened = read_model(model, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=do_lower_case)
-    for remark in opened.remarks:
-        say(f"{opened.path}: {remark}")
-    layers = _layers_of(opened, config)
-    tokenizer = _tokenizer(opened, vocab_file or model)
-    require_length(config.max_seq_length, opened.checkpoint.bert_config.max_position_embeddings)
-    hidden = opened.checkpoint.bert_config.hidden_size
+    _require_files(input_file, output_file)
+    loaded = read_model(model, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=do_lower_case)
+    for remark in loaded.remarks:
+        say(f"{loaded.path}: {remark}")
+    layers = _number_layers(loaded, config)
+    tokenizer = _make_tokenizer(loaded, vocab_file or model)
+    require_length(config.max_seq_length, loaded.checkpoint.bert_config.max_position_embeddings)
+    hidden = loaded.checkpoint.bert_config.hidden_size
     most_tokens = max(1, WINDOW_BYTES // (len(layers) * hidden * np.dtype(np.float32).itemsize))
     with ExitStack() as stack:
-        lines, total = stack.enter_context(_lines(input_file))
+        lines, total = stack.enter_context(_open_lines(input_file))
         progress = stack.enter_context(Progress("extract_features", total, "lines"))
-        of_layers = LayerVectors(opened, layers, batch_size=config.batch_size, precision=config.precision)
-        del opened  # the weights are in the compiled model now; here they would be in memory twice
-        writer = stack.enter_context(writing(output_file, config.format, config.layer_numbers(), hidden))
-        found = windows(lines, tokenizer, config.max_seq_length, config.align, most_tokens)
+        of_layers = LayerVectors(loaded, layers, batch_size=config.batch_size, precision=config.precision)
+        del loaded  # the weights are in the compiled model now; here they would be in memory twice
+        writer = stack.enter_context(open_writer(output_file, config.format, config.layer_numbers(), hidden))
+        found = encode_windows(lines, tokenizer, config.max_seq_length, config.align, most_tokens)
         counts = _write_all(found, of_layers, writer, config, progress)
         if not counts["lines"]:
             raise ValueError(f"{input_file}: no line; give a text, or two with ||| between them, a line")
     return counts
 
 
-def _check_files(input_file: str, output_file: Path) -> None:
+def _require_files(input_file: str, output_file: Path) -> None:
     if input_file != STANDARD_INPUT and not Path(input_file).is_file():
         raise FileNotFoundError(f"{input_file}: no such file; give a file of one text a line, or - for standard input")
     if not output_file.parent.is_dir():
@@ -125,20 +125,20 @@ def _check_files(input_file: str, output_file: Path) -> None:
         raise ValueError(f"{output_file}: is the input, too; give another output_file")
 
 
-def _layers_of(opened: Opened, config: FeaturesConfig) -> list[int]:
+def _number_layers(loaded: LoadedModel, config: FeaturesConfig) -> list[int]:
     """The layers counted from 0, in the order asked for."""
-    count = opened.checkpoint.bert_config.num_hidden_layers
+    count = loaded.checkpoint.bert_config.num_hidden_layers
     for layer in config.layer_numbers():
         if not -count <= layer < count:
             raise ValueError(
-                f"layers names {layer}, but {opened.path} has {count} layers; give 0 to {count - 1}, or -1 (the last) "
+                f"layers names {layer}, but {loaded.path} has {count} layers; give 0 to {count - 1}, or -1 (the last) "
                 f"to -{count}"
             )
     return [layer % count for layer in config.layer_numbers()]
 
 
-def _tokenizer(opened: Opened, where: Path) -> WordPieceTokenizer:
-    checkpoint = opened.checkpoint
+def _make_tokenizer(loaded: LoadedModel, where: Path) -> WordPieceTokenizer:
+    checkpoint = loaded.checkpoint
     vocabulary = parse_vocabulary(checkpoint.vocabulary, str(where))
     if len(vocabulary) != checkpoint.bert_config.vocab_size:
         raise ValueError(
@@ -149,20 +149,20 @@ def _tokenizer(opened: Opened, where: Path) -> WordPieceTokenizer:
 
 
 @contextmanager
-def _lines(input_file: str) -> Iterator[tuple[Iterator[str], int | None]]:
-    """The lines, and how many there are; of standard input nobody knows."""
+def _open_lines(input_file: str) -> Iterator[tuple[Iterator[str], int | None]]:
+    """The lines, and how many there are; unknown for standard input."""
     if input_file == STANDARD_INPUT:
-        yield _decoded(sys.stdin.buffer, "standard input"), None
+        yield _decode(sys.stdin.buffer, "standard input"), None
         return
     with Path(input_file).open("rb") as file:
         total, last = 0, b"\n"
         while block := file.read(READ_AT_ONCE):
             total, last = total + block.count(b"\n"), block[-1:]
         file.seek(0)
-        yield _decoded(file, input_file), total + (last != b"\n")
+        yield _decode(file, input_file), total + (last != b"\n")
 
 
-def _decoded(file: BinaryIO, where: str) -> Iterator[str]:
+def _decode(file: BinaryIO, where: str) -> Iterator[str]:
     for number, line in enumerate(file, start=1):
         try:
             yield line.decode("utf-8")
@@ -173,14 +173,14 @@ def _decoded(file: BinaryIO, where: str) -> Iterator[str]:
 def _write_all(
     found: Iterable[Window], model: LayerVectors, writer: FeatureWriter, config: FeaturesConfig, progress: Progress
 ) -> Counts:
-    """Compute each window while the one before is written; counts what was there."""
+    """Compute each window while the one before is written; returns counts."""
     totals = dict.fromkeys(("lines", "cut lines", "tokens", "vectors", "computed positions"), 0)
     lines_by_power: Counter[int] = Counter()  # of two, that their tokens fit in
     with ThreadPoolExecutor(1) as pool:
         written: Future[None] | None = None
         for window in found:
-            of_tokens, positions = model.of_window(window, progress.advance)
-            per_line, labels, vectors = _units(window, of_tokens, config)
+            of_tokens, positions = model.compute(window, progress.advance)
+            per_line, labels, vectors = _pool(window, of_tokens, config)
             if written is not None:
                 written.result()
             written = pool.submit(writer.write, window.first_line, per_line, labels, vectors)
@@ -193,22 +193,22 @@ def _write_all(
     return totals | by_power
 
 
-def _units(window: Window, vectors: Vectors, config: FeaturesConfig) -> tuple[NDArray[np.int64], list[str], Vectors]:
+def _pool(window: Window, vectors: Vectors, config: FeaturesConfig) -> tuple[NDArray[np.int64], list[str], Vectors]:
     """How many vectors each line has, their labels and the vectors."""
     begins = np.cumsum(window.lengths) - window.lengths
     one_each = np.ones(len(window), np.int64)
     if config.pooling == "cls":
         return one_each, [CLS] * len(window), vectors[begins]
     if config.pooling == "mean":
-        return one_each, [MEAN] * len(window), _means(vectors, begins)
+        return one_each, [MEAN] * len(window), _average(vectors, begins)
     if config.align == PIECES:
         return window.lengths, window.labels, vectors
     firsts = window.first_tokens
-    of_words = vectors[firsts] if config.word_vectors == "first" else _means(vectors, firsts)
+    of_words = vectors[firsts] if config.word_vectors == "first" else _average(vectors, firsts)
     return window.unit_counts, window.labels, of_words
 
 
-def _means(vectors: Vectors, firsts: NDArray[np.int64]) -> Vectors:
+def _average(vectors: Vectors, firsts: NDArray[np.int64]) -> Vectors:
     """Means from each of `firsts` up to the next one, or to the end; a vector itself where the next is the same."""
     counts = np.maximum(np.diff(firsts, append=len(vectors)), 1)
     sums = np.add.reduceat(vectors, firsts, axis=0, dtype=np.float64)

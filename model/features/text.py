@@ -66,7 +66,7 @@ def _write_rows(out: NDArray[np.uint8], ends: NDArray[np.int64], rows: NDArray[n
 def _write_number(out: NDArray[np.uint8], place: int, number: np.float32) -> int:
     """Write one number at `place`; gives where it ends."""
     out[place] = _MINUS
-    place += int(np.signbit(number))  # without a branch, which would be foretold wrong half of the time
+    place += int(np.signbit(number))  # without a branch, which would be mispredicted half of the time
     millionths = np.uint64(np.rint(abs(np.float64(number)) * 10**DECIMALS))
     if millionths < len(_TINY):
         for letter in _TINY[millionths]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.model.features.lines import Window
-from bertline.model.formats.loaded_model import Opened
+from bertline.model.formats.loaded_model import LoadedModel
 from bertline.model.training.checkpoint import select
 
 if TYPE_CHECKING:
@@ -25,24 +25,24 @@ Vectors = NDArray[np.float32]
 class LayerVectors:
     """The wanted layers of a model, compiled; no layer above the highest of them is computed."""
 
-    def __init__(self, opened: Opened, layers: list[int], *, batch_size: int, precision: str) -> None:
+    def __init__(self, loaded: LoadedModel, layers: list[int], *, batch_size: int, precision: str) -> None:
         """`layers` are counted from 0. Raises ValueError for a model without the weights that these need."""
         from keras import ops
 
         from bertline.model.bert import encode, encoder_shapes, in_precision
 
-        shape = replace(opened.checkpoint.bert_config, num_hidden_layers=max(layers) + 1)
+        shape = replace(loaded.checkpoint.bert_config, num_hidden_layers=max(layers) + 1)
         needed = {name: size for name, size in encoder_shapes(shape).items() if not name.startswith("bert/pooler/")}
-        weights = in_precision(select(opened.checkpoint.weights, needed, opened.path), precision)
+        weights = in_precision(select(loaded.checkpoint.weights, needed, loaded.path), precision)
 
         def stacked(weights: "Weights", batch: Mapping[str, "Tensor"]) -> "Tensor":
             encoded = encode(weights, shape, batch["input_ids"], batch["input_mask"], batch["segment_ids"])
             return ops.cast(ops.stack([encoded.layers[layer] for layer in layers], axis=2), "float32")
 
         self._batch_size, self._longest = batch_size, shape.max_position_embeddings
-        self._forward, self._takes_any_shape = _compiled(stacked, weights)
+        self._forward, self._takes_any_shape = _compile(stacked, weights)
 
-    def of_window(self, window: Window, advance: Callable[[int], None]) -> tuple[Vectors, int]:
+    def compute(self, window: Window, advance: Callable[[int], None]) -> tuple[Vectors, int]:
         """The vectors of all tokens in the order of the lines, [tokens, layers, hidden]; positions computed.
 
         Lines of about equal length are computed together; `advance` is told how many after each batch.
@@ -50,9 +50,9 @@ class LayerVectors:
         begins = np.cumsum(window.lengths) - window.lengths
         vectors: Any = None
         positions = 0
-        for lines in batches(window.lengths, self._batch_size):
+        for lines in cut_batches(window.lengths, self._batch_size):
             rows = {name: of_window[lines, : window.lengths[lines[0]]] for name, of_window in window.rows.items()}
-            batch = rows if self._takes_any_shape else _filled_up(rows, self._batch_size, self._longest)
+            batch = rows if self._takes_any_shape else _fill_up(rows, self._batch_size, self._longest)
             computed = np.asarray(self._forward(batch))  # [batch, width, layers, hidden]
             if vectors is None:
                 vectors = np.empty((int(window.lengths.sum()), *computed.shape[2:]), np.float32)
@@ -63,7 +63,7 @@ class LayerVectors:
         return vectors, positions
 
 
-def batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+def cut_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
     """The numbers of all lines in batches, the longest lines first.
 
     A batch ends before `batch_size` lines where the next line would make too much of it padding.
@@ -80,7 +80,7 @@ def batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.
     yield longest_first[first:]
 
 
-def _compiled(
+def _compile(
     function: Callable[["Weights", Mapping[str, "Tensor"]], "Tensor"], weights: "Weights"
 ) -> tuple[Callable[[Rows], Any], bool]:
     """The function of a batch's rows, and whether it is compiled once for all shapes."""
@@ -100,7 +100,7 @@ def _compiled(
     return lambda batch: graph(batch).numpy(), True
 
 
-def _filled_up(rows: Rows, batch_size: int, longest: int) -> Rows:
+def _fill_up(rows: Rows, batch_size: int, longest: int) -> Rows:
     """The rows with more padding, to a multiple of WIDTH_STEP, and with empty rows, to the whole batch."""
     lines, width = rows["input_ids"].shape
     missing = [(0, batch_size - lines), (0, min(-width % WIDTH_STEP, longest - width))]

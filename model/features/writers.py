@@ -36,10 +36,10 @@ class FeatureWriter(Protocol):
 
 
 @contextmanager
-def writing(path: Path, file_format: str, layers: Sequence[int], hidden: int) -> Iterator[FeatureWriter]:
+def open_writer(path: Path, file_format: str, layers: Sequence[int], hidden: int) -> Iterator[FeatureWriter]:
     """A writer to `path`, whose file appears, or takes the place of an older one, when all is written.
 
-    Until then it lies in a hidden folder beside it, which goes away if something fails.
+    Until then it lies in a hidden folder beside it, which is removed if something fails.
     """
     work = path.with_name(f".{path.name}.draft")
     shutil.rmtree(work, ignore_errors=True)  # of a killed run
@@ -92,7 +92,7 @@ class Npz:
     def write(
         self, first_line: int, counts: NDArray[np.int64], labels: list[str], vectors: NDArray[np.float32]
     ) -> None:
-        """Lengthen every array."""
+        """Append to every array."""
         for place, name in enumerate(self._layers):
             self._files[name].write(np.ascontiguousarray(vectors[:, place]).data)
         lines = np.repeat(np.arange(first_line, first_line + len(counts)), counts)

@@ -1,1 +1,1 @@
-"""Models in the formats of other libraries: read, written, told apart, and proved equal."""
+"""Models in the formats of other libraries: read, written, detected, and compared."""

@@ -15,7 +15,7 @@ from bertline.model.training.checkpoint import TOKENIZER_FILE
 from bertline.tokenizer.wordpiece import Vocabulary
 
 # Above this share of pieces with capital letters a vocabulary is cased. The released cased one has 29%, the uncased
-# one none; words that people wrote into the [unused] entries stay far below.
+# one none; words that users put into the [unused] entries stay far below.
 CASED_SHARE = 0.01
 # A cased vocabulary that is mostly of another script still has the single letters: half of A to Z is enough.
 CASED_LETTERS = 13
@@ -23,7 +23,7 @@ LOWER_NAMES = ("multilingual_L-12_H-768_A-12", "chinese_L-12_H-768_A-12")  # the
 SHOWN = 3  # pieces named in a remark
 
 
-def case_of(vocabulary: Vocabulary, folder: Path, path: Path) -> tuple[bool, str | None]:
+def infer_case(vocabulary: Vocabulary, folder: Path, path: Path) -> tuple[bool, str | None]:
     """Whether text is lower-cased and stripped of accents; and how that was found, None where a file says so.
 
     A tokenizer_config.json in `folder` decides, else the vocabulary. Where the name of `folder`, or of the `path` that
@@ -33,17 +33,17 @@ def case_of(vocabulary: Vocabulary, folder: Path, path: Path) -> tuple[bool, str
         said = read_object(folder / TOKENIZER_FILE).get("do_lower_case")
         if isinstance(said, bool):
             return said, None
-    capitals = pieces_with_capitals(vocabulary)
+    capitals = find_capitals(vocabulary)
     lower = not _is_cased(capitals, vocabulary)
     remark = f"text keeps its case: {len(capitals):,} of {len(vocabulary):,} pieces have capital letters"
     if lower:
-        remark = _lower_remark(capitals, vocabulary)
-    return lower, remark + _other_name(lower, folder, path)
+        remark = _explain_lower_case(capitals, vocabulary)
+    return lower, remark + _explain_other_name(lower, folder, path)
 
 
-def other_case_remark(vocabulary: Vocabulary, do_lower_case: bool) -> str:
+def explain_other_case(vocabulary: Vocabulary, do_lower_case: bool) -> str:
     """What a person should know who reads a vocabulary with another case than the model's own."""
-    capitals = pieces_with_capitals(vocabulary)
+    capitals = find_capitals(vocabulary)
     effect = "as asked for"
     if do_lower_case and capitals:
         effect = f"{len(capitals):,} pieces with capital letters can then match nothing"
@@ -52,7 +52,7 @@ def other_case_remark(vocabulary: Vocabulary, do_lower_case: bool) -> str:
     return f"do_lower_case is {str(do_lower_case).lower()} in place of the model's own: {effect}"
 
 
-def pieces_with_capitals(vocabulary: Vocabulary) -> list[str]:
+def find_capitals(vocabulary: Vocabulary) -> list[str]:
     """The pieces that lower-casing would change, without [CLS], <S> and other markers."""
     return [piece for piece in vocabulary.tokens if piece != piece.lower() and not _is_marker(piece)]
 
@@ -66,38 +66,38 @@ def _is_cased(capitals: Sequence[str], vocabulary: Vocabulary) -> bool:
     return letters >= CASED_LETTERS or len(capitals) > CASED_SHARE * len(vocabulary)
 
 
-def _lower_remark(capitals: Sequence[str], vocabulary: Vocabulary) -> str:
+def _explain_lower_case(capitals: Sequence[str], vocabulary: Vocabulary) -> str:
     """Why text is lower-cased, and which pieces it then never gives: they speak of another way of lower-casing."""
     remark = f"text is lower-cased and stripped of accents: none of {len(vocabulary):,} pieces has a capital letter"
     if capitals:
         remark = (
             f"text is lower-cased and stripped of accents: only {len(capitals):,} of {len(vocabulary):,} pieces "
-            f"have capital letters ({_some(capitals)}), and can match nothing"
+            f"have capital letters ({_shorten(capitals)}), and can match nothing"
         )
-    lost = [piece for piece in vocabulary.tokens if not _is_marker(piece) and _without_accents(piece) != piece]
+    lost = [piece for piece in vocabulary.tokens if not _is_marker(piece) and _strip_accents(piece) != piece]
     if lost:
-        remark += f"; stripping accents changes {len(lost):,} pieces ({_some(lost)}), which can match nothing either"
+        remark += f"; stripping accents changes {len(lost):,} pieces ({_shorten(lost)}), which can match nothing either"
     return remark
 
 
-def _without_accents(piece: str) -> str:
+def _strip_accents(piece: str) -> str:
     """As the tokenizer strips them; it also takes Hangul syllables apart."""
     return "".join(letter for letter in unicodedata.normalize("NFD", piece) if unicodedata.category(letter) != "Mn")
 
 
-def _some(pieces: Sequence[str]) -> str:
+def _shorten(pieces: Sequence[str]) -> str:
     return ", ".join(pieces[:SHOWN]) + (", ..." if len(pieces) > SHOWN else "")
 
 
-def _other_name(lower: bool, folder: Path, path: Path) -> str:
+def _explain_other_name(lower: bool, folder: Path, path: Path) -> str:
     """The end of a remark when a name says the opposite; else ""."""
     for name in (folder.name, path.name):
-        if _lower_by_name(name) == (not lower):
+        if _guess_by_name(name) == (not lower):
             return f'; the name "{name}" says otherwise: check that the vocabulary belongs to this model'
     return ""
 
 
-def _lower_by_name(name: str) -> bool | None:
+def _guess_by_name(name: str) -> bool | None:
     """What a name of a file or folder says; None for nothing."""
     if name.removesuffix(".zip") in LOWER_NAMES:
         return True

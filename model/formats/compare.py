@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, parts_of
+from bertline.model.formats.loaded_model import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, find_heads
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer, parse_vocabulary
@@ -40,30 +40,30 @@ def sample_batch(checkpoint: Checkpoint, seed: int = 0) -> Batch:
     return encode_pairs(tokenizer, texts[:PAIRS], texts[PAIRS:], width)
 
 
-def outputs_of(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray]) -> Outputs:
+def compute_outputs(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray]) -> Outputs:
     """What our own model computes of a batch: hidden states of all layers, and the outputs of its heads."""
     from bertline.model import heads
 
     weights, config = checkpoint.weights, checkpoint.bert_config
-    parts = parts_of(weights, config, Path())
+    present = find_heads(weights, config, Path())
     encoded = heads.encode_batch(weights, config, batch)
     outputs = {"hidden_states": np.stack([np.asarray(each) for each in (encoded.embeddings, *encoded.layers)])}
     outputs["last_hidden_state"] = outputs["hidden_states"][-1]
-    if POOLER in parts:
+    if POOLER in present:
         outputs["pooled_output"] = np.asarray(encoded.pooled)
-    if MASKED_LM in parts:
-        logits = heads.masked_lm_logits(weights, config, encoded.sequence, _positions(batch))
+    if MASKED_LM in present:
+        logits = heads.masked_lm_logits(weights, config, encoded.sequence, _make_positions(batch))
         outputs["masked_lm_logits"] = np.asarray(logits)
-    if NEXT_SENTENCE in parts and POOLER in parts:
+    if NEXT_SENTENCE in present and POOLER in present:
         outputs["next_sentence_logits"] = np.asarray(heads.next_sentence_logits(weights, encoded.pooled))
-    if CLASSIFIER in parts and POOLER in parts:
+    if CLASSIFIER in present and POOLER in present:
         outputs["classifier_logits"] = np.asarray(heads.classifier_logits(weights, encoded.pooled))
-    if ANSWER_SPANS in parts:
+    if ANSWER_SPANS in present:
         outputs["answer_span_logits"] = np.asarray(heads.span_logits(weights, encoded.sequence))
     return outputs
 
 
-def differences(ours: Outputs, theirs: Outputs, side: str, used: np.ndarray) -> list[Difference]:
+def compare_outputs(ours: Outputs, theirs: Outputs, side: str, used: np.ndarray) -> list[Difference]:
     """The largest difference of each output that both sides have, at tokens in use (`used` [N, W])."""
     found = []
     for what, values in theirs.items():
@@ -78,7 +78,7 @@ def differences(ours: Outputs, theirs: Outputs, side: str, used: np.ndarray) -> 
     return found
 
 
-def saved_model_outputs(folder: Path, batch: Mapping[str, np.ndarray]) -> Outputs:
+def run_savedmodel(folder: Path, batch: Mapping[str, np.ndarray]) -> Outputs:
     """What a SavedModel with the hub's interface computes."""
     import tensorflow as tf
 
@@ -90,7 +90,7 @@ def saved_model_outputs(folder: Path, batch: Mapping[str, np.ndarray]) -> Output
     if "pooled_output" in outputs:
         found["pooled_output"] = outputs["pooled_output"].numpy()
     if "mlm" in model.signatures:
-        computed = model.signatures["mlm"](**inputs, masked_lm_positions=tf.constant(_positions(batch)))
+        computed = model.signatures["mlm"](**inputs, masked_lm_positions=tf.constant(_make_positions(batch)))
         found["masked_lm_logits"] = computed["mlm_logits"].numpy()
     for signature, output in (("next_sentence", "next_sentence_logits"), ("classify", "classifier_logits")):
         if signature in model.signatures:
@@ -101,13 +101,13 @@ def saved_model_outputs(folder: Path, batch: Mapping[str, np.ndarray]) -> Output
     return found
 
 
-def _positions(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+def _make_positions(batch: Mapping[str, np.ndarray]) -> np.ndarray:
     """The positions whose words are predicted, int32 [N, PREDICTIONS]."""
     return np.tile(np.arange(1, PREDICTIONS + 1, dtype=np.int32), (len(batch["input_ids"]), 1))
 
 
-def tokenizer_differences(folder: Path, checkpoint: Checkpoint) -> int:
-    """How many of some texts the folder's tokenizer.json encodes otherwise than we do."""
+def count_tokenizer_differences(folder: Path, checkpoint: Checkpoint) -> int:
+    """How many of some sample texts the folder's tokenizer.json encodes differently."""
     from tokenizers import Tokenizer
 
     theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))

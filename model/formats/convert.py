@@ -6,17 +6,16 @@ from pathlib import Path
 
 from bertline.model.formats.compare import (
     Difference,
-    differences,
-    outputs_of,
+    compare_outputs,
+    compute_outputs,
+    count_tokenizer_differences,
+    run_savedmodel,
     sample_batch,
-    saved_model_outputs,
-    tokenizer_differences,
 )
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.export import TARGETS, ExportConfig, require_pooling, write_export
-from bertline.model.formats.initial_parts import listed, with_initial_parts
-from bertline.model.formats.loaded_model import Opened
-from bertline.model.formats.vocabulary_change import with_vocabulary
+from bertline.model.formats.loaded_model import LoadedModel, initialize_heads, parse_heads, require_known_heads
+from bertline.model.formats.vocabulary_change import change_vocabulary
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.progress import say
 from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
@@ -33,11 +32,11 @@ class ConvertConfig:
     to: str = OWN_FORMAT  # bertline, tf1, huggingface, sentence-transformers, savedmodel or onnx
     with_slots: bool = False  # keep Adam's slots, with which training can go on (bertline, tf1)
     do_lower_case: str = ""  # true or false, in place of what is known of the vocabulary
-    initialize: str = ""  # parts made afresh where the model lacks them: pooler, masked_lm, next_sentence
-    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; none: the model's own, or mean
-    normalize: str = ""  # a text's vector has length 1 there: true or false; none: the model's own, or true
-    bound: float = 1e-5  # the largest difference of any output that is let pass; times its largest value above 1
-    seed: int = 12345  # of what is made afresh
+    initialize: str = ""  # heads to initialize, which the model lacks: pooler, masked_lm, next_sentence
+    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; empty: the model's own, or mean
+    normalize: str = ""  # a text's vector has length 1 there: true or false; empty: the model's own, or true
+    bound: float = 1e-5  # the largest difference of any output that is accepted; times its largest value above 1
+    seed: int = 12345  # of initialized heads
 
     def __post_init__(self) -> None:
         """Refuse unknown formats and impossible bounds."""
@@ -45,16 +44,16 @@ class ConvertConfig:
             raise ValueError(f'to is "{self.to}"; known: {", ".join(FORMATS)}')
         if (self.pooling or self.normalize) and self.to != "sentence-transformers":
             raise ValueError(
-                f"pooling and normalize are of sentence-transformers alone, not of {self.to}; leave them away"
+                f"pooling and normalize are of sentence-transformers alone, not of {self.to}; leave them out"
             )
         if self.with_slots and self.to not in KEEP_SLOTS:
-            raise ValueError(f"with_slots is set, but {self.to} cannot hold Adam's slots; leave it away")
+            raise ValueError(f"with_slots is set, but {self.to} cannot hold Adam's slots; leave it out")
         if self.do_lower_case not in ("", "true", "false"):
             raise ValueError(f'do_lower_case is "{self.do_lower_case}"; it must be true or false')
         if not self.bound > 0:
             raise ValueError(f"bound is {self.bound}; it must be above 0")
         require_pooling(self.pooling, self.normalize)
-        listed(self.initialize)
+        require_known_heads(self.initialize)
 
     @property
     def kind(self) -> str:
@@ -70,7 +69,7 @@ def run(
     vocab_file: Path | None = None,
     bert_config_file: Path | None = None,
     new_vocab: Path | None = None,
-    tell: Callable[[Opened], None] = lambda opened: None,
+    tell: Callable[[LoadedModel], None] = lambda loaded: None,
 ) -> dict[str, int | float]:
     """Write the model at `source` into the empty folder `out`, and compare the two.
 
@@ -80,29 +79,29 @@ def run(
     what the format cannot hold, and for what `read_model` refuses.
     """
     case = None if not config.do_lower_case else config.do_lower_case == "true"
-    opened = read_model(source, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=case)
-    tell(opened)
-    checkpoint, changed = _changed(opened, config, new_vocab)
+    loaded = read_model(source, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=case)
+    tell(loaded)
+    checkpoint, changed = _change(loaded, config, new_vocab)
     left_out = _write(out, checkpoint, config)
-    found = _proved(out, checkpoint, config)
+    found = _prove(out, checkpoint, config)
     parameters = sum(array.size for array in checkpoint.weights.values())
     pieces = {f"pieces.{name}": count for name, count in changed.items()}
     named = {f"difference.{each.side}.{each.what}": each.largest for each in found}
     return {"parameters": parameters, **left_out, **pieces, **named}
 
 
-def _changed(opened: Opened, config: ConvertConfig, new_vocab: Path | None) -> tuple[Checkpoint, dict[str, int]]:
-    checkpoint = with_initial_parts(opened.checkpoint, listed(config.initialize), config.seed, opened.path)
+def _change(loaded: LoadedModel, config: ConvertConfig, new_vocab: Path | None) -> tuple[Checkpoint, dict[str, int]]:
+    checkpoint = initialize_heads(loaded.checkpoint, parse_heads(config.initialize), config.seed, loaded.path)
     if config.with_slots and checkpoint.slots is None:
-        raise ValueError(f"{opened.path}: has no Adam slots to keep; leave with_slots away")
+        raise ValueError(f"{loaded.path}: has no Adam slots to keep; leave with_slots out")
     if new_vocab is None:
         return checkpoint, {}
-    old = parse_vocabulary(checkpoint.vocabulary, str(opened.path))
-    return with_vocabulary(checkpoint, new_vocab.read_bytes(), old, load_vocabulary(new_vocab))
+    old = parse_vocabulary(checkpoint.vocabulary, str(loaded.path))
+    return change_vocabulary(checkpoint, new_vocab.read_bytes(), old, load_vocabulary(new_vocab))
 
 
 def _write(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> dict[str, int | float]:
-    """Write the model, and say what of it is not there; returns the counts of that."""
+    """Write the model, and say what was left out; returns the counts of that."""
     kept = checkpoint if config.with_slots else replace(checkpoint, slots=None)
     if config.to == "tf1" and checkpoint.bert_config.hidden_act == "gelu_erf":
         say(
@@ -118,21 +117,21 @@ def _write(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> dict[
     return {name: count for name, count in counts.items() if name.endswith("left_out")} | slots
 
 
-def _proved(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> list[Difference]:
+def _prove(folder: Path, checkpoint: Checkpoint, config: ConvertConfig) -> list[Difference]:
     """The differences between the model and what was written; ValueError for one above the bound."""
     batch = sample_batch(checkpoint)
-    ours, used = outputs_of(checkpoint, batch), batch["input_mask"]
+    ours, used = compute_outputs(checkpoint, batch), batch["input_mask"]
     found: list[Difference] = []
     if config.to != "onnx":
-        found += differences(ours, outputs_of(read_model(folder).checkpoint, batch), "read_back", used)
+        found += compare_outputs(ours, compute_outputs(read_model(folder).checkpoint, batch), "read_back", used)
     if config.to == "savedmodel":
-        found += differences(ours, saved_model_outputs(folder, batch), "savedmodel", used)
+        found += compare_outputs(ours, run_savedmodel(folder, batch), "savedmodel", used)
     if config.to == "onnx":
-        from bertline.model.formats.onnx import onnx_outputs
+        from bertline.model.formats.onnx import run_onnx
 
-        found += differences(ours, onnx_outputs(folder, batch), "onnx", used)
+        found += compare_outputs(ours, run_onnx(folder, batch), "onnx", used)
     if (folder / "tokenizer.json").is_file():
-        wrong = tokenizer_differences(folder, checkpoint)
+        wrong = count_tokenizer_differences(folder, checkpoint)
         found.append(Difference("texts", "tokenizer_json", float(wrong)))
     for each in found:
         if not each.largest <= config.bound * each.scale:  # NaN is refused, too

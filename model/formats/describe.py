@@ -1,10 +1,10 @@
-"""What a model folder is, in facts for a person: format, size, parts, vocabulary, step; and the released sizes."""
+"""What a model folder is, in facts for a person: format, size, heads, vocabulary, step; and the released sizes."""
 
 from typing import Any
 
 from bertline.model.config import SIZES, BertConfig, parameter_count
-from bertline.model.formats.detect import model_files
-from bertline.model.formats.loaded_model import Opened
+from bertline.model.formats.detect import list_model_files
+from bertline.model.formats.loaded_model import LoadedModel
 from bertline.tokenizer.wordpiece import parse_vocabulary
 
 PUBLISHED_VOCABULARY = 30_522  # entries, of the released English uncased models
@@ -14,19 +14,19 @@ NAMES = {"2/128": "tiny", "4/256": "mini", "4/512": "small", "8/512": "medium", 
 SENTENCES = {"pooling": "pooling", "normalize": "vectors of length 1", "max_seq_length": "longest text, word pieces"}
 
 
-def facts(opened: Opened) -> dict[str, Any]:
+def describe_model(loaded: LoadedModel) -> dict[str, Any]:
     """Name -> value, the most important first."""
-    checkpoint, config = opened.checkpoint, opened.checkpoint.bert_config
-    vocabulary = parse_vocabulary(checkpoint.vocabulary, str(opened.path))
+    checkpoint, config = loaded.checkpoint, loaded.checkpoint.bert_config
+    vocabulary = parse_vocabulary(checkpoint.vocabulary, str(loaded.path))
     labels = checkpoint.state.get("labels")
     return {
-        "format": opened.format,
-        "size": f"{sum(file.stat().st_size for file in model_files(opened.path)) / 1e6:,.1f} MB",
+        "format": loaded.format,
+        "size": f"{sum(file.stat().st_size for file in list_model_files(loaded.path)) / 1e6:,.1f} MB",
         "shape": f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.num_attention_heads} heads, "
         f"feed-forward {config.intermediate_size}, {config.hidden_act}",
         "parameters": sum(array.size for array in checkpoint.weights.values()),
         "variables": len(checkpoint.weights),
-        "parts": ", ".join(opened.parts),
+        "heads": ", ".join(loaded.heads) or "none",
         **({"labels": ", ".join(map(str, labels))} if labels else {}),
         "Adam slots": "yes" if checkpoint.slots is not None else "no",
         "step": checkpoint.state.get("step", 0),
@@ -34,13 +34,13 @@ def facts(opened: Opened) -> dict[str, Any]:
         **{name: checkpoint.state[key] for key, name in SENTENCES.items() if key in checkpoint.state},
         "vocabulary": f"{len(vocabulary):,} entries, {int(vocabulary.continuations.sum()):,} of them ## pieces",
         "case": "uncased: lower-cased, accents stripped" if checkpoint.do_lower_case else "cased",
-        **({"further settings": _settings(checkpoint.config_extras)} if checkpoint.config_extras else {}),
-        **({"unused variables": ", ".join(opened.unused)} if opened.unused else {}),
-        **{f"remark {number}": remark for number, remark in enumerate(opened.remarks, start=1)},
+        **({"further settings": _format_settings(checkpoint.config_extras)} if checkpoint.config_extras else {}),
+        **({"unused variables": ", ".join(loaded.unused)} if loaded.unused else {}),
+        **{f"remark {number}": remark for number, remark in enumerate(loaded.remarks, start=1)},
     }
 
 
-def presets() -> list[dict[str, Any]]:
+def list_released_models() -> list[dict[str, Any]]:
     """The 26 released models, with their parameters at the vocabulary size of the English uncased ones.
 
     24 small ones (Turc et al. 2019), the largest of which has the shape of Base, and Base and Large themselves.
@@ -64,11 +64,11 @@ def presets() -> list[dict[str, Any]]:
     return rows
 
 
-def variables(opened: Opened) -> list[dict[str, str]]:
+def list_variables(loaded: LoadedModel) -> list[dict[str, str]]:
     """Every variable with its shape, by name."""
-    weights = opened.checkpoint.weights
+    weights = loaded.checkpoint.weights
     return [{"variable": name, "shape": " x ".join(map(str, weights[name].shape)) or "1"} for name in sorted(weights)]
 
 
-def _settings(extras: Any) -> str:
+def _format_settings(extras: Any) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(extras.items()))

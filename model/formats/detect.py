@@ -1,4 +1,4 @@
-"""A path to a model of any format -> the model; the format is told by the files."""
+"""A path to a model of any format -> the model; the files tell the format."""
 
 import glob
 from collections.abc import Callable
@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bertline.model.config import read_config_and_extras
-from bertline.model.formats.case import other_case_remark
-from bertline.model.formats.loaded_model import Opened
-from bertline.model.formats.parts import parts_of
+from bertline.model.formats.case import explain_other_case
+from bertline.model.formats.loaded_model import LoadedModel, find_heads
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import (
     BERT_CONFIG_FILE,
@@ -20,7 +19,6 @@ from bertline.model.training.checkpoint import (
 )
 from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
 
-FORMATS = ("bertline", "tf1", "huggingface", "sentence-transformers", "savedmodel")
 HUGGINGFACE_FILES = ("modules.json", "config.json")
 SAVEDMODEL_FILE = "saved_model.pb"
 TF1_SUFFIXES = (".index", ".meta", ".zip")
@@ -36,28 +34,28 @@ def read_model(
     vocab_file: Path | None = None,
     bert_config_file: Path | None = None,
     do_lower_case: bool | None = None,
-) -> Opened:
+) -> LoadedModel:
     """The model at `path`: a folder, a released zip, or the name of a TF1 checkpoint (.../bert_model.ckpt).
 
     A vocabulary, a configuration or a case that is given takes the place of the one beside the weights. Raises
-    FileNotFoundError when nothing is there, ValueError for what is no model, not whole, or does not fit together.
+    FileNotFoundError for a missing path, ValueError for files that are not a model, not whole, or do not fit together.
     """
     use_backend("")  # readers load Keras
-    opened = _reader(path)(path, vocab_file, bert_config_file)
+    loaded = _choose_reader(path)(path, vocab_file, bert_config_file)
     beside = (path if path.is_dir() else path.parent) / VOCABULARY_FILE
-    if vocab_file is not None and beside.is_file() and beside.read_bytes() != opened.checkpoint.vocabulary:
+    if vocab_file is not None and beside.is_file() and beside.read_bytes() != loaded.checkpoint.vocabulary:
         remark = f"{vocab_file} takes the place of {beside.name} beside the weights, which differs"
-        opened = replace(opened, remarks=(*opened.remarks, remark))
-    if do_lower_case is None or do_lower_case == opened.checkpoint.do_lower_case:
-        return opened
-    remark = other_case_remark(parse_vocabulary(opened.checkpoint.vocabulary, str(path)), do_lower_case)
-    checkpoint = replace(opened.checkpoint, do_lower_case=do_lower_case)
-    return replace(opened, checkpoint=checkpoint, remarks=(*opened.remarks, remark))
+        loaded = replace(loaded, remarks=(*loaded.remarks, remark))
+    if do_lower_case is None or do_lower_case == loaded.checkpoint.do_lower_case:
+        return loaded
+    remark = explain_other_case(parse_vocabulary(loaded.checkpoint.vocabulary, str(path)), do_lower_case)
+    checkpoint = replace(loaded.checkpoint, do_lower_case=do_lower_case)
+    return replace(loaded, checkpoint=checkpoint, remarks=(*loaded.remarks, remark))
 
 
-def model_files(path: Path) -> list[Path]:
+def list_model_files(path: Path) -> list[Path]:
     """The files of the model at `path`: all of a folder, a zip, or those of a TF1 checkpoint's name and beside it."""
-    _reader(path)  # refuses what is no model
+    _require_model(path)
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
     if path.suffix == ".zip":
@@ -67,10 +65,14 @@ def model_files(path: Path) -> list[Path]:
     return sorted([*path.parent.glob(f"{glob.escape(name)}.*"), *(file for file in beside if file.is_file())])
 
 
-Reader = Callable[[Path, Path | None, Path | None], Opened]
+Reader = Callable[[Path, Path | None, Path | None], LoadedModel]
 
 
-def _reader(path: Path) -> Reader:
+def _require_model(path: Path) -> None:
+    _choose_reader(path)
+
+
+def _choose_reader(path: Path) -> Reader:
     if path.is_dir():
         if (path / STATE_FILE).is_file():
             return _read_own
@@ -84,42 +86,48 @@ def _reader(path: Path) -> Reader:
     if path.with_name(f"{path.name}.index").is_file() or ".data-" in path.name or path.suffix in TF1_SUFFIXES:
         return _read_tf1
     if path.exists():
-        raise ValueError(f"{path}: no model; give {LOOKED_FOR}")
+        raise ValueError(f"{path}: not a model; give {LOOKED_FOR}")
     raise FileNotFoundError(f"{path}: no such model; give {LOOKED_FOR}")
 
 
-def _read_own(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
+def _read_own(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> LoadedModel:
     checkpoint = read_checkpoint(path, with_slots=(path / OPTIMIZER_FILE).is_file())
     if vocab_file is not None:
-        load_vocabulary(vocab_file)
-        checkpoint = replace(checkpoint, vocabulary=vocab_file.read_bytes())
+        checkpoint = replace(checkpoint, vocabulary=_read_vocabulary(vocab_file))
     if bert_config_file is not None:
         config, extras = read_config_and_extras(bert_config_file)
         checkpoint = replace(checkpoint, bert_config=config, config_extras=extras)
-    return Opened(path, "bertline", checkpoint, tuple(parts_of(checkpoint.weights, checkpoint.bert_config, path)))
+    return LoadedModel(path, "bertline", checkpoint, find_heads(checkpoint.weights, checkpoint.bert_config, path))
 
 
-def _read_tf1(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
+def _read_vocabulary(path: Path) -> bytes:
+    """The content of a vocab.txt; ValueError for anything else."""
+    load_vocabulary(path)
+    return path.read_bytes()
+
+
+def _read_tf1(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> LoadedModel:
     from bertline.model.formats.tf1.checkpoint import read_tf1
 
     return read_tf1(path, vocab_file=vocab_file, bert_config_file=bert_config_file)
 
 
-def _read_huggingface(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
+def _read_huggingface(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> LoadedModel:
     from bertline.model.formats.huggingface.read import read_huggingface
 
-    return _with_own_files(read_huggingface(path), vocab_file, bert_config_file)
+    loaded = read_huggingface(path)
+    _require_no_files(loaded.format, vocab_file, bert_config_file)
+    return loaded
 
 
-def _read_savedmodel(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
+def _read_savedmodel(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> LoadedModel:
     from bertline.model.formats.savedmodel.read import read_savedmodel
 
-    return _with_own_files(read_savedmodel(path), vocab_file, bert_config_file)
+    _require_no_files("savedmodel", vocab_file, bert_config_file)
+    return read_savedmodel(path)
 
 
-def _with_own_files(opened: Opened, vocab_file: Path | None, bert_config_file: Path | None) -> Opened:
+def _require_no_files(format_name: str, *files: Path | None) -> None:
     """Formats that carry vocabulary and configuration take no others."""
-    for given in (vocab_file, bert_config_file):
-        if given is not None:
-            raise ValueError(f"{given}: not wanted, a {opened.format} folder brings its own; leave it away")
-    return opened
+    for file in filter(None, files):
+        raise ValueError(f"{file}: not wanted, a {format_name} folder brings its own; leave it out")

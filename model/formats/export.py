@@ -16,8 +16,8 @@ class ExportConfig:
     """Which library to export to, and how."""
 
     to: str = "huggingface"  # huggingface, sentence-transformers, tf1, savedmodel or onnx
-    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; none: the model's own, or mean
-    normalize: str = ""  # a text's vector has length 1 there: true or false; none: the model's own, or true
+    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; empty: the model's own, or mean
+    normalize: str = ""  # a text's vector has length 1 there: true or false; empty: the model's own, or true
 
     def __post_init__(self) -> None:
         """Refuse unknown values."""
@@ -38,7 +38,7 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
     """
     if checkpoint.bert_config.pre_layer_norm:
         raise ValueError(
-            f"pre_layer_norm is true, which {options.to} has no word for; keep the model as a bertline checkpoint"
+            f"pre_layer_norm is true, which {options.to} cannot express; keep the model as a bertline checkpoint"
         )
     # Each writer is imported when it is asked for: together they would load three libraries of deep learning.
     if options.to == "tf1":
@@ -58,21 +58,21 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
     if options.to == "sentence-transformers":
         from bertline.model.formats.huggingface.sentence_transformers import write_sentence_transformers
 
-        return write_sentence_transformers(folder, checkpoint, *pooling_of(checkpoint, options))
+        return write_sentence_transformers(folder, checkpoint, *choose_pooling(checkpoint, options))
     from bertline.model.formats.huggingface.write import write_huggingface
 
     return write_huggingface(folder, checkpoint)
 
 
 def require_pooling(pooling: str, normalize: str) -> None:
-    """Refuse an unknown pooling; none, and no normalization, are the model's own."""
+    """Refuse an unknown pooling; empty values stand for the model's own."""
     if pooling and pooling not in POOLINGS:
         raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
     if normalize not in ("", "true", "false"):
         raise ValueError(f'normalize is "{normalize}"; it must be true or false')
 
 
-def pooling_of(checkpoint: Checkpoint, options: ExportConfig) -> tuple[str, bool]:
+def choose_pooling(checkpoint: Checkpoint, options: ExportConfig) -> tuple[str, bool]:
     """Pooling and normalization: what the options ask for, else the model's own, else mean and normalized."""
     normalize = options.normalize == "true" if options.normalize else checkpoint.state.get("normalize", True)
     return options.pooling or checkpoint.state.get("pooling", "mean"), normalize

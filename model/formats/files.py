@@ -12,12 +12,12 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file that must be there; ValueError for a git-lfs pointer in its place."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; take the folder as it was released")
-    refuse_pointer(path)
+    require_fetched(path)
     return path.read_bytes()
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; ValueError for what is no JSON."""
+    """The value in a JSON file; ValueError for a file that is not JSON."""
     try:
         return json.loads(read_bytes(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -37,7 +37,7 @@ def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def refuse_pointer(path: Path) -> None:
+def require_fetched(path: Path) -> None:
     """ValueError when the file is the text that git leaves in place of a file that git-lfs keeps."""
     with path.open("rb") as file:
         start = file.read(len(POINTER))

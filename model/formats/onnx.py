@@ -15,9 +15,9 @@ import numpy as np
 from bertline.model.bert import LAYER_NORM_EPSILON, MASKED_SCORE
 from bertline.model.config import BertConfig
 from bertline.model.formats.files import write_json
-from bertline.model.formats.huggingface.config import written_config
+from bertline.model.formats.huggingface.config import make_config
 from bertline.model.formats.huggingface.tokenizer import write_tokenizer
-from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, ENCODER, POOLER, parts_of
+from bertline.model.formats.loaded_model import ANSWER_SPANS, CLASSIFIER, POOLER, find_heads
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import parse_vocabulary
 
@@ -48,13 +48,13 @@ def write_onnx(folder: Path, checkpoint: Checkpoint, largest_file: int = LARGEST
     bit. With more than `largest_file` bytes of weights, they lie in model.onnx_data beside the graph. The heads of
     pretraining and Adam's slots are left out, and counted. Raises ValueError where the package onnx is not installed.
     """
-    onnx = _package("onnx", folder)
-    parts = _parts_in_graph(parts_of(checkpoint.weights, checkpoint.bert_config, folder))
+    onnx = _import_package("onnx", folder)
+    heads = _choose_heads(find_heads(checkpoint.weights, checkpoint.bert_config, folder))
     vocabulary = parse_vocabulary(checkpoint.vocabulary, "vocab.txt")
     graph = _Graph(onnx, checkpoint.weights)
-    outputs = _compute(graph, checkpoint.bert_config, parts)
+    outputs = _compute(graph, checkpoint.bert_config, heads)
     _save(onnx, folder, graph.model(outputs), largest_file)
-    write_json(folder / "config.json", written_config(checkpoint, parts, vocabulary.pad_id))
+    write_json(folder / "config.json", make_config(checkpoint, heads, vocabulary.pad_id))
     write_tokenizer(folder, checkpoint, vocabulary)
     left_out = {
         "variables_left_out": len(checkpoint.weights) - len(graph.used),
@@ -67,13 +67,13 @@ def write_onnx(folder: Path, checkpoint: Checkpoint, largest_file: int = LARGEST
     return counts | {what: count for what, count in left_out.items() if count}
 
 
-def onnx_outputs(folder: Path, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run_onnx(folder: Path, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What ONNX Runtime computes on the CPU of input_ids, input_mask and segment_ids, each [N, W].
 
     The outputs have our names: last_hidden_state, pooled_output, classifier_logits, answer_span_logits [N, W, 2].
     Raises FileNotFoundError without a model.onnx, ValueError where the package onnxruntime is not installed.
     """
-    onnxruntime = _package("onnxruntime", folder)
+    onnxruntime = _import_package("onnxruntime", folder)
     path = folder / MODEL_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; export the model to onnx again")
@@ -87,7 +87,7 @@ def onnx_outputs(folder: Path, batch: Mapping[str, np.ndarray]) -> dict[str, np.
     return found
 
 
-def _package(name: str, where: Path) -> ModuleType:
+def _import_package(name: str, where: Path) -> ModuleType:
     """The package; ValueError where it is not installed."""
     try:
         return importlib.import_module(name)
@@ -97,10 +97,10 @@ def _package(name: str, where: Path) -> ModuleType:
         ) from error
 
 
-def _parts_in_graph(parts: Sequence[str]) -> list[str]:
-    """The parts that the graph computes; a classifier scores what the pooler gives."""
-    wanted = [ENCODER, POOLER, ANSWER_SPANS] + ([CLASSIFIER] if POOLER in parts else [])
-    return [part for part in parts if part in wanted]
+def _choose_heads(heads: Sequence[str]) -> list[str]:
+    """The heads that the graph computes; a classifier scores what the pooler gives."""
+    wanted = [POOLER, ANSWER_SPANS] + ([CLASSIFIER] if POOLER in heads else [])
+    return [head for head in heads if head in wanted]
 
 
 class _Graph:
@@ -149,23 +149,23 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="bertline")
 
 
-def _compute(graph: _Graph, config: BertConfig, parts: Sequence[str]) -> dict[str, list[str | int]]:
+def _compute(graph: _Graph, config: BertConfig, heads: Sequence[str]) -> dict[str, list[str | int]]:
     """Add all nodes; returns the names and shapes of the outputs."""
     x = _embed(graph)
-    score_bias = _score_bias(graph)
+    score_bias = _bias_scores(graph)
     for number in range(config.num_hidden_layers):
         last = number == config.num_hidden_layers - 1
         x = _layer(graph, config, number, x, score_bias, "last_hidden_state" if last else "")
     outputs: dict[str, list[str | int]] = {x: [BATCH, SEQUENCE, config.hidden_size]}
-    if POOLER in parts:
+    if POOLER in heads:
         first = graph.node("Gather", [x, graph.number("zero", 0)], "bert/pooler/first", axis=1)  # [batch, hidden]
         pooled = graph.node("Tanh", [graph.dense("bert/pooler/dense", first)], "pooler_output")
         outputs[pooled] = [BATCH, config.hidden_size]
-    if CLASSIFIER in parts:
+    if CLASSIFIER in heads:
         inputs = [pooled, graph.weight("output_weights"), graph.weight("output_bias")]
         outputs[graph.node("Gemm", inputs, "logits", transB=1)] = [BATCH, "labels"]
-    if ANSWER_SPANS in parts:
-        for name in _answer_spans(graph, x):
+    if ANSWER_SPANS in heads:
+        for name in _score_spans(graph, x):
             outputs[name] = [BATCH, SEQUENCE]
     return outputs
 
@@ -183,7 +183,7 @@ def _embed(graph: _Graph) -> str:
     return graph.layer_norm(f"{name}/LayerNorm", graph.node("Add", [tokens, positions], f"{name}/sum"))
 
 
-def _score_bias(graph: _Graph) -> str:
+def _bias_scores(graph: _Graph) -> str:
     """0 where a token may be attended to, MASKED_SCORE at padding, [batch, 1, 1, length]."""
     used = graph.node("Cast", ["attention_mask"], "mask/used", to=FLOAT)
     padding = graph.node("Sub", [graph.number("mask/one", 1.0), used], "mask/padding")
@@ -227,7 +227,7 @@ def _residual(graph: _Graph, name: str, x: str, residual: str, output: str = "")
     return graph.layer_norm(f"{name}/LayerNorm", total, output)
 
 
-def _answer_spans(graph: _Graph, x: str) -> list[str]:
+def _score_spans(graph: _Graph, x: str) -> list[str]:
     """Scores of each token being the first, or the last, of the answer."""
     name = "cls/squad"
     kernel = graph.node("Transpose", [graph.weight(f"{name}/output_weights")], f"{name}/kernel", perm=[1, 0])

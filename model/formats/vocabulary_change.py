@@ -14,31 +14,31 @@ from bertline.tokenizer.wordpiece import CONTINUATION, SPECIAL_TOKENS, Vocabular
 TABLE, OUTPUT_BIAS = "bert/embeddings/word_embeddings", "cls/predictions/output_bias"
 
 
-def with_vocabulary(
+def change_vocabulary(
     checkpoint: Checkpoint, content: bytes, old: Vocabulary, new: Vocabulary
 ) -> tuple[Checkpoint, dict[str, int]]:
     """The model for the vocabulary `new`, whose file is `content`; counts of kept, new and dropped pieces.
 
     A new piece has the mean of the embeddings, and of the output biases, of the old pieces that it is made
-    of; the mean of all where there are none. Adam's slots of new pieces are zero. Nothing is random. Raises
+    of; the mean of all if nothing matches. Adam's slots of new pieces are zero. Nothing is random. Raises
     ValueError for a new vocabulary that is the old one.
     """
     if new.tokens == old.tokens:
         raise ValueError("the vocabulary is the model's own; there is nothing to change")
-    sources = [[old.ids[token]] if token in old.ids else pieces_of(token, old) for token in new.tokens]
+    sources = [[old.ids[token]] if token in old.ids else split_token(token, old) for token in new.tokens]
     kept = np.array([token in old.ids for token in new.tokens])
     weights = dict(checkpoint.weights)
     for name in (TABLE, OUTPUT_BIAS):
         if name in weights:
-            weights[name] = _means(weights[name], sources, _ordinary(old))
-    slots = None if checkpoint.slots is None else _slots(checkpoint.slots, sources, kept)
+            weights[name] = _average(weights[name], sources, _list_ordinary(old))
+    slots = None if checkpoint.slots is None else _change_slots(checkpoint.slots, sources, kept)
     config = replace(checkpoint.bert_config, vocab_size=len(new))
     counts = {"kept": int(kept.sum()), "new": int((~kept).sum()), "dropped": len(set(old.ids) - set(new.ids))}
     return replace(checkpoint, bert_config=config, weights=weights, vocabulary=content, slots=slots), counts
 
 
-def pieces_of(token: str, vocabulary: Vocabulary) -> list[int]:
-    """The ids that a token is made of, longest match first; none where a part of it matches nothing.
+def split_token(token: str, vocabulary: Vocabulary) -> list[int]:
+    """The ids that a token is made of, longest match first; an empty list if some of it matches nothing.
 
     "##ings" can be "##ing" and "##s".
     """
@@ -57,12 +57,12 @@ def pieces_of(token: str, vocabulary: Vocabulary) -> list[int]:
     return ids
 
 
-def _ordinary(vocabulary: Vocabulary) -> list[int]:
-    """The ids of all that is no special token."""
+def _list_ordinary(vocabulary: Vocabulary) -> list[int]:
+    """The ids of all tokens but the special ones."""
     return [number for number, token in enumerate(vocabulary.tokens) if token not in SPECIAL_TOKENS]
 
 
-def _means(array: np.ndarray, sources: Sequence[Sequence[int]], ordinary: Sequence[int]) -> np.ndarray:
+def _average(array: np.ndarray, sources: Sequence[Sequence[int]], ordinary: Sequence[int]) -> np.ndarray:
     """A row for each list of ids: the row itself, the mean of several, or that of all `ordinary` ones for none."""
 
     def mean(ids: Sequence[int]) -> np.ndarray:
@@ -72,7 +72,7 @@ def _means(array: np.ndarray, sources: Sequence[Sequence[int]], ordinary: Sequen
     return np.stack([array[ids[0]] if len(ids) == 1 else mean(ids) if ids else of_all for ids in sources])
 
 
-def _slots(slots: Arrays, sources: Sequence[Sequence[int]], kept: np.ndarray) -> dict[str, np.ndarray]:
+def _change_slots(slots: Arrays, sources: Sequence[Sequence[int]], kept: np.ndarray) -> dict[str, np.ndarray]:
     changed = dict(slots)
     first = np.array([ids[0] if ids else 0 for ids in sources])
     for name, array in slots.items():

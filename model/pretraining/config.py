@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
 from bertline.model.config import MAX_DROPOUT
-from bertline.model.formats.initial_parts import listed
 from bertline.model.training.update import Rule, Schedule
 from bertline.settings import (
     require_at_least,
@@ -68,7 +67,9 @@ class PretrainConfig:
         require_seed(self.seed)
         require_one_of("attention_initializer", self.attention_initializer, ATTENTION_INITIALIZERS)
         if self.initialize:
-            listed(self.initialize)
+            from bertline.model.formats.loaded_model import require_known_heads
+
+            require_known_heads(self.initialize)
         _ = self.schedule, self.rule  # which refuse what they do not know
         shares = self.gradient_accumulation_steps * self.devices
         if self.train_batch_size % shares:

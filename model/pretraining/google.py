@@ -16,10 +16,10 @@ import numpy as np
 
 from bertline.files import write_whole
 from bertline.model.config import BertConfig
-from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.checkpoint import STEP
 from bertline.model.formats.tf1.config import read_config
-from bertline.model.formats.tf1.folder import BESIDE, numbered, save_numbered
+from bertline.model.formats.tf1.folder import BESIDE, checkpoint_name, save_numbered
+from bertline.model.formats.tf1.variables import write_variables
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import Scores, eval_results, model_scores
 from bertline.model.pretraining.google_config import RunPretrainingConfig
@@ -196,8 +196,8 @@ def _writer(training: _Training, checkpoint: Checkpoint, log: TrainingLog) -> Ca
         if training.vocabulary is not None:
             write_whole(output_dir / VOCABULARY_FILE, training.vocabulary.decode("utf-8"))
         write_whole(output_dir / LOG_FILE, lines)
-        prefix = folder / numbered(step)
-        tf1_variables.write(prefix, arrays)
+        prefix = folder / checkpoint_name(step)
+        write_variables(prefix, arrays)
         prefix.with_name(prefix.name + BESIDE).write_text(beside, encoding="utf-8")
 
     return write

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bertline.model.config import BertConfig
-from bertline.model.formats.initial_parts import NAMES, with_initial_parts
-from bertline.model.formats.tf1.checkpoint import ReadVariables, checkpoint_at, read_variables
-from bertline.model.formats.tf1.folder import BESIDE, checkpoints_in
+from bertline.model.formats.loaded_model import INITIALIZED_HEADS, initialize_heads
+from bertline.model.formats.tf1.checkpoint import ReadVariables, locate_checkpoint, read_variables
+from bertline.model.formats.tf1.folder import BESIDE, find_checkpoints
 from bertline.model.training.checkpoint import Checkpoint, select
 from bertline.progress import say
 
@@ -29,7 +29,7 @@ def start_of(output_dir: Path, init_checkpoint: Path | None, shape: BertConfig, 
 
     Raises FileNotFoundError when there is none, ValueError for a damaged one or one of another shape.
     """
-    names = checkpoints_in(output_dir)
+    names = find_checkpoints(output_dir)
     if names:
         return _reached(names, shape)
     if init_checkpoint is not None:
@@ -52,12 +52,12 @@ def _initial(path: Path, shape: BertConfig, seed: int) -> Checkpoint:
     """The weights of a TF1 checkpoint, by name; heads that it lacks are made afresh, which is said."""
     from bertline.model.heads import pretraining_shapes
 
-    with checkpoint_at(path) as prefix:
+    with locate_checkpoint(path) as prefix:
         read = read_variables(prefix, shape)
-    missing = [part for part in NAMES.values() if part not in read.parts]
+    missing = [part for part in INITIALIZED_HEADS.values() if part not in read.heads]
     if missing:
         say(f"{path}: has no {', no '.join(missing)}; fresh weights take its place")
-    checkpoint = with_initial_parts(_checkpoint(shape, read.weights), missing, seed, path)
+    checkpoint = initialize_heads(_checkpoint(shape, read.weights), missing, seed, path)
     return dataclasses.replace(checkpoint, weights=select(checkpoint.weights, pretraining_shapes(shape), path))
 
 
@@ -81,7 +81,7 @@ def _first_whole(names: list[Path], shape: BertConfig) -> tuple[Path, ReadVariab
     errors: list[ValueError | FileNotFoundError] = []
     for name in names:
         try:
-            with checkpoint_at(name) as prefix:
+            with locate_checkpoint(name) as prefix:
                 read = read_variables(prefix, shape)
         except (ValueError, FileNotFoundError) as error:
             errors.append(error)

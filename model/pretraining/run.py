@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bertline.model.bert import Tensor, Weights
     from bertline.model.dropout import Dropout
-    from bertline.model.formats.loaded_model import Opened
+    from bertline.model.formats.loaded_model import LoadedModel
     from bertline.model.training.update import Update, Values
 
 
@@ -40,7 +40,7 @@ def run(
     *,
     work: Path,
     checkpoint: Path | None = None,
-    initial: Callable[[], Opened] | None = None,
+    initial: Callable[[], LoadedModel] | None = None,
     heldout: Path | None = None,
     log_dir: Path | None = None,
     hosts: Hosts = ALONE,

@@ -15,7 +15,7 @@ from bertline.settings import require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 if TYPE_CHECKING:
-    from bertline.model.formats.loaded_model import Opened
+    from bertline.model.formats.loaded_model import LoadedModel
     from bertline.model.pretraining.config import PretrainConfig
 
 NEW_MODEL = "base"
@@ -24,7 +24,7 @@ SCHEDULE_FIELDS = ("learning_rate", "num_train_steps", "num_warmup_steps", "lear
 
 
 def start_of_stage(
-    vocab: Path | None, checkpoint: Path | None, initial: Opened | None, config: PretrainConfig
+    vocab: Path | None, checkpoint: Path | None, initial: LoadedModel | None, config: PretrainConfig
 ) -> Checkpoint:
     """What a stage starts with: the stage before (`checkpoint`), the weights of `initial`, or fresh ones."""
     if checkpoint is not None and initial is not None:
@@ -77,18 +77,24 @@ def first_stage(vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     )
 
 
-def released_model(opened: Opened, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
+def released_model(opened: LoadedModel, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     """The weights of a model of any format, for a schedule of its own: Adam's slots start at zero.
 
     A head that the model lacks is made afresh if `config.initialize` asks for it, and refused otherwise.
     """
-    from bertline.model.formats.initial_parts import listed, refuse_missing, with_initial_parts
-    from bertline.model.formats.parts import MASKED_LM, NEXT_SENTENCE, POOLER
+    from bertline.model.formats.loaded_model import (
+        MASKED_LM,
+        NEXT_SENTENCE,
+        POOLER,
+        initialize_heads,
+        parse_heads,
+        require_heads,
+    )
     from bertline.model.heads import pretraining_shapes
 
     path = opened.path
-    checkpoint = with_initial_parts(opened.checkpoint, listed(config.initialize), config.seed, path)
-    refuse_missing(checkpoint, (POOLER, MASKED_LM, NEXT_SENTENCE), path)
+    checkpoint = initialize_heads(opened.checkpoint, parse_heads(config.initialize), config.seed, path)
+    require_heads(checkpoint, (POOLER, MASKED_LM, NEXT_SENTENCE), path)
     _require_same_text(path, checkpoint, vocab, config)
     shape = shape_of(config, checkpoint.bert_config.vocab_size, checkpoint.bert_config)
     _require_same_shape(path, checkpoint.bert_config, shape, FREE_TO_CHANGE)

@@ -12,7 +12,7 @@ from bertline.pipelines.cli.tables import print_counts, print_facts, print_rows
 from bertline.pipelines.cli.verbs import Verb
 
 if TYPE_CHECKING:
-    from bertline.model.formats.loaded_model import Opened
+    from bertline.model.formats.loaded_model import LoadedModel
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -39,10 +39,10 @@ def _convert(flags: Flags) -> int:
     return 0
 
 
-def _show(opened: "Opened") -> None:
-    from bertline.model.formats.describe import facts
+def _show(opened: "LoadedModel") -> None:
+    from bertline.model.formats.describe import describe_model
 
-    print_facts(str(opened.path), facts(opened))
+    print_facts(str(opened.path), describe_model(opened))
 
 
 def _inspect_flags(parser: Parser) -> None:
@@ -54,18 +54,18 @@ def _inspect_flags(parser: Parser) -> None:
 
 
 def _inspect(flags: Flags) -> int:
-    from bertline.model.formats.describe import facts, presets, variables
+    from bertline.model.formats.describe import describe_model, list_released_models, list_variables
     from bertline.model.formats.detect import read_model
 
     if bool(flags.path) == flags.presets:
         raise ValueError("give either the path of a model, or --presets")
     if flags.presets:
-        rows = presets()
+        rows = list_released_models()
         print(json.dumps(rows, indent=1)) if flags.json else print_rows("released sizes of BERT", rows)
         return 0
     vocab_file, config_file = (Path(path) if path else None for path in (flags.vocab_file, flags.bert_config_file))
     opened = read_model(Path(flags.path), vocab_file=vocab_file, bert_config_file=config_file)
-    found, listed = facts(opened), variables(opened) if flags.variables else []
+    found, listed = describe_model(opened), list_variables(opened) if flags.variables else []
     if flags.json:
         print(json.dumps(found | ({"list of variables": listed} if listed else {}), indent=1, ensure_ascii=False))
         return 0

@@ -9,7 +9,7 @@ from typing import Any
 from bertline.model.bert import LAYER_NORM_EPSILON
 from bertline.model.config import RELEASED_KEYS, BertConfig
 from bertline.model.formats.files import read_object
-from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE
+from bertline.model.formats.loaded_model import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.settings import from_mapping
 
@@ -33,7 +33,7 @@ WRITTEN_ACTIVATIONS = {
     "tanh": "tanh",
     "linear": "linear",
 }
-# transformers' defaults where they are not ours: what a config.json means that leaves the key away.
+# transformers' defaults where they are not ours: what a config.json without the key means.
 DEFAULTS: dict[str, Any] = {"vocab_size": 30522, "hidden_act": "gelu"}
 # The one value that our model computes with, and what another one would mean.
 ONLY: dict[str, tuple[Any, str]] = {
@@ -45,7 +45,7 @@ ONLY: dict[str, tuple[Any, str]] = {
     "pruned_heads": ({}, "layers with fewer heads do not fit one configuration"),
     "quantization_config": (None, "quantized weights are not read; take the model as it was before"),
 }
-# Keys that are read into something else, written afresh, of decoders alone, or about who wrote the file and how.
+# Keys that are read into something else, computed when written, of decoders alone, or about the writing program.
 NOT_KEPT = {
     *ONLY,
     "model_type",
@@ -76,14 +76,14 @@ class ReadConfig:
     bert_config: BertConfig
     extras: dict[str, Any]  # further keys, kept unread
     architecture: str  # the first of its architectures; "" without one
-    labels: list[str] | None  # by id; None where it names none
+    labels: list[str] | None  # by id; None without names
     remarks: list[str]
 
 
 def read_config(path: Path) -> ReadConfig:
     """The content of a config.json; ValueError for another kind of model, or settings that our model lacks."""
     mapping = read_object(path)
-    _refuse_others(mapping, path)
+    _require_bert(mapping, path)
     names = RELEASED_KEYS
     given = DEFAULTS | {name: mapping[name] for name in names if name in mapping}
     if given["hidden_act"] not in ACTIVATIONS:
@@ -95,30 +95,32 @@ def read_config(path: Path) -> ReadConfig:
         raise ValueError(f"{path}: {error}") from error
     extras = {key: value for key, value in mapping.items() if key not in names and key not in NOT_KEPT}
     architecture = str((mapping.get("architectures") or [""])[0])
-    return ReadConfig(bert_config, extras, architecture, _labels(mapping, path), _remarks(mapping, names, path.name))
+    return ReadConfig(
+        bert_config, extras, architecture, _read_labels(mapping, path), _list_remarks(mapping, names, path.name)
+    )
 
 
-def written_config(checkpoint: Checkpoint, parts: Sequence[str], pad_id: int) -> dict[str, Any]:
-    """The content of config.json for a model of these parts."""
+def make_config(checkpoint: Checkpoint, heads: Sequence[str], pad_id: int) -> dict[str, Any]:
+    """The content of config.json for a model with these heads."""
     extras = {key: value for key, value in checkpoint.config_extras.items() if key not in NOT_KEPT}
     config = extras | checkpoint.bert_config.to_mapping()
     config |= {
-        "architectures": [_architecture(checkpoint, parts)],
+        "architectures": [_name_architecture(checkpoint, heads)],
         "model_type": "bert",
         "hidden_act": WRITTEN_ACTIVATIONS[checkpoint.bert_config.hidden_act],
         "layer_norm_eps": LAYER_NORM_EPSILON,
         "pad_token_id": pad_id,
         "tie_word_embeddings": True,
     }
-    if CLASSIFIER in parts:
-        labels = labels_of(checkpoint)
+    if CLASSIFIER in heads:
+        labels = list_labels(checkpoint)
         config["id2label"] = {str(number): label for number, label in enumerate(labels)}
         config["label2id"] = {label: number for number, label in enumerate(labels)}
     return config
 
 
-def labels_of(checkpoint: Checkpoint) -> list[str]:
-    """A classifier's labels, those of transformers where it has none: LABEL_0, LABEL_1, ...
+def list_labels(checkpoint: Checkpoint) -> list[str]:
+    """A classifier's labels, without names those of transformers: LABEL_0, LABEL_1, ...
 
     Raises ValueError for more or fewer labels than the classifier scores.
     """
@@ -131,7 +133,7 @@ def labels_of(checkpoint: Checkpoint) -> list[str]:
     return [str(label) for label in labels]
 
 
-def _refuse_others(mapping: Mapping[str, Any], path: Path) -> None:
+def _require_bert(mapping: Mapping[str, Any], path: Path) -> None:
     kind = mapping.get("model_type", "bert")
     if kind != "bert":
         raise ValueError(f'{path}: model_type is "{kind}"; only "bert" is read, other models compute otherwise')
@@ -141,7 +143,7 @@ def _refuse_others(mapping: Mapping[str, Any], path: Path) -> None:
             raise ValueError(f"{path}: {key} is {json.dumps(value)}; only {json.dumps(known)} is read, {reason}")
 
 
-def _labels(mapping: Mapping[str, Any], path: Path) -> list[str] | None:
+def _read_labels(mapping: Mapping[str, Any], path: Path) -> list[str] | None:
     table = mapping.get("id2label")
     if not table:
         return None
@@ -150,7 +152,7 @@ def _labels(mapping: Mapping[str, Any], path: Path) -> list[str] | None:
     return [str(table[str(number)]) for number in range(len(table))]
 
 
-def _remarks(mapping: Mapping[str, Any], names: Sequence[str], file: str) -> list[str]:
+def _list_remarks(mapping: Mapping[str, Any], names: Sequence[str], file: str) -> list[str]:
     remarks = []
     if "model_type" not in mapping:
         remarks.append(f"{file} names no model_type; read as Hugging Face reads a BERT's, where gelu is the exact form")
@@ -160,11 +162,11 @@ def _remarks(mapping: Mapping[str, Any], names: Sequence[str], file: str) -> lis
     return remarks
 
 
-def _architecture(checkpoint: Checkpoint, parts: Sequence[str]) -> str:
-    if CLASSIFIER in parts:
+def _name_architecture(checkpoint: Checkpoint, heads: Sequence[str]) -> str:
+    if CLASSIFIER in heads:
         return str(checkpoint.state.get("architecture", "BertForSequenceClassification"))
-    if ANSWER_SPANS in parts:
+    if ANSWER_SPANS in heads:
         return "BertForQuestionAnswering"
-    if MASKED_LM in parts:
-        return "BertForPreTraining" if NEXT_SENTENCE in parts else "BertForMaskedLM"
-    return "BertForNextSentencePrediction" if NEXT_SENTENCE in parts else "BertModel"
+    if MASKED_LM in heads:
+        return "BertForPreTraining" if NEXT_SENTENCE in heads else "BertForMaskedLM"
+    return "BertForNextSentencePrediction" if NEXT_SENTENCE in heads else "BertModel"

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from bertline.model.formats.huggingface.config import OTHER_CLASSIFIERS, ReadConfig, read_config
-from bertline.model.formats.huggingface.names import original_name, transposed
 from bertline.model.formats.huggingface.sentence_transformers import MODULES_FILE, read_modules
 from bertline.model.formats.huggingface.tokenizer import read_tokenizer
 from bertline.model.formats.huggingface.weight_files import Tensors, read_tensors
-from bertline.model.formats.loaded_model import Opened
-from bertline.model.formats.parts import CLASSIFIER, parts_of, unused
+from bertline.model.formats.huggingface.write import original_name, transpose_kernel
+from bertline.model.formats.loaded_model import CLASSIFIER, LoadedModel, find_heads, find_unused
 from bertline.model.training.checkpoint import Checkpoint
 
 CONFIG_FILE = "config.json"
@@ -24,7 +23,7 @@ HEAD = "cls.predictions."
 TIED = {f"{HEAD}decoder.weight": EMBEDDINGS, f"{HEAD}decoder.bias": f"{HEAD}bias"}
 
 
-def read_huggingface(path: Path) -> Opened:
+def read_huggingface(path: Path) -> LoadedModel:
     """The model in a folder with config.json, or with modules.json as sentence-transformers writes it.
 
     How the latter makes one vector of a sentence is kept in the checkpoint's state ("pooling", "normalize", ...).
@@ -37,13 +36,13 @@ def read_huggingface(path: Path) -> Opened:
         format_name, folder, state, remarks = "sentence-transformers", modules.folder, modules.state, modules.remarks
     config = read_config(folder / CONFIG_FILE)
     tensors, weight_remarks = read_tensors(folder)
-    tensors, tied_remarks, left_out = _without_tied(_with_prefix(tensors, folder))
-    weights, their_names = _renamed(tensors, folder)
-    strange = unused(weights, config.bert_config)
+    tensors, tied_remarks, left_out = _drop_tied(_add_prefix(tensors, folder))
+    weights, their_names = _rename(tensors, folder)
+    strange = find_unused(weights, config.bert_config)
     weights = {name: array for name, array in weights.items() if name not in strange}
-    parts = tuple(parts_of(weights, config.bert_config, folder))
+    heads = find_heads(weights, config.bert_config, folder)
     tokenizer = read_tokenizer(folder, config.bert_config.vocab_size)
-    head_state, head_remarks = _classifier(config, weights, folder) if CLASSIFIER in parts else ({}, [])
+    head_state, head_remarks = _read_labels(config, weights, folder) if CLASSIFIER in heads else ({}, [])
     checkpoint = Checkpoint(
         bert_config=config.bert_config,
         weights=weights,
@@ -54,10 +53,10 @@ def read_huggingface(path: Path) -> Opened:
     )
     remarks = [*remarks, *config.remarks, *weight_remarks, *tied_remarks, *head_remarks, *tokenizer.remarks]
     not_used = sorted([*left_out, *(their_names[name] for name in strange)])
-    return Opened(path, format_name, checkpoint, parts, tuple(not_used), tuple(remarks))
+    return LoadedModel(path, format_name, checkpoint, heads, tuple(not_used), tuple(remarks))
 
 
-def _with_prefix(tensors: Tensors, folder: Path) -> Tensors:
+def _add_prefix(tensors: Tensors, folder: Path) -> Tensors:
     """The tensors as a model with heads names them; ValueError for one that is there twice."""
     found: Tensors = {}
     for name, array in tensors.items():
@@ -68,7 +67,7 @@ def _with_prefix(tensors: Tensors, folder: Path) -> Tensors:
     return found
 
 
-def _without_tied(tensors: Tensors) -> tuple[Tensors, list[str], list[str]]:
+def _drop_tied(tensors: Tensors) -> tuple[Tensors, list[str], list[str]]:
     """The tensors without the decoder that our model shares with the embeddings; remarks; names left out.
 
     A decoder of its own cannot be held, so that head is left out as a whole: half of it would predict other words.
@@ -88,7 +87,7 @@ def _without_tied(tensors: Tensors) -> tuple[Tensors, list[str], list[str]]:
     return kept, [], []
 
 
-def _renamed(tensors: Tensors, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _rename(tensors: Tensors, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The weights by our names, and our names -> theirs."""
     weights: dict[str, np.ndarray] = {}
     their_names: dict[str, str] = {}
@@ -97,12 +96,12 @@ def _renamed(tensors: Tensors, folder: Path) -> tuple[dict[str, np.ndarray], dic
         if ours in weights:
             raise ValueError(f"{folder}: {theirs} and {their_names[ours]} are one variable; take the files as released")
         # A copy, not a transposed view: training and safetensors want rows in one piece.
-        weights[ours] = np.ascontiguousarray(transposed(ours, array))
+        weights[ours] = np.ascontiguousarray(transpose_kernel(ours, array))
         their_names[ours] = theirs
     return weights, their_names
 
 
-def _classifier(
+def _read_labels(
     config: ReadConfig, weights: Mapping[str, np.ndarray], folder: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """What the state says of a classifier, and remarks."""

@@ -22,7 +22,7 @@ OTHER_FLAGS = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-UNLIMITED = 1 << 20  # word pieces; from here on a limit means that there is none
+UNLIMITED = 1 << 20  # word pieces; a limit from here on stands for no limit
 VERSIONS_KEY, KIND_KEY = "__version__", "model_type"
 DEFAULT_LIBRARY: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
 # Keys of Checkpoint.state that hold what these files say.
@@ -44,15 +44,15 @@ def read_modules(path: Path) -> SentenceModules:
     Raises ValueError when the first is not a Transformer. Modules that our model does not know, and poolings other
     than mean, cls and max, are left out with a remark: the encoder is the same, the texts' vectors are not.
     """
-    first, *others = _modules(path / MODULES_FILE)
+    first, *others = _read_list(path / MODULES_FILE)
     if first["type"] != "Transformer":
         raise ValueError(f"{path / MODULES_FILE}: begins with a {first['type']} module; only Transformer is read")
     folder = path / first["path"]
-    state, remarks = _length(folder)
+    state, remarks = _read_length(folder)
     pooling, unknown = None, []
     for module in others:
         if module["type"] == "Pooling":
-            pooling = _pooling(path / module["path"] / "config.json")
+            pooling = _read_pooling(path / module["path"] / "config.json")
         elif module["type"] != "Normalize":
             unknown.append(module["type"])
     if unknown:
@@ -63,7 +63,7 @@ def read_modules(path: Path) -> SentenceModules:
         remarks.append(f"its pooling is {pooling}, which is not known here and was left out")
     else:
         state |= {POOLING: pooling, NORMALIZE: any(module["type"] == "Normalize" for module in others)}
-    return SentenceModules(folder, state | _library(path / LIBRARY_FILE), remarks)
+    return SentenceModules(folder, state | _read_library(path / LIBRARY_FILE), remarks)
 
 
 def write_sentence_transformers(
@@ -93,7 +93,7 @@ def write_sentence_transformers(
     return counts
 
 
-def _modules(path: Path) -> list[dict[str, str]]:
+def _read_list(path: Path) -> list[dict[str, str]]:
     """Type, without its package, and path of each module."""
     listed = read_json(path)
     if not isinstance(listed, list) or not listed or not all(isinstance(module, dict) for module in listed):
@@ -107,7 +107,7 @@ def _modules(path: Path) -> list[dict[str, str]]:
     return modules
 
 
-def _pooling(path: Path) -> str:
+def _read_pooling(path: Path) -> str:
     """The names of the pooling: one, or several that are put one behind the other."""
     config = read_object(path)
     mode = config.get("pooling_mode")
@@ -118,7 +118,7 @@ def _pooling(path: Path) -> str:
     return " and ".join(names) + ("" if config.get("include_prompt", True) else " without the prompt")
 
 
-def _length(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _read_length(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """The longest input in word pieces, from the library's own file or else the tokenizer's, and remarks."""
     files = folder / LENGTH_FILE, folder / SETTINGS_FILE
     own, theirs = (read_object(path) if path.is_file() else {} for path in files)
@@ -129,7 +129,7 @@ def _length(folder: Path) -> tuple[dict[str, Any], list[str]]:
     return ({LENGTH: length} if isinstance(length, int) and length < UNLIMITED else {}), remarks
 
 
-def _library(path: Path) -> dict[str, Any]:
+def _read_library(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     config = {key: value for key, value in read_object(path).items() if key not in (VERSIONS_KEY, KIND_KEY)}

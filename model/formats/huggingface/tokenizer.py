@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.model.formats.case import case_of
+from bertline.model.formats.case import infer_case
 from bertline.model.formats.files import read_bytes, read_object, write_json
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import CONTINUATION, MAX_WORD_CHARACTERS, Vocabulary, parse_vocabulary
@@ -45,20 +45,20 @@ def read_tokenizer(folder: Path, vocab_size: int) -> ReadTokenizer:
     if (folder / VOCABULARY_FILE).is_file():
         source, content = folder / VOCABULARY_FILE, read_bytes(folder / VOCABULARY_FILE)
     elif fast:
-        source, content = folder / TOKENIZER_FILE, _vocabulary_of(fast, folder / TOKENIZER_FILE)
+        source, content = folder / TOKENIZER_FILE, _extract_vocabulary(fast, folder / TOKENIZER_FILE)
     else:
         raise FileNotFoundError(f"{folder}: has no vocabulary, neither {VOCABULARY_FILE} nor {TOKENIZER_FILE}")
     vocabulary = parse_vocabulary(content, str(source))
-    content, remarks = _filled(content, vocabulary, _added_tokens(folder, fast), vocab_size, source)
-    do_lower_case, case_remarks = _case(settings, fast, vocabulary, folder)
-    remarks += case_remarks + _other_rules(settings, fast, do_lower_case)
+    content, remarks = _fill_up(content, vocabulary, _read_added_tokens(folder, fast), vocab_size, source)
+    do_lower_case, case_remarks = _infer_case(settings, fast, vocabulary, folder)
+    remarks += case_remarks + _explain_other_rules(settings, fast, do_lower_case)
     return ReadTokenizer(content, do_lower_case, remarks)
 
 
 def write_tokenizer(folder: Path, checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
     """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json."""
     (folder / VOCABULARY_FILE).write_bytes(checkpoint.vocabulary)
-    (folder / TOKENIZER_FILE).write_text(_fast_tokenizer(vocabulary, checkpoint.do_lower_case), encoding="utf-8")
+    (folder / TOKENIZER_FILE).write_text(_make_fast_tokenizer(vocabulary, checkpoint.do_lower_case), encoding="utf-8")
     settings = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": checkpoint.do_lower_case,
@@ -68,10 +68,10 @@ def write_tokenizer(folder: Path, checkpoint: Checkpoint, vocabulary: Vocabulary
         **SPECIAL_TOKENS,
     }
     write_json(folder / SETTINGS_FILE, settings)
-    write_json(folder / SPECIAL_FILE, SPECIAL_TOKENS)  # wanted by fastembed and older programs
+    write_json(folder / SPECIAL_FILE, SPECIAL_TOKENS)  # needed by fastembed and older programs
 
 
-def _vocabulary_of(fast: Mapping[str, Any], path: Path) -> bytes:
+def _extract_vocabulary(fast: Mapping[str, Any], path: Path) -> bytes:
     model = fast.get("model") or {}
     prefix = model.get("continuing_subword_prefix", CONTINUATION)
     if model.get("type") != "WordPiece" or not isinstance(model.get("vocab"), dict) or prefix != CONTINUATION:
@@ -85,7 +85,7 @@ def _vocabulary_of(fast: Mapping[str, Any], path: Path) -> bytes:
     return "".join(f"{tokens[number]}\n" for number in range(len(tokens))).encode()
 
 
-def _added_tokens(folder: Path, fast: Mapping[str, Any]) -> dict[int, str]:
+def _read_added_tokens(folder: Path, fast: Mapping[str, Any]) -> dict[int, str]:
     """Tokens that were added to a vocabulary, by id."""
     added = {token["id"]: token["content"] for token in fast.get("added_tokens", [])}
     if (folder / ADDED_FILE).is_file():
@@ -93,7 +93,7 @@ def _added_tokens(folder: Path, fast: Mapping[str, Any]) -> dict[int, str]:
     return added
 
 
-def _filled(
+def _fill_up(
     content: bytes, vocabulary: Vocabulary, added: Mapping[int, str], vocab_size: int, source: Path
 ) -> tuple[bytes, list[str]]:
     """The vocabulary with an entry for each row of the embeddings, which are often padded to a multiple of 8 or 64."""
@@ -106,7 +106,7 @@ def _filled(
     if count == vocab_size:
         return content, []
     taken = set(vocabulary.tokens)
-    rows = [added.get(number) or _unused_name(number, taken) for number in range(count, vocab_size)]
+    rows = [added.get(number) or _make_unused_name(number, taken) for number in range(count, vocab_size)]
     named = [added[number] for number in range(count, vocab_size) if added.get(number)]
     remarks = [f"{source.name} has {count} entries for {vocab_size} rows; filled up with [unused...] entries"]
     if named:
@@ -116,34 +116,34 @@ def _filled(
     return content + end + "".join(f"{token}\n" for token in rows).encode(), remarks
 
 
-def _unused_name(number: int, taken: set[str]) -> str:
+def _make_unused_name(number: int, taken: set[str]) -> str:
     """A name that text never yields, since brackets stand alone, and that is not taken."""
     name = f"[unused{number}]"
-    return name if name not in taken else f"[unused{number}_filled]"
+    return name if name not in taken else f"[unused{number}_fill_up]"
 
 
-def _case(
+def _infer_case(
     settings: Mapping[str, Any], fast: Mapping[str, Any], vocabulary: Vocabulary, folder: Path
 ) -> tuple[bool, list[str]]:
     if isinstance(settings.get("do_lower_case"), bool):
         return settings["do_lower_case"], []
-    for rules in _normalizers(fast):
+    for rules in _list_normalizers(fast):
         if isinstance(rules.get("lowercase"), bool):
             return rules["lowercase"], []
-    do_lower_case, remark = case_of(vocabulary, folder, folder)
+    do_lower_case, remark = infer_case(vocabulary, folder, folder)
     return do_lower_case, [remark] if remark else []
 
 
-def _normalizers(fast: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _list_normalizers(fast: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The steps of tokenizer.json's normalizer, one or a sequence."""
     normalizer = fast.get("normalizer") or {}
     return list(normalizer.get("normalizers", [normalizer]))
 
 
-def _other_rules(settings: Mapping[str, Any], fast: Mapping[str, Any], do_lower_case: bool) -> list[str]:
+def _explain_other_rules(settings: Mapping[str, Any], fast: Mapping[str, Any], do_lower_case: bool) -> list[str]:
     """Remarks on rules of splitting that are not ours: the text is read, but a little otherwise."""
     rules: dict[str, Any] = {}
-    for step in _normalizers(fast):
+    for step in _list_normalizers(fast):
         rules |= {
             "strip_accents": step.get("strip_accents"),
             "tokenize_chinese_chars": step.get("handle_chinese_chars"),
@@ -167,7 +167,7 @@ def _other_rules(settings: Mapping[str, Any], fast: Mapping[str, Any], do_lower_
     return remarks
 
 
-def _fast_tokenizer(vocabulary: Vocabulary, do_lower_case: bool) -> str:
+def _make_fast_tokenizer(vocabulary: Vocabulary, do_lower_case: bool) -> str:
     """The content of tokenizer.json."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 

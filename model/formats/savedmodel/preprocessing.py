@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bertline.model.formats.savedmodel.preprocessing_tokenizer import GraphTokenizer
 from bertline.model.formats.savedmodel.repeatable_bytes import save_repeatably
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
@@ -26,9 +25,11 @@ def write_preprocessing(folder: Path, checkpoint: Checkpoint) -> None:
     and input_type_ids, int32 [batch, 128], or as many as the model has positions. For other lengths and for pairs
     `model.bert_pack_inputs([model.tokenize(a), model.tokenize(b)], seq_length=64)` is
     `encode_pairs(tokenizer, a, b, 64)`. `model.tokenize(sentences)` gives ids, ragged [batch, (words), (pieces)], and
-    `model.tokenize.get_special_tokens_dict()` those of the special tokens. Bytes that are no UTF-8 are left out.
+    `model.tokenize.get_special_tokens_dict()` those of the special tokens. Bytes that are not UTF-8 are left out.
     """
     import tensorflow as tf
+
+    from bertline.model.formats.savedmodel.preprocessing_tokenizer import GraphTokenizer
 
     vocabulary = parse_vocabulary(checkpoint.vocabulary, "vocab.txt")
     tokenizer = GraphTokenizer(vocabulary, checkpoint.do_lower_case)
@@ -92,7 +93,7 @@ class _Packer:
         """
         import tensorflow as tf
 
-        lengths, starts, ids = _laid_out(segments, tf.cast(length, tf.int64))
+        lengths, starts, ids = _lay_out(segments, tf.cast(length, tf.int64))
         column = tf.cast(tf.range(length), tf.int64)[None, :]  # [1, length]
         first_end = lengths[0][:, None] + 1  # [batch, 1], the place of the [SEP] after the first segment
         last_end = first_end + lengths[1][:, None] + 1
@@ -109,14 +110,14 @@ class _Packer:
         }
 
 
-def _laid_out(segments: Sequence[Tensor], width: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def _lay_out(segments: Sequence[Tensor], width: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Of each segment what fits and where it starts, two times int64 [batch], in the ids of all, int32 [N].
 
     It is the rule of bertline.tokenizer.encode.truncated_lengths. A missing second one has NO_SECOND_SEGMENT ids.
     """
     import tensorflow as tf
 
-    values, splits = zip(*(_without_words(segment) for segment in segments))
+    values, splits = zip(*(_flatten_words(segment) for segment in segments))
     first, starts = splits[0][1:] - splits[0][:-1], [splits[0][:-1]]
     if len(segments) == 1:
         kept = tf.minimum(first, tf.maximum(width - 2, 0))
@@ -130,7 +131,7 @@ def _laid_out(segments: Sequence[Tensor], width: Tensor) -> tuple[list[Tensor], 
     return lengths, starts, tf.concat([*values, [0]], 0)  # at least one, for the places that are not used
 
 
-def _without_words(segment: Tensor) -> tuple[Tensor, Tensor]:
+def _flatten_words(segment: Tensor) -> tuple[Tensor, Tensor]:
     """The ids of all rows, int32 [ids], and where each row begins and ends among them, int64 [batch + 1]."""
     import tensorflow as tf
 

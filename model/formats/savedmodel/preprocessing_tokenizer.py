@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import tensorflow as tf
+
 from bertline.model.formats.savedmodel.preprocessing_tables import (
     ALONE,
     BLANK,
@@ -31,8 +33,6 @@ class GraphTokenizer:
     """Basic tokenization and WordPiece of all sentences at once, on flat arrays of code points, int64 [letters]."""
 
     def __init__(self, vocabulary: Vocabulary, do_lower_case: bool) -> None:
-        import tensorflow as tf
-
         self._do_lower_case = do_lower_case
         self._unknown = vocabulary.unk_id
         arrays = {**vars(character_tables(do_lower_case)), **vars(piece_tables(vocabulary))}
@@ -40,14 +40,12 @@ class GraphTokenizer:
 
     def tokenize(self, sentences: Tensor) -> Tensor:
         """The ids of string [batch], ragged int32 [batch, (words), (pieces)]."""
-        import tensorflow as tf
-
         characters = tf.strings.unicode_decode(sentences, "UTF-8", errors="ignore")
         rows, letters = characters.value_rowids(), tf.cast(characters.values, tf.int64)
-        rows, letters = _kept(~self._has(letters, DROPPED), rows, letters)
+        rows, letters = _keep(~self._has(letters, DROPPED), rows, letters)
         stretches, rows, letters = self._stretches(rows, letters)
         if self._do_lower_case:
-            letters, source = self._lower_cased(letters, stretches)
+            letters, source = self._lower_case(letters, stretches)
             rows, stretches = tf.gather(rows, source), tf.gather(stretches, source)
         words, rows, letters = self._words(stretches, rows, letters)
         places, ids = self._pieces(words, letters)
@@ -61,21 +59,19 @@ class GraphTokenizer:
         """Numbers of the stretches between blanks, ideographs alone, that are lower-cased as a whole."""
         blank = self._has(letters, BLANK)
         apart = blank | self._has(letters, ALONE)
-        stretches = _numbered(_beside(apart) | _changes(rows))
-        return _kept(~blank, stretches, rows, letters)
+        stretches = _number_runs(_beside(apart) | _changes(rows))
+        return _keep(~blank, stretches, rows, letters)
 
     def _words(self, stretches: Tensor, rows: Tensor, letters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The number of each letter's word, punctuation marks alone; what turned into a blank is left out."""
         blank = self._has(letters, BLANK)
         apart = blank | self._has(letters, PUNCTUATION)
-        words = _numbered(_beside(apart) | _changes(stretches))
-        words, rows, letters = _kept(~blank, words, rows, letters)
-        return _numbered(_changes(words)), rows, letters
+        words = _number_runs(_beside(apart) | _changes(stretches))
+        words, rows, letters = _keep(~blank, words, rows, letters)
+        return _number_runs(_changes(words)), rows, letters
 
-    def _lower_cased(self, letters: Tensor, stretches: Tensor) -> tuple[Tensor, Tensor]:
+    def _lower_case(self, letters: Tensor, stretches: Tensor) -> tuple[Tensor, Tensor]:
         """Lower-cased letters without accents, and the place of the letter that each comes from."""
-        import tensorflow as tf
-
         letters = _choose(self._ends_word(letters, stretches) & (letters == CAPITAL_SIGMA), FINAL_SIGMA, letters)
         number = _search(self.tables["changed"], letters)
         changes = tf.gather(self.tables["changed"], number) == letters
@@ -84,26 +80,24 @@ class GraphTokenizer:
         source = tf.repeat(tf.range(tf.size(letters, tf.int64)), count)
         offset = tf.range(tf.size(source, tf.int64)) - tf.gather(tf.cumsum(count, exclusive=True), source)
         changed, place = tf.gather(changes, source), tf.gather(starts, source) + offset
-        # The place of what does not change is of no use; 0 is one that is there.
+        # What does not change needs no place; 0 is a valid one.
         new = tf.gather(self.tables["letters"], _choose(changed, place, 0))
         spelt = _choose(changed, new, tf.gather(letters, source))
         spelt, source = self._in_canonical_order(spelt, source, stretches)
-        return _kept(~self._has(spelt, MARK), spelt, source)
+        return _keep(~self._has(spelt, MARK), spelt, source)
 
     def _ends_word(self, letters: Tensor, stretches: Tensor) -> Tensor:
         """Where a sigma is a final one: after a cased letter of its stretch and before none, ignorable ones aside."""
-        import tensorflow as tf
-
         properties = self._properties(letters)
         counts = (properties & IGNORABLE) == 0
-        number = _numbered(counts)  # of the letters that count, up to each one
-        # A letter that is none stands behind the last one, and serves before the first one, too.
+        number = _number_runs(counts)  # of the letters that count, up to each one
+        # A placeholder that belongs to no stretch stands behind the last letter; it serves before the first one, too.
         cased = tf.concat([tf.boolean_mask((properties & CASED) != 0, counts), [False]], 0)
         owner = tf.concat([tf.boolean_mask(stretches, counts), [-1]], 0)
-        nobody = tf.size(owner, tf.int64) - 1
+        placeholder = tf.size(owner, tf.int64) - 1
 
         def is_cased(neighbour: Tensor) -> Tensor:
-            neighbour = _choose(neighbour < 0, nobody, neighbour)
+            neighbour = _choose(neighbour < 0, placeholder, neighbour)
             return (tf.gather(owner, neighbour) == stretches) & tf.gather(cased, neighbour)
 
         before = number - tf.cast(counts, tf.int64) - 1
@@ -114,12 +108,10 @@ class GraphTokenizer:
 
         Most are accents, which will go; only for the few that stay it matters where.
         """
-        import tensorflow as tf
-
         properties = self._properties(letters)
         rank = tf.cast(properties // CLASS, tf.int64)
         stays = (rank > 0) & ((properties & MARK) == 0)
-        runs = _numbered((rank == 0) | _changes(tf.gather(stretches, source)))
+        runs = _number_runs((rank == 0) | _changes(tf.gather(stretches, source)))
 
         def sorted_by_class() -> tuple[Tensor, Tensor]:
             order = tf.argsort(runs * CLASSES + rank, stable=True)
@@ -128,8 +120,6 @@ class GraphTokenizer:
         return tuple(tf.cond(tf.reduce_any(stays), sorted_by_class, lambda: (letters, source)))
 
     def _properties(self, letters: Tensor) -> Tensor:
-        import tensorflow as tf
-
         page = tf.gather(self.tables["page_numbers"], letters // PAGE)
         inside = tf.cast(letters % PAGE, tf.int32)
         return tf.gather_nd(self.tables["pages"], tf.stack([page, inside], axis=1))
@@ -139,8 +129,6 @@ class GraphTokenizer:
 
     def _pieces(self, words: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:
         """Greedy longest match: the places in `letters` where pieces begin, and the pieces' ids, int32."""
-        import tensorflow as tf
-
         total = tf.size(letters, tf.int64)
         starts = tf.where(_begins(words))[:, 0]  # [words]
         ends = tf.concat([starts, [total]], 0)[1:]
@@ -172,8 +160,6 @@ class GraphTokenizer:
 
     def _step(self, walk: "_Walk", letters: Tensor, ends: Tensor) -> "_Walk":
         """One letter further in every word; where none fits, the longest piece so far is taken, or the word fails."""
-        import tensorflow as tf
-
         end = tf.gather(ends, walk.word)
         inside = walk.place < end
         edge = walk.node * CODE_POINTS + tf.gather(letters, _choose(inside, walk.place, walk.begin))
@@ -195,7 +181,7 @@ class GraphTokenizer:
         return _Walk(
             found,
             failed,
-            *_kept(
+            *_keep(
                 goes_on,
                 walk.word,
                 _choose(taken, piece_end, walk.begin),
@@ -222,50 +208,36 @@ class _Walk(NamedTuple):
 
 def _search(ascending: Tensor, values: Tensor) -> Tensor:
     """The place of each value, and any place for one that is not there."""
-    import tensorflow as tf
-
     place = tf.searchsorted(ascending, values, out_type=tf.int64)
     return tf.minimum(place, tf.size(ascending, tf.int64) - 1)
 
 
 def _choose(mask: Tensor, these: Tensor, others: Tensor) -> Tensor:
     """Elements of one or the other, int64."""
-    import tensorflow as tf
-
     return tf.where(mask, tf.convert_to_tensor(these, tf.int64), tf.convert_to_tensor(others, tf.int64))
 
 
-def _kept(mask: Tensor, *arrays: Tensor) -> Any:
+def _keep(mask: Tensor, *arrays: Tensor) -> Any:
     """The elements of each array where the mask holds."""
-    import tensorflow as tf
-
     places = tf.where(mask)[:, 0]
     return [tf.gather(array, places) for array in arrays]
 
 
-def _numbered(begins: Tensor) -> Tensor:
+def _number_runs(begins: Tensor) -> Tensor:
     """Numbers that grow by one wherever something begins."""
-    import tensorflow as tf
-
     return tf.cumsum(tf.cast(begins, tf.int64))
 
 
 def _changes(array: Tensor) -> Tensor:
     """Where an element differs from the one before it; the first one does not."""
-    import tensorflow as tf
-
     return tf.concat([array[:1] != array[:1], array[1:] != array[:-1]], 0)
 
 
 def _begins(array: Tensor) -> Tensor:
     """Where a run of equal elements begins."""
-    import tensorflow as tf
-
     return tf.concat([array[:1] == array[:1], array[1:] != array[:-1]], 0)
 
 
 def _beside(apart: Tensor) -> Tensor:
     """Where an element that stands apart begins, or follows one."""
-    import tensorflow as tf
-
     return tf.concat([apart[:1], apart[1:] | apart[:-1]], 0)

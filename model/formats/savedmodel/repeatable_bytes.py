@@ -14,7 +14,7 @@ from typing import Any
 GRAPH_FILE = "saved_model.pb"
 FINGERPRINT_FILE = "fingerprint.pb"  # random, and nothing needs it
 UNUSED = "___redundant_placeholder"  # follows a function's name in the names of arguments
-ARGUMENT_NAME = "_user_specified_name"  # of what a function takes; a running number where nobody gave a name
+ARGUMENT_NAME = "_user_specified_name"  # of what a function takes; a running number for an unnamed one
 
 
 def save_repeatably(root: Any, folder: Path, signatures: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ def _renumber(content: bytes) -> bytes:
 
 
 def _forget_numbers(function: Any) -> None:
-    """Numbers in the names of arguments: of those that nobody named, and of those that a loop does not use."""
+    """Numbers in the names of arguments: of unnamed ones, and of those that a loop does not use."""
     for place, attributes in function.arg_attr.items():
         if attributes.attr[ARGUMENT_NAME].s.isdigit():
             attributes.attr[ARGUMENT_NAME].s = f"captured_{place}".encode()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.model.formats.files import write_json
-from bertline.model.formats.parts import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, parts_of
+from bertline.model.formats.loaded_model import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE, POOLER, find_heads
 from bertline.model.formats.savedmodel.repeatable_bytes import save_repeatably
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 
@@ -16,7 +16,6 @@ NOT_KEPT = ("step", "stage", "pending", "schedule")  # keys of Checkpoint.state 
 PREPROCESSING_FOLDER = "preprocessing"
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 POSITIONS = "masked_lm_positions"
-SIGNATURES = {CLASSIFIER: "classify", ANSWER_SPANS: "answer_spans", NEXT_SENTENCE: "next_sentence", MASKED_LM: "mlm"}
 
 Outputs = dict[str, Any]
 Call = Callable[..., Outputs]
@@ -41,9 +40,9 @@ def write_savedmodel(folder: Path, checkpoint: Checkpoint) -> dict[str, int | fl
     """
     from bertline.model.formats.savedmodel.preprocessing import write_preprocessing
 
-    parts = parts_of(checkpoint.weights, checkpoint.bert_config, folder)
-    _refuse_other_backends()
-    _save(folder, checkpoint, parts)
+    heads = find_heads(checkpoint.weights, checkpoint.bert_config, folder)
+    _require_tensorflow()
+    _save(folder, checkpoint, heads)
     _write_extra_files(folder / EXTRA_FOLDER, checkpoint)
     (folder / PREPROCESSING_FOLDER).mkdir()
     write_preprocessing(folder / PREPROCESSING_FOLDER, checkpoint)
@@ -54,7 +53,7 @@ def write_savedmodel(folder: Path, checkpoint: Checkpoint) -> dict[str, int | fl
     return counts | ({"slots_left_out": len(checkpoint.slots)} if checkpoint.slots else {})
 
 
-def _refuse_other_backends() -> None:
+def _require_tensorflow() -> None:
     import keras
 
     if keras.config.backend() != "tensorflow":
@@ -64,16 +63,16 @@ def _refuse_other_backends() -> None:
         )
 
 
-def _save(folder: Path, checkpoint: Checkpoint, parts: Sequence[str]) -> None:
+def _save(folder: Path, checkpoint: Checkpoint, heads: Sequence[str]) -> None:
     import tensorflow as tf
 
     variables = {name: tf.Variable(array, name=name) for name, array in checkpoint.weights.items()}
-    model = _Model(checkpoint, variables, POOLER in parts)
+    model = _Model(checkpoint, variables, POOLER in heads)
     root = tf.train.Checkpoint()  # an object that holds what it is given
-    _fill(root, model.encoder, INPUTS, _named(variables, "bert/"))
-    if MASKED_LM in parts:
+    _fill(root, model.encoder, INPUTS, _select(variables, "bert/"))
+    if MASKED_LM in heads:
         root.mlm = tf.train.Checkpoint()
-        _fill(root.mlm, model.mlm, (*INPUTS, POSITIONS), _named(variables, "bert/", "cls/predictions/"))
+        _fill(root.mlm, model.mlm, (*INPUTS, POSITIONS), _select(variables, "bert/", "cls/predictions/"))
     # Kept apart: whoever fine-tunes the encoder does not want to train the heads of another task.
     root.head_variables = [variable for name, variable in variables.items() if not name.startswith("bert/")]
     root.do_lower_case = tf.Variable(checkpoint.do_lower_case, trainable=False, name="do_lower_case")
@@ -81,7 +80,7 @@ def _save(folder: Path, checkpoint: Checkpoint, parts: Sequence[str]) -> None:
         vocabulary = Path(scratch) / VOCABULARY_FILE
         vocabulary.write_bytes(checkpoint.vocabulary)
         root.vocab_file = tf.saved_model.Asset(str(vocabulary))
-        save_repeatably(root, folder, _signatures(model, parts))
+        save_repeatably(root, folder, _make_signatures(model, heads))
 
 
 class _Model:
@@ -119,12 +118,12 @@ class _Model:
     def classify(self, inputs: Mapping[str, Any]) -> Outputs:
         from bertline.model.heads import classifier_logits
 
-        return _scores(classifier_logits(self._variables, self.encoder(inputs)["pooled_output"]))
+        return _score(classifier_logits(self._variables, self.encoder(inputs)["pooled_output"]))
 
     def next_sentence(self, inputs: Mapping[str, Any]) -> Outputs:
         from bertline.model.heads import next_sentence_logits
 
-        return _scores(next_sentence_logits(self._variables, self.encoder(inputs)["pooled_output"]))
+        return _score(next_sentence_logits(self._variables, self.encoder(inputs)["pooled_output"]))
 
     def answer_spans(self, inputs: Mapping[str, Any]) -> Outputs:
         from bertline.model.heads import span_logits
@@ -136,24 +135,24 @@ class _Model:
         return {"mlm_logits": self.mlm(inputs)["mlm_logits"]}
 
 
-def _scores(logits: Any) -> Outputs:
+def _score(logits: Any) -> Outputs:
     import tensorflow as tf
 
     return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
 
 def _dropout(x: Any, rate: float, place: int) -> Any:
-    """Ordinary random dropout: who trains this model has no numbers of steps for ours."""
+    """Ordinary random dropout: ours needs the number of the step, which other training programs do not give."""
     import tensorflow as tf
 
     return tf.nn.dropout(x, rate) if rate > 0 else x
 
 
-def _named(variables: Mapping[str, Any], *prefixes: str) -> list[Any]:
+def _select(variables: Mapping[str, Any], *prefixes: str) -> list[Any]:
     return [variable for name, variable in variables.items() if name.startswith(prefixes)]
 
 
-def _specs(names: Sequence[str]) -> dict[str, Any]:
+def _make_specs(names: Sequence[str]) -> dict[str, Any]:
     import tensorflow as tf
 
     return {name: tf.TensorSpec([None, None], tf.int32, name) for name in names}  # [batch, length or predictions]
@@ -165,33 +164,33 @@ def _fill(target: Any, compute: Call, inputs: Sequence[str], variables: list[Any
 
     call = tf.function(compute, autograph=False)
     for training in (False, True):
-        call.get_concrete_function(_specs(inputs), training=training)
+        call.get_concrete_function(_make_specs(inputs), training=training)
     target.__call__ = call
     target.variables = variables
     target.trainable_variables = variables
     target.regularization_losses = []
 
 
-def _signatures(model: _Model, parts: Sequence[str]) -> dict[str, Any]:
+def _make_signatures(model: _Model, heads: Sequence[str]) -> dict[str, Any]:
     computed: dict[str, tuple[Call, Sequence[str]]] = {"serving_default": (model.serving_default, INPUTS)}
-    if MASKED_LM in parts:
+    if MASKED_LM in heads:
         computed["mlm"] = (model.mlm_scores, (*INPUTS, POSITIONS))
-    if NEXT_SENTENCE in parts and POOLER in parts:
+    if NEXT_SENTENCE in heads and POOLER in heads:
         computed["next_sentence"] = (model.next_sentence, INPUTS)
-    if CLASSIFIER in parts and POOLER in parts:
+    if CLASSIFIER in heads and POOLER in heads:
         computed["classify"] = (model.classify, INPUTS)
-    if ANSWER_SPANS in parts:
+    if ANSWER_SPANS in heads:
         computed["answer_spans"] = (model.answer_spans, INPUTS)
-    return {name: _signature(compute, inputs) for name, (compute, inputs) in computed.items()}
+    return {name: _make_signature(compute, inputs) for name, (compute, inputs) in computed.items()}
 
 
-def _signature(compute: Call, names: Sequence[str]) -> Any:
+def _make_signature(compute: Call, names: Sequence[str]) -> Any:
     import tensorflow as tf
 
     def call(**inputs: Any) -> Outputs:
         return compute(inputs)
 
-    return tf.function(call, autograph=False).get_concrete_function(**_specs(names))
+    return tf.function(call, autograph=False).get_concrete_function(**_make_specs(names))
 
 
 def _write_extra_files(folder: Path, checkpoint: Checkpoint) -> None:

@@ -1,6 +1,6 @@
 """The bert_config.json beside a TF1 checkpoint <-> our configuration, labels included.
 
-The original ignores keys that it does not know. What it has no words for is written as such a key, so that it
+The original ignores keys that it does not know. What its own keys cannot express is written as such a key, so that it
 comes back: the exact form of gelu, the names of a classifier's labels, and that a classifier scores tokens.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bertline.model.config import BertConfig, read_config_and_extras
-from bertline.model.formats.files import refuse_pointer
-from bertline.model.formats.huggingface.config import OTHER_CLASSIFIERS, labels_of
-from bertline.model.formats.parts import CLASSIFIER
+from bertline.model.formats.files import require_fetched
+from bertline.model.formats.huggingface.config import OTHER_CLASSIFIERS, list_labels
+from bertline.model.formats.loaded_model import CLASSIFIER
 from bertline.model.training.checkpoint import Checkpoint
 
 # The original's one gelu is the form with tanh since 2019-02-07. Its models of 2018 were trained with the exact form
@@ -37,48 +37,48 @@ class ReadConfig:
 
 def read_config(path: Path) -> ReadConfig:
     """The content of a bert_config.json; raises what `read_config_and_extras` does."""
-    refuse_pointer(path)
+    require_fetched(path)
     config, extras = read_config_and_extras(path)
     exact = extras.pop(EXACT_KEY, None)
     if exact is not None:
         if WRITTEN_ACTIVATION.get(exact) != config.hidden_act:
             raise ValueError(f'{path}: {EXACT_KEY} is "{exact}" and hidden_act "{config.hidden_act}"; remove the first')
         config = dataclasses.replace(config, hidden_act=exact)
-    labels = _labels(extras.get(LABELS_KEY))
+    labels = _read_labels(extras.get(LABELS_KEY))
     if labels is not None:
         del extras[LABELS_KEY]
     architecture = extras.pop(ARCHITECTURE_KEY, None)
     return ReadConfig(config, extras, labels, architecture if architecture in OTHER_CLASSIFIERS else None)
 
 
-def written_config(checkpoint: Checkpoint, parts: Sequence[str]) -> str:
-    """The text of bert_config.json for a model of these parts, in the original's layout."""
+def make_config(checkpoint: Checkpoint, heads: Sequence[str]) -> str:
+    """The text of bert_config.json for a model of these heads, in the original's layout."""
     activation = checkpoint.bert_config.hidden_act
     written: dict[str, Any] = {**checkpoint.config_extras, **checkpoint.bert_config.to_mapping()}
     if activation in WRITTEN_ACTIVATION:
         written |= {"hidden_act": WRITTEN_ACTIVATION[activation], EXACT_KEY: activation}
-    if CLASSIFIER in parts:
-        written |= _of_classifier(checkpoint)
+    if CLASSIFIER in heads:
+        written |= _describe_classifier(checkpoint)
     return json.dumps(written, indent=2, sort_keys=True) + "\n"
 
 
-def numbered(count: int) -> list[str]:
+def number_labels(count: int) -> list[str]:
     """Labels of a classifier whose labels' names are unknown."""
     return [str(number) for number in range(count)]
 
 
-def _of_classifier(checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe_classifier(checkpoint: Checkpoint) -> dict[str, Any]:
     labels, architecture = checkpoint.state.get("labels"), checkpoint.state.get("architecture")
     keys: dict[str, Any] = {}
-    if labels is not None and labels_of(checkpoint) != numbered(len(labels)):
-        keys[LABELS_KEY] = {str(number): label for number, label in enumerate(labels_of(checkpoint))}
+    if labels is not None and list_labels(checkpoint) != number_labels(len(labels)):
+        keys[LABELS_KEY] = {str(number): label for number, label in enumerate(list_labels(checkpoint))}
     if architecture in OTHER_CLASSIFIERS:
         keys[ARCHITECTURE_KEY] = architecture
     return keys
 
 
-def _labels(table: Any) -> list[str] | None:
-    """Labels by id; None for what is no table of ids 0, 1, 2, ..."""
-    if not isinstance(table, Mapping) or not table or set(table) != set(numbered(len(table))):
+def _read_labels(table: Any) -> list[str] | None:
+    """Labels by id; None for anything but a table of ids 0, 1, 2, ..."""
+    if not isinstance(table, Mapping) or not table or set(table) != set(number_labels(len(table))):
         return None
-    return [str(table[number]) for number in numbered(len(table))]
+    return [str(table[number]) for number in number_labels(len(table))]

@@ -25,17 +25,17 @@ class Variables:
 
     def read(self, name: str) -> np.ndarray:
         """A variable's value; ValueError, naming the files, when they are cut or changed (by their checksums)."""
-        with _damage_told(self.prefix):
+        with _explain_damage(self.prefix):
             return np.asarray(self.reader.get_tensor(name))
 
 
 @contextmanager
-def opened(prefix: Path) -> Iterator[Variables]:
-    """The variables of the checkpoint with this name; ValueError for files that are none, or cut, or changed."""
+def open_variables(prefix: Path) -> Iterator[Variables]:
+    """The variables of the checkpoint of this name; ValueError for files that are cut, changed or foreign."""
     import tensorflow as tf
 
-    with _plainly_named(prefix) as plain:
-        with _damage_told(prefix):
+    with _name_plainly(prefix) as plain:
+        with _explain_damage(prefix):
             reader = tf.train.load_checkpoint(str(plain))
             shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
             types = {name: kind.name for name, kind in reader.get_variable_to_dtype_map().items()}
@@ -47,7 +47,7 @@ def opened(prefix: Path) -> Iterator[Variables]:
         yield Variables(prefix, shapes, types, reader)
 
 
-def write(prefix: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_variables(prefix: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write <prefix>.index and <prefix>.data-00000-of-00001, byte for byte as TensorFlow 1.15's saver does.
 
     Raises OSError when they could not be written.
@@ -68,7 +68,7 @@ def write(prefix: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 @contextmanager
-def _damage_told(prefix: Path) -> Iterator[None]:
+def _explain_damage(prefix: Path) -> Iterator[None]:
     """TensorFlow's errors as ValueErrors that name the checkpoint."""
     import tensorflow as tf
 
@@ -80,7 +80,7 @@ def _damage_told(prefix: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _plainly_named(prefix: Path) -> Iterator[Path]:
+def _name_plainly(prefix: Path) -> Iterator[Path]:
     """The checkpoint under a name that TensorFlow does not take for a pattern."""
     if not PATTERN_LETTERS & set(str(prefix)):
         yield prefix

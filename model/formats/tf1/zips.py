@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from bertline.model.formats.files import refuse_pointer
+from bertline.model.formats.files import require_fetched
 
 # The files of a TF1 checkpoint and its companions; the rest (.meta, licences) stays in the zip.
 NEEDED = ("*.index", "*.data-?????-of-?????", "*.json", "*.txt", "checkpoint")
@@ -35,7 +35,7 @@ def unpack_checkpoint(path: Path) -> Iterator[Path]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such zip")
-    refuse_pointer(path)
+    require_fetched(path)
     with tempfile.TemporaryDirectory(prefix="bertline-") as name:
         try:
             yield _unpack(path, Path(name))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertline.model.features.lines import BASIC_WORDS, PIECES, UNITS, WORDS, Window, windows
+from bertline.model.features.lines import BASIC_WORDS, PIECES, UNITS, WORDS, Window, encode_windows
 from bertline.tokenizer.normalize import basic_tokens
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer
 
@@ -20,7 +20,7 @@ any_line = st.text(st.sampled_from(TROUBLE), max_size=25) | st.text(st.character
 def made(
     lines: Sequence[str], max_seq_length: int = 128, units: str = PIECES, most_tokens: int = 1 << 20
 ) -> list[Window]:
-    return list(windows(lines, TOKENIZER, max_seq_length, units, most_tokens))
+    return list(encode_windows(lines, TOKENIZER, max_seq_length, units, most_tokens))
 
 
 def tokens_of(window: Window, line: int) -> list[str]:

@@ -18,7 +18,7 @@ from bertline.model.bert import encode, encoder_shapes, initial_weights
 from bertline.model.config import BertConfig
 from bertline.model.features import run as features
 from bertline.model.features.run import FeaturesConfig, run
-from bertline.model.features.vectors import batches
+from bertline.model.features.vectors import cut_batches
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer
 
@@ -154,7 +154,7 @@ def test_no_layer_above_the_wanted_ones_is_computed(model: Path, text: Path, mon
 def test_lines_of_about_equal_length_are_computed_together(
     lengths: list[int], batch_size: int, expected: list[list[int]]
 ) -> None:
-    assert [lines.tolist() for lines in batches(np.array(lengths), batch_size)] == expected
+    assert [lines.tolist() for lines in cut_batches(np.array(lengths), batch_size)] == expected
 
 
 def test_counts_say_what_was_there(model: Path, text: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.formats.case import case_of, other_case_remark, pieces_with_capitals
+from bertline.model.formats.case import explain_other_case, find_capitals, infer_case
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary
 
 LOWER = [*SPECIAL_TOKENS, "[unused0]", "<S>", "<T>", "the", "##ing", "cafe", "1", "##,", "\u4e2d"]
@@ -17,11 +17,11 @@ def vocabulary(*pieces: str) -> Vocabulary:
 
 
 def case(pieces: list[str], folder: Path = NOTHING_SAID, path: Path = NOTHING_SAID) -> tuple[bool, str | None]:
-    return case_of(vocabulary(*pieces), folder, path)
+    return infer_case(vocabulary(*pieces), folder, path)
 
 
 def test_markers_have_no_case() -> None:
-    assert pieces_with_capitals(vocabulary(*CASED)) == ["The", "Paris"]
+    assert find_capitals(vocabulary(*CASED)) == ["The", "Paris"]
 
 
 def test_a_vocabulary_without_capitals_is_lower_cased() -> None:
@@ -96,13 +96,13 @@ def test_a_name_that_agrees_or_says_nothing_is_not_told(name: str) -> None:
 
 
 def test_what_another_case_means_is_told() -> None:
-    assert other_case_remark(vocabulary(*CASED), do_lower_case=True) == (
+    assert explain_other_case(vocabulary(*CASED), do_lower_case=True) == (
         "do_lower_case is true in place of the model's own: 2 pieces with capital letters can then match nothing"
     )
-    assert other_case_remark(vocabulary(*LOWER), do_lower_case=False) == (
+    assert explain_other_case(vocabulary(*LOWER), do_lower_case=False) == (
         "do_lower_case is false in place of the model's own: no piece has a capital letter, so words that have one "
         "are then unknown"
     )
-    assert other_case_remark(vocabulary(*LOWER), do_lower_case=True) == (
+    assert explain_other_case(vocabulary(*LOWER), do_lower_case=True) == (
         "do_lower_case is true in place of the model's own: as asked for"
     )

@@ -11,7 +11,7 @@ from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
 from bertline.model.formats.convert import ConvertConfig, run
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.loaded_model import Opened
+from bertline.model.formats.loaded_model import LoadedModel
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
@@ -102,7 +102,7 @@ def test_the_largest_difference_of_each_output_is_counted(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    told: list[Opened] = []
+    told: list[LoadedModel] = []
     counts = run(
         saved(tmp_path / "made", model_of(toy, "pretraining")), out, ConvertConfig(to="huggingface"), tell=told.append
     )
@@ -164,9 +164,9 @@ def test_heads_are_made_afresh_only_when_asked_for(
     model = model_of(toy, "pretraining")
     bare = dataclasses.replace(model, weights={n: a for n, a in model.weights.items() if not n.startswith("cls/")})
     made = saved(tmp_path / "made", bare)
-    assert read_model(converted(made, tmp_path / "as_is", "huggingface")).parts == ("encoder", "pooler")
+    assert read_model(converted(made, tmp_path / "as_is", "huggingface")).heads == ("pooler",)
     filled = read_model(converted(made, tmp_path / "filled", "huggingface", initialize="masked_lm"))
-    assert filled.parts == ("encoder", "pooler", "masked-LM head")
+    assert filled.heads == ("pooler", "masked-LM head")
 
 
 @pytest.mark.parametrize("content", ["not a model", ""])
@@ -174,7 +174,7 @@ def test_a_folder_without_a_model_is_refused_by_what_was_looked_for(content: str
     (tmp_path / "notes.txt").write_text(content)
     with pytest.raises(ValueError, match=r"no model in this folder; looked for .*training_state.json.*config.json"):
         read_model(tmp_path)
-    with pytest.raises(ValueError, match=r"notes\.txt: no model; give"):
+    with pytest.raises(ValueError, match=r"notes\.txt: not a model; give"):
         read_model(tmp_path / "notes.txt")
     with pytest.raises(FileNotFoundError, match="no such model; give"):
         read_model(tmp_path / "missing")

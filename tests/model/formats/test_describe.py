@@ -6,7 +6,7 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.formats.describe import facts, presets, variables
+from bertline.model.formats.describe import describe_model, list_released_models, list_variables
 from bertline.model.formats.detect import read_model
 from bertline.model.heads import classifier_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
@@ -16,7 +16,7 @@ PUBLISHED = {"2/128": 4.4, "4/256": 11.3, "4/512": 29.1, "8/512": 41.7, "12/768"
 
 
 def test_the_26_released_models_have_the_published_parameter_counts() -> None:
-    rows = presets()
+    rows = list_released_models()
     assert len(rows) == 26
     assert sum(row["released by"] == "Turc et al. 2019" for row in rows) == 24
     counts = {row["model"]: row["with both heads"] for row in rows}
@@ -36,10 +36,10 @@ def folder(toy: BertConfig, toy_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_model_is_described(folder: Path, toy: BertConfig) -> None:
-    found = facts(read_model(folder))
+    found = describe_model(read_model(folder))
     assert found["format"] == "bertline"
     assert found["shape"] == "2 layers of 32, 2 heads, feed-forward 64, gelu"
-    assert found["parts"] == "encoder, pooler, classifier"
+    assert found["heads"] == "pooler, classifier"
     assert (found["labels"], found["step"], found["Adam slots"]) == ("no, yes", 30, "no")
     assert found["vocabulary"] == "40 entries, 0 of them ## pieces"
     assert found["case"] == "cased"
@@ -48,6 +48,6 @@ def test_a_model_is_described(folder: Path, toy: BertConfig) -> None:
 
 
 def test_variables_are_listed_with_shapes(folder: Path) -> None:
-    rows = variables(read_model(folder))
+    rows = list_variables(read_model(folder))
     assert {"variable": "output_weights", "shape": "2 x 32"} in rows
     assert [row["variable"] for row in rows] == sorted(row["variable"] for row in rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.formats.export import ExportConfig, pooling_of, run, write_export
+from bertline.model.formats.export import ExportConfig, choose_pooling, run, write_export
 from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
@@ -76,7 +76,7 @@ def test_pooling_and_normalization_are_passed_on(checkpoint: Checkpoint, tmp_pat
 def test_a_model_keeps_its_own_pooling_unless_another_is_asked_for(
     checkpoint: Checkpoint, state, options, expected
 ) -> None:
-    assert pooling_of(dataclasses.replace(checkpoint, state=state), ExportConfig(**options)) == expected
+    assert choose_pooling(dataclasses.replace(checkpoint, state=state), ExportConfig(**options)) == expected
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,6 @@ def test_unknown_values_are_refused(options: dict[str, str], message: str) -> No
 @pytest.mark.parametrize("target", ["huggingface", "tf1"])
 def test_no_other_format_has_a_word_for_layers_that_normalise_first(checkpoint: Checkpoint, tmp_path, target) -> None:
     shape = dataclasses.replace(checkpoint.bert_config, pre_layer_norm=True)
-    with pytest.raises(ValueError, match=f"pre_layer_norm is true, which {target} has no word for"):
+    with pytest.raises(ValueError, match=f"pre_layer_norm is true, which {target} cannot express"):
         write_export(tmp_path, dataclasses.replace(checkpoint, bert_config=shape), ExportConfig(to=target))
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,8 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.config import ACTIVATION_NAMES, BertConfig
-from bertline.model.formats.compare import differences, outputs_of
-from bertline.model.formats.onnx import DATA_FILE, MODEL_FILE, onnx_outputs, write_onnx
+from bertline.model.formats.compare import compare_outputs, compute_outputs
+from bertline.model.formats.onnx import DATA_FILE, MODEL_FILE, run_onnx, write_onnx
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
@@ -55,8 +55,8 @@ def exported(pretrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def largest(checkpoint: Checkpoint, folder: Path, batch: dict[str, np.ndarray]) -> dict[str, float]:
-    ours, theirs = outputs_of(checkpoint, batch), onnx_outputs(folder, batch)
-    found = differences(ours, theirs, "onnx", np.ones_like(batch["input_mask"]))
+    ours, theirs = compute_outputs(checkpoint, batch), run_onnx(folder, batch)
+    found = compare_outputs(ours, theirs, "onnx", np.ones_like(batch["input_mask"]))
     assert [each.what for each in found] == list(theirs)
     return {each.what: each.largest for each in found}
 
@@ -96,14 +96,14 @@ def test_one_session_takes_any_length_and_batch(exported: Path, pretrained: Chec
         theirs = ("input_ids", "attention_mask", "token_type_ids")
         inputs = {name: batch[ours].astype(np.int64) for name, ours in zip(theirs, names, strict=True)}
         (state,) = session.run(["last_hidden_state"], inputs)
-        assert np.abs(state - outputs_of(pretrained, batch)["last_hidden_state"]).max() < BOUND
+        assert np.abs(state - compute_outputs(pretrained, batch)["last_hidden_state"]).max() < BOUND
 
 
 def test_padding_changes_nothing(exported: Path, toy_batch) -> None:
     batch = toy_batch(3, 16)
     names = ("input_ids", "input_mask", "segment_ids")
     wider = {name: np.pad(batch[name], ((0, 0), (0, 12))) for name in names}
-    short, long = onnx_outputs(exported, batch), onnx_outputs(exported, wider)
+    short, long = run_onnx(exported, batch), run_onnx(exported, wider)
     assert np.abs(short["pooled_output"] - long["pooled_output"]).max() < BOUND
     assert np.abs(short["last_hidden_state"] - long["last_hidden_state"][:, :16]).max() < BOUND
 
@@ -191,10 +191,10 @@ def test_missing_package_is_named(
         if package == "onnx":
             write_onnx(tmp_path, pretrained)
         else:
-            onnx_outputs(exported, toy_batch(1))
+            run_onnx(exported, toy_batch(1))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_file_is_named(toy_batch, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model\.onnx is missing; export the model to onnx again"):
-        onnx_outputs(tmp_path, toy_batch(1))
+        run_onnx(tmp_path, toy_batch(1))

@@ -5,7 +5,7 @@ import pytest
 
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.formats.vocabulary_change import OUTPUT_BIAS, TABLE, pieces_of, with_vocabulary
+from bertline.model.formats.vocabulary_change import OUTPUT_BIAS, TABLE, change_vocabulary, split_token
 from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import parse_vocabulary
@@ -32,7 +32,7 @@ def old() -> Checkpoint:
 
 def changed(old: Checkpoint, tokens: list[str]) -> tuple[Checkpoint, dict[str, int]]:
     vocabularies = (parse_vocabulary(content(names), "vocab.txt") for names in (OLD, tokens))
-    return with_vocabulary(old, content(tokens), *vocabularies)
+    return change_vocabulary(old, content(tokens), *vocabularies)
 
 
 def test_rows_of_shared_pieces_move_with_them(old: Checkpoint) -> None:
@@ -67,7 +67,7 @@ def test_everything_else_stays_and_slots_of_new_pieces_are_zero(old: Checkpoint)
 def test_growing_and_shrinking_back_changes_nothing(old: Checkpoint) -> None:
     grown, _ = changed(old, [*OLD, "moon", "##light"])
     before, after = (parse_vocabulary(content(names), "vocab.txt") for names in ([*OLD, "moon", "##light"], OLD))
-    back, counts = with_vocabulary(grown, content(OLD), before, after)
+    back, counts = change_vocabulary(grown, content(OLD), before, after)
     assert counts == {"kept": len(OLD), "new": 0, "dropped": 2}
     assert all(np.array_equal(back.weights[name], old.weights[name]) for name in old.weights)
 
@@ -83,4 +83,4 @@ def test_the_same_vocabulary_is_refused(old: Checkpoint) -> None:
 )
 def test_a_piece_is_made_of_the_longest_that_match(token: str, pieces: list[str]) -> None:
     vocabulary = parse_vocabulary(content(OLD), "vocab.txt")
-    assert [OLD[number] for number in pieces_of(token, vocabulary)] == pieces
+    assert [OLD[number] for number in split_token(token, vocabulary)] == pieces

@@ -11,7 +11,7 @@ import pytest
 from bertline.model.bert import encoder_shapes, initial_weights
 from bertline.model.config import BertConfig
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.loaded_model import Opened
+from bertline.model.formats.loaded_model import LoadedModel
 from bertline.model.heads import pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.run import run
@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture
-def released(toy: BertConfig, toy_folder: Path, tmp_path: Path) -> Opened:
+def released(toy: BertConfig, toy_folder: Path, tmp_path: Path) -> LoadedModel:
     """A pretrained model with both heads."""
     weights = initial_weights(pretraining_shapes(toy), 0.1, seed=3)
     return opened(
@@ -36,26 +36,28 @@ def released(toy: BertConfig, toy_folder: Path, tmp_path: Path) -> Opened:
     )
 
 
-def opened(folder: Path, checkpoint: Checkpoint) -> Opened:
+def opened(folder: Path, checkpoint: Checkpoint) -> LoadedModel:
     folder.mkdir()
     write_checkpoint(folder, checkpoint)
     return read_model(folder)
 
 
-def without_heads(released: Opened, folder: Path) -> Opened:
+def without_heads(released: LoadedModel, folder: Path) -> LoadedModel:
     encoder = encoder_shapes(released.checkpoint.bert_config)
     weights = {name: released.checkpoint.weights[name] for name in encoder}
     return opened(folder, dataclasses.replace(released.checkpoint, weights=weights))
 
 
-def trained(toy_folder: Path, out: Path, initial: Opened, vocab: Path | None = None, **changes: Any) -> Checkpoint:
+def trained(toy_folder: Path, out: Path, initial: LoadedModel, vocab: Path | None = None, **changes: Any) -> Checkpoint:
     out.mkdir()
     config = PretrainConfig(**{**SETTINGS, **changes})
     run(toy_folder / "records_16", vocab, out, config, work=out.with_suffix(".work"), initial=lambda: initial)
     return read_checkpoint(out, with_slots=True)
 
 
-def test_it_starts_at_the_released_weights_and_at_step_zero(released: Opened, toy_folder: Path, tmp_path: Path) -> None:
+def test_it_starts_at_the_released_weights_and_at_step_zero(
+    released: LoadedModel, toy_folder: Path, tmp_path: Path
+) -> None:
     still = trained(toy_folder, tmp_path / "still", released, learning_rate=1e-12)
     assert still.state["step"] == 4
     for name, array in released.checkpoint.weights.items():
@@ -66,13 +68,13 @@ def test_it_starts_at_the_released_weights_and_at_step_zero(released: Opened, to
     assert rows[-1]["step"] == 4
 
 
-def test_dropout_may_be_changed_the_shape_may_not(released: Opened, toy_folder: Path, tmp_path: Path) -> None:
+def test_dropout_may_be_changed_the_shape_may_not(released: LoadedModel, toy_folder: Path, tmp_path: Path) -> None:
     assert trained(toy_folder, tmp_path / "out", released, dropout=0.0).bert_config.hidden_dropout_prob == 0.0
     with pytest.raises(ValueError, match="hidden_size is 32 there and 128 here"):
         trained(toy_folder, tmp_path / "other", released, model="tiny")
 
 
-def test_heads_that_are_missing_must_be_asked_for(released: Opened, toy_folder: Path, tmp_path: Path) -> None:
+def test_heads_that_are_missing_must_be_asked_for(released: LoadedModel, toy_folder: Path, tmp_path: Path) -> None:
     bare = without_heads(released, tmp_path / "bare")
     with pytest.raises(ValueError, match=r"no masked-LM head, no next-sentence head; .*--initialize=masked_lm,next_"):
         trained(toy_folder, tmp_path / "refused", bare)
@@ -82,14 +84,16 @@ def test_heads_that_are_missing_must_be_asked_for(released: Opened, toy_folder: 
     assert made.weights["cls/predictions/transform/dense/kernel"].std() > 0.01
 
 
-def test_heads_that_are_there_are_never_made_afresh(released: Opened, toy_folder: Path, tmp_path: Path) -> None:
+def test_heads_that_are_there_are_never_made_afresh(released: LoadedModel, toy_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has a masked-LM head, it need not be initialized"):
         trained(toy_folder, tmp_path / "out", released, initialize="masked_lm")
     with pytest.raises(ValueError, match='initialize names "decoder"; known: pooler, masked_lm, next_sentence'):
         PretrainConfig(initialize="decoder")
 
 
-def test_records_of_another_vocabulary_or_case_are_refused(released: Opened, toy_folder: Path, tmp_path: Path) -> None:
+def test_records_of_another_vocabulary_or_case_are_refused(
+    released: LoadedModel, toy_folder: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other.txt"
     other.write_text((toy_folder / "vocab.txt").read_text().replace("word3\n", "word03\n"))
     with pytest.raises(ValueError, match=r"other.txt is not the vocabulary of .*--new_vocab"):
@@ -99,7 +103,7 @@ def test_records_of_another_vocabulary_or_case_are_refused(released: Opened, toy
 
 
 def test_a_stage_before_and_a_released_model_exclude_each_other(
-    released: Opened, toy_folder: Path, tmp_path: Path
+    released: LoadedModel, toy_folder: Path, tmp_path: Path
 ) -> None:
     records, out, work = toy_folder / "records_16", tmp_path / "out", tmp_path / "work"
     with pytest.raises(ValueError, match=r"\(checkpoint\) and a released model \(initial\) are given"):

@@ -69,7 +69,7 @@ def test_a_grown_vocabulary(released: Path, tmp_path: Path, capsys: pytest.Captu
 def test_inspect_describes_a_model(released: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(released), "--json", "--variables"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["format"], found["parts"]) == ("tf1", "encoder, pooler, masked-LM head, next-sentence head")
+    assert (found["format"], found["heads"]) == ("tf1", "pooler, masked-LM head, next-sentence head")
     assert found["case"] == "uncased: lower-cased, accents stripped"
     assert found["further settings"] == "pooler_type=first_token_transform"
     assert len(found["list of variables"]) == found["variables"] == len(pretraining_shapes(CONFIG))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.formats.tf1.folder import checkpoints_in, save_numbered
+from bertline.model.formats.tf1.folder import find_checkpoints, save_numbered
 
 
 def save(folder: Path, step: int) -> None:
@@ -16,7 +16,7 @@ def save(folder: Path, step: int) -> None:
 
 
 def names_in(folder: Path) -> list[str]:
-    return [path.name for path in checkpoints_in(folder)]
+    return [path.name for path in find_checkpoints(folder)]
 
 
 def test_the_last_five_are_kept_and_noted(tmp_path: Path) -> None:

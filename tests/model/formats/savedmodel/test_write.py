@@ -14,7 +14,7 @@ import pytest
 from bertline.model import heads
 from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig
-from bertline.model.formats.parts import part_shapes
+from bertline.model.formats.loaded_model import ENCODER, head_shapes
 from bertline.model.formats.savedmodel.read import read_savedmodel
 from bertline.model.formats.savedmodel.write import write_savedmodel
 from bertline.model.training.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary
 
 tf = pytest.importorskip("tensorflow")
 
-PRETRAINED = ("encoder", "pooler", "masked-LM head", "next-sentence head")
+PRETRAINED = ("pooler", "masked-LM head", "next-sentence head")
 BOUND = 1e-5
 # Run where this package cannot be imported: what a user without it does with the model.
 ALONE = """
@@ -57,8 +57,8 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "bertline"
 
 @pytest.fixture(scope="module")
 def model_of(toy: BertConfig, toy_folder: Path) -> Callable[..., Checkpoint]:
-    def make(*parts: str, **fields: Any) -> Checkpoint:
-        shapes = {name: shape for part in parts for name, shape in part_shapes(toy, 3)[part].items()}
+    def make(*heads: str, **fields: Any) -> Checkpoint:
+        shapes = {name: shape for head in (ENCODER, *heads) for name, shape in head_shapes(toy, 3)[head].items()}
         weights = initial_weights(shapes, 0.2, seed=1)
         biases = np.random.default_rng(2)
         weights = {
@@ -177,7 +177,7 @@ def test_is_a_layer_for_keras(pretrained: Path, toy_batch: Callable[..., dict[st
 def test_without_a_pooler_the_default_is_the_sequence(
     model_of: Callable[..., Checkpoint], toy_batch: Callable[..., dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
-    model = written(tmp_path / "model", model_of("encoder", "masked-LM head"))
+    model = written(tmp_path / "model", model_of("masked-LM head"))
     outputs = model(hub_inputs(toy_batch(2)))
     assert set(outputs) == {"sequence_output", "encoder_outputs", "default"}
     np.testing.assert_array_equal(outputs["default"], outputs["sequence_output"])
@@ -187,7 +187,6 @@ def test_without_a_pooler_the_default_is_the_sequence(
 @pytest.mark.parametrize("activation", ["gelu", "gelu_erf", "relu"])
 def test_everything_comes_back(activation: str, model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
     made = model_of(
-        "encoder",
         "pooler",
         "classifier",
         state={"step": 9, "labels": ["no", "maybe", "yes"], "pending": [], "stage": {}},
@@ -203,7 +202,7 @@ def test_everything_comes_back(activation: str, model_of: Callable[..., Checkpoi
     folder.mkdir()
     assert write_savedmodel(folder, made)["slots_left_out"] == 1
     opened = read_savedmodel(folder)
-    assert (opened.format, opened.parts, opened.unused) == ("savedmodel", ("encoder", "pooler", "classifier"), ())
+    assert (opened.format, opened.heads, opened.unused) == ("savedmodel", ("pooler", "classifier"), ())
     read = opened.checkpoint
     assert {name: array.tobytes() for name, array in read.weights.items()} == {
         name: array.tobytes() for name, array in made.weights.items()
@@ -245,5 +244,5 @@ def test_other_backends_are_refused(
 ) -> None:
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(ValueError, match=r"not with jax; set KERAS_BACKEND=tensorflow"):
-        write_savedmodel(tmp_path, model_of("encoder"))
+        write_savedmodel(tmp_path, model_of())
     assert list(tmp_path.iterdir()) == []

@@ -118,7 +118,7 @@ def test_a_pretraining_model_that_transformers_saved_is_equal(
 ) -> None:
     model = saved(tmp_path, toy_folder, "BertForPreTraining", hidden_act=activation)
     opened = read_huggingface(tmp_path)
-    assert opened.parts == ("encoder", "pooler", "masked-LM head", "next-sentence head")
+    assert opened.heads == ("pooler", "masked-LM head", "next-sentence head")
     assert opened.unused == ()
     weights, config, batch = opened.checkpoint.weights, opened.checkpoint.bert_config, toy_batch(4)
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_a_pretraining_model_that_transformers_saved_is_equal(
 def test_a_question_answering_model_is_equal_both_ways(toy, toy_folder: Path, toy_batch, tmp_path: Path) -> None:
     theirs = saved(tmp_path, toy_folder, "BertForQuestionAnswering")
     opened = read_huggingface(tmp_path)
-    assert opened.parts == ("encoder", "answer-span head")
+    assert opened.heads == ("answer-span head",)
     weights = {name: array for name, array in initial_weights(span_shapes(toy), 0.2, 5).items() if "pooler" not in name}
     own = Checkpoint(toy, weights, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 1})
     ours = transformers.AutoModelForQuestionAnswering.from_pretrained(exported(own, tmp_path)).eval()
@@ -168,7 +168,7 @@ def test_a_classifier_that_transformers_saved_comes_back_to_it(toy_folder: Path,
 def test_an_untied_decoder_leaves_the_masked_lm_head_out(toy_folder: Path, tmp_path: Path) -> None:
     saved(tmp_path, toy_folder, "BertForMaskedLM", tie_word_embeddings=False)
     opened = read_huggingface(tmp_path)
-    assert opened.parts == ("encoder",)
+    assert opened.heads == ()
     assert "cls.predictions.decoder.weight" in opened.unused
     assert "the masked-LM head was left out" in opened.remarks[0]
 
@@ -177,7 +177,7 @@ def test_an_encoder_alone_in_half_precision_is_read(toy_folder: Path, tmp_path: 
     model = saved(tmp_path, toy_folder, "BertModel", dtype=torch.bfloat16).to(torch.bfloat16)
     model.save_pretrained(tmp_path)
     opened = read_huggingface(tmp_path)
-    assert opened.parts == ("encoder", "pooler")
+    assert opened.heads == ("pooler",)
     assert opened.remarks[0] == "39 of 39 tensors were bfloat16, widened to float32 without loss"
     pooler = model.state_dict()["pooler.dense.weight"].float().numpy()
     assert np.array_equal(opened.checkpoint.weights["bert/pooler/dense/kernel"], pooler.T)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.loaded_model import Opened
+from bertline.model.formats.loaded_model import LoadedModel
 from bertline.model.formats.tf1.checkpoint import read_tf1, write_tf1
 from bertline.model.heads import (
     classifier_logits,
@@ -20,12 +20,12 @@ from bertline.model.training.checkpoint import Checkpoint
 pytestmark = pytest.mark.golden
 
 TOLERANCE = 2e-6  # in float32, between two libraries' kernels
-PRETRAINED = ("encoder", "pooler", "masked-LM head", "next-sentence head")
+PRETRAINED = ("pooler", "masked-LM head", "next-sentence head")
 LOWERED = "text is lower-cased and stripped of accents: none of 972 pieces has a capital letter"
 SHARD = ".data-00000-of-00001"
 
 
-def opened_at(reference: Path, place: str) -> Opened:
+def opened_at(reference: Path, place: str) -> LoadedModel:
     """A checkpoint of the reference; vocabulary and configuration lie one folder above it."""
     files = {"vocab_file": reference / "vocab.txt", "bert_config_file": reference / "bert_config.json"}
     return read_model(reference / place, **files)
@@ -41,7 +41,7 @@ def assert_written_again_equal(model: Checkpoint, original: Path, folder: Path) 
 
 def test_the_weights_are_those_of_the_original_bit_for_bit(reference: Path) -> None:
     opened = opened_at(reference, "tf1_checkpoint")
-    assert (opened.format, opened.parts, opened.unused) == ("tf1", PRETRAINED, ())
+    assert (opened.format, opened.heads, opened.unused) == ("tf1", PRETRAINED, ())
     assert opened.remarks == (LOWERED,)
     checkpoint = opened.checkpoint
     assert (checkpoint.state, checkpoint.do_lower_case) == ({"step": 40}, True)
@@ -90,9 +90,11 @@ def test_a_checkpoint_with_slots_written_again_is_the_same_bytes(reference: Path
 def test_the_released_layout_with_slots_is_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     folder = reference.parent / "data" / "checkpoints" / "tiny-tf1"
     if not folder.is_dir():
-        pytest.skip("the checkpoint of the released layout does not lie beside the reference")
+        pytest.skip(
+            "the checkpoint of the released layout does not lie beside the reference",
+        )
     opened = read_model(folder)
-    assert (opened.parts, opened.unused) == (PRETRAINED, ())
+    assert (opened.heads, opened.unused) == (PRETRAINED, ())
     assert opened.checkpoint.config_extras["pooler_type"] == "first_token_transform"
     assert_written_again_equal(opened.checkpoint, folder / "bert_model.ckpt", tmp_path)
     assert (tmp_path / "bert_config.json").read_bytes() == (folder / "bert_config.json").read_bytes()
@@ -114,7 +116,7 @@ def test_the_classifier_gives_the_originals_probabilities(reference: Path) -> No
     from bertline.tokenizer.wordpiece import WordPieceTokenizer, parse_vocabulary
 
     opened = opened_at(reference, "classifier")
-    assert opened.parts == ("encoder", "pooler", "classifier")
+    assert opened.heads == ("pooler", "classifier")
     assert opened.remarks[0] == "a TF1 checkpoint does not name its classifier's 2 labels; they are numbered from 0"
     checkpoint = opened.checkpoint
     assert checkpoint.state == {"step": 6, "labels": ["0", "1"]}
@@ -131,7 +133,7 @@ def test_the_classifier_gives_the_originals_probabilities(reference: Path) -> No
 @pytest.mark.parametrize("place", ["squad1/model.ckpt-2", "squad2/model.ckpt-3"])
 def test_run_squads_checkpoint_has_no_slots_of_the_pooler(reference: Path, place: str, tmp_path: Path) -> None:
     opened = opened_at(reference, place)
-    assert opened.parts == ("encoder", "pooler", "answer-span head")
+    assert opened.heads == ("pooler", "answer-span head")
     assert opened.checkpoint.slots is None
     missing = "only 78 of 82 Adam slots are there, bert/pooler/dense/bias/adam_m is not; they were left out"
     assert opened.remarks == (missing, LOWERED)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from bertline.model.bert import initial_weights
 from bertline.model.formats.huggingface.read import read_huggingface
 from bertline.model.formats.huggingface.write import write_huggingface
-from bertline.model.formats.parts import part_shapes
+from bertline.model.formats.loaded_model import ENCODER, head_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
 VOCABULARY = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##want\n##ed\nrunn\n##ing\n,\ncafe\n"
@@ -22,9 +22,9 @@ EXTRAS = {"directionality": "bidi", "pooler_type": "first_token_transform", "our
 LARGE = 1.0  # a standard deviation that no rounding hides
 
 
-def checkpoint_of(toy, *parts: str, labels: int = 0, **fields: Any) -> Checkpoint:
+def checkpoint_of(toy, *heads: str, labels: int = 0, **fields: Any) -> Checkpoint:
     shape = dataclasses.replace(toy, vocab_size=12)
-    shapes = {name: size for part in parts for name, size in part_shapes(shape, labels)[part].items()}
+    shapes = {name: size for head in (ENCODER, *heads) for name, size in head_shapes(shape, labels)[head].items()}
     weights = initial_weights(shapes, LARGE, 1)
     biases = np.random.default_rng(0)
     weights = {
@@ -34,7 +34,7 @@ def checkpoint_of(toy, *parts: str, labels: int = 0, **fields: Any) -> Checkpoin
     return Checkpoint(shape, weights, VOCABULARY, fields.pop("do_lower_case", True), {"step": 0}, **fields)
 
 
-PRETRAINED = ("encoder", "pooler", "masked-LM head", "next-sentence head")
+PRETRAINED = ("pooler", "masked-LM head", "next-sentence head")
 
 
 def written(checkpoint: Checkpoint, folder: Path) -> Path:
@@ -72,29 +72,29 @@ def assert_same(found: Checkpoint, expected: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts",
+    "heads",
     [
         PRETRAINED,
-        ("encoder",),
-        ("encoder", "pooler"),
-        ("encoder", "masked-LM head"),
-        ("encoder", "pooler", "next-sentence head"),
-        ("encoder", "pooler", "answer-span head"),
-        ("encoder", "answer-span head"),
+        (),
+        ("pooler",),
+        ("masked-LM head",),
+        ("pooler", "next-sentence head"),
+        ("pooler", "answer-span head"),
+        ("answer-span head",),
     ],
 )
 @pytest.mark.parametrize("do_lower_case", [True, False])
-def test_what_was_written_is_read_bit_for_bit(toy, tmp_path: Path, parts, do_lower_case: bool) -> None:
-    checkpoint = checkpoint_of(toy, *parts, do_lower_case=do_lower_case, config_extras=EXTRAS)
+def test_what_was_written_is_read_bit_for_bit(toy, tmp_path: Path, heads, do_lower_case: bool) -> None:
+    checkpoint = checkpoint_of(toy, *heads, do_lower_case=do_lower_case, config_extras=EXTRAS)
     opened = read_huggingface(written(checkpoint, tmp_path / "model"))
     assert_same(opened.checkpoint, checkpoint)
-    assert (opened.format, opened.parts, opened.unused, opened.remarks) == ("huggingface", parts, (), ())
+    assert (opened.format, opened.heads, opened.unused, opened.remarks) == ("huggingface", heads, (), ())
     assert opened.checkpoint.state == {"step": 0}
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_erf", "relu", "tanh", "linear"])
 def test_every_activation_comes_back(toy, tmp_path: Path, activation: str) -> None:
-    checkpoint = checkpoint_of(dataclasses.replace(toy, hidden_act=activation), "encoder")
+    checkpoint = checkpoint_of(dataclasses.replace(toy, hidden_act=activation))
     assert read_huggingface(written(checkpoint, tmp_path / "m")).checkpoint.bert_config.hidden_act == activation
 
 
@@ -108,10 +108,10 @@ def test_their_gelu_is_the_exact_one(folder: Path, theirs: str, ours: str) -> No
 
 
 def test_a_classifier_comes_with_its_labels(toy, tmp_path: Path) -> None:
-    checkpoint = checkpoint_of(toy, "encoder", "pooler", "classifier", labels=3)
+    checkpoint = checkpoint_of(toy, "pooler", "classifier", labels=3)
     named = dataclasses.replace(checkpoint, state={"step": 7, "labels": ["no", "maybe", "yes"]})
     opened = read_huggingface(written(named, tmp_path / "named"))
-    assert opened.parts == ("encoder", "pooler", "classifier")
+    assert opened.heads == ("pooler", "classifier")
     assert opened.checkpoint.state == {"step": 0, "labels": ["no", "maybe", "yes"]}
     unnamed = read_huggingface(written(checkpoint, tmp_path / "unnamed"))
     assert unnamed.checkpoint.state["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
@@ -121,7 +121,7 @@ def test_a_classifier_comes_with_its_labels(toy, tmp_path: Path) -> None:
 
 
 def test_a_regression_stays_one(toy, tmp_path: Path) -> None:
-    checkpoint = checkpoint_of(toy, "encoder", "pooler", "classifier", labels=1)
+    checkpoint = checkpoint_of(toy, "pooler", "classifier", labels=1)
     folder = written(checkpoint, tmp_path / "model")
     change(folder / "config.json", problem_type="regression")
     again = read_huggingface(written(read_huggingface(folder).checkpoint, tmp_path / "again"))
@@ -130,7 +130,7 @@ def test_a_regression_stays_one(toy, tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_tokens_is_told_by_the_architecture_and_stays_one(toy, tmp_path: Path) -> None:
-    folder = written(checkpoint_of(toy, "encoder", "classifier", labels=3), tmp_path / "model")
+    folder = written(checkpoint_of(toy, "classifier", labels=3), tmp_path / "model")
     change(folder / "config.json", architectures=["BertForTokenClassification"])
     opened = read_huggingface(folder)
     assert opened.remarks == ("a BertForTokenClassification: its classifier scores every token, not the whole text",)
@@ -151,7 +151,7 @@ def test_an_encoder_saved_alone_has_no_prefix(folder: Path) -> None:
         ),
     )
     opened = read_huggingface(folder)
-    assert (opened.parts, opened.unused) == (("encoder", "pooler"), ())
+    assert (opened.heads, opened.unused) == (("pooler",), ())
     for name, array in opened.checkpoint.weights.items():
         assert array.tobytes() == expected[name].tobytes()
 
@@ -209,7 +209,7 @@ def test_a_decoder_of_its_own_leaves_the_head_out_and_says_so(folder: Path, name
     size = (12, 32) if name.endswith("weight") else (12,)
     retensored(folder, lambda tensors: tensors | {name: np.full(size, 0.5, np.float32)})
     opened = read_huggingface(folder)
-    assert opened.parts == ("encoder", "pooler", "next-sentence head")
+    assert opened.heads == ("pooler", "next-sentence head")
     assert name in opened.unused
     assert "cls.predictions.transform.dense.weight" in opened.unused
     assert opened.remarks[0].startswith(f"{name} differs from ")
@@ -373,7 +373,7 @@ def test_more_entries_than_rows_are_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("do_lower_case", [True, False])
 def test_the_case_comes_from_the_first_file_that_names_it(toy, tmp_path: Path, do_lower_case: bool) -> None:
-    folder = written(checkpoint_of(toy, "encoder", do_lower_case=do_lower_case), tmp_path / "m")
+    folder = written(checkpoint_of(toy, do_lower_case=do_lower_case), tmp_path / "m")
     change(folder / "tokenizer_config.json", do_lower_case=...)
     assert read_huggingface(folder).checkpoint.do_lower_case == do_lower_case  # by the normalizer of tokenizer.json
     change(folder / "tokenizer_config.json", do_lower_case=not do_lower_case)
@@ -416,5 +416,5 @@ def test_the_originals_checkpoint_comes_back_bit_for_bit(reference: Path, tmp_pa
         bert_config_file=files["bert_config.json"],
     )
     opened = read_huggingface(written(source.checkpoint, tmp_path / "model"))
-    assert opened.parts == source.parts == PRETRAINED
+    assert opened.heads == source.heads == PRETRAINED
     assert_same(opened.checkpoint, source.checkpoint)

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertline.model.formats.huggingface.names import huggingface_name, original_name, transposed
-from bertline.model.formats.parts import part_shapes
+from bertline.model.formats.huggingface.write import huggingface_name, original_name, transpose_kernel
+from bertline.model.formats.loaded_model import head_shapes
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_names(ours: str, theirs: str) -> None:
 
 def test_every_variable_of_every_part_has_a_name_of_its_own_and_comes_back(toy) -> None:
     shape = dataclasses.replace(toy, num_hidden_layers=12)
-    names = [name for shapes in part_shapes(shape, labels=3).values() for name in shapes]
+    names = [name for shapes in head_shapes(shape, labels=3).values() for name in shapes]
     theirs = [huggingface_name(name) for name in names]
     assert len(set(theirs)) == len(names)
     assert [original_name(name) for name in theirs] == names
@@ -48,6 +48,6 @@ def test_layer_norms_of_2018_are_read() -> None:
 
 def test_dense_kernels_are_transposed_and_nothing_else() -> None:
     array = np.arange(6.0).reshape(2, 3)
-    assert transposed("bert/pooler/dense/kernel", array).shape == (3, 2)
+    assert transpose_kernel("bert/pooler/dense/kernel", array).shape == (3, 2)
     for name in ("output_weights", "cls/seq_relationship/output_weights", "bert/embeddings/word_embeddings"):
-        assert transposed(name, array).shape == (2, 3)
+        assert transpose_kernel(name, array).shape == (2, 3)

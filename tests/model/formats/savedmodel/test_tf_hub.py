@@ -1,4 +1,4 @@
-"""What a SavedModel of another library does not say plainly: its activation, its heads, what is no part of a BERT."""
+"""What a SavedModel of another library does not say plainly: its activation, its heads, its unused variables."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.formats.parts import part_shapes
+from bertline.model.formats.loaded_model import ENCODER, POOLER, head_shapes
 from bertline.model.formats.savedmodel.read import read_savedmodel
 from bertline.model.training.checkpoint import Checkpoint
 
@@ -20,8 +20,8 @@ tf = pytest.importorskip("tensorflow")
 def checkpoint(toy, toy_folder: Path) -> Checkpoint:
     """A model with two heads of 64 numbers, as many as a released model of this width has."""
     config = dataclasses.replace(toy, hidden_size=128, intermediate_size=48)
-    shapes = part_shapes(config)
-    weights = initial_weights(shapes["encoder"] | shapes["pooler"], 0.2, seed=1)
+    shapes = head_shapes(config)
+    weights = initial_weights(shapes[ENCODER] | shapes[POOLER], 0.2, seed=1)
     return Checkpoint(config, weights, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 0})
 
 
@@ -108,7 +108,7 @@ def test_modules_for_tensorflow_1_are_read_by_the_original_s_names(checkpoint: C
     (folder / "assets").mkdir()
     (folder / "assets" / "vocab.txt").write_bytes(checkpoint.vocabulary)
     opened = read_savedmodel(folder)
-    assert opened.parts == ("encoder", "pooler")
+    assert opened.heads == ("pooler",)
     assert opened.checkpoint.bert_config == checkpoint.bert_config
     assert opened.checkpoint.do_lower_case
     assert all(np.array_equal(opened.checkpoint.weights[name], array) for name, array in checkpoint.weights.items())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.features.pooling import POOLINGS, sentence_vectors
+from bertline.model.features.pooling import POOLINGS, embed_texts
 from bertline.model.formats.export import ExportConfig, write_export
 from bertline.model.formats.huggingface.read import read_huggingface
 from bertline.model.formats.huggingface.sentence_transformers import write_sentence_transformers
@@ -76,7 +76,7 @@ def test_pooling_and_lengths_are_kept_when_written_again(
     write(first / "sentence_bert_config.json", {"max_seq_length": 24, "do_lower_case": False})
     write(first / "config_sentence_transformers.json", {"__version__": {}, "prompts": {"query": "word1 "}})
     opened = read_huggingface(first)
-    assert (opened.format, opened.parts, opened.remarks) == ("sentence-transformers", ("encoder", "pooler"), ())
+    assert (opened.format, opened.heads, opened.remarks) == ("sentence-transformers", ("pooler",), ())
     assert opened.checkpoint.state == {
         "step": 0,
         "pooling": pooling,
@@ -164,7 +164,7 @@ def test_other_lists_of_modules_are_refused(folder: Path, value: Any, message: s
 
 def our_vectors(checkpoint: Checkpoint, pooling: str, normalize: bool, length: int = 32) -> np.ndarray:
     tokenizer = WordPieceTokenizer(parse_vocabulary(checkpoint.vocabulary, "vocab.txt"), checkpoint.do_lower_case)
-    return sentence_vectors(checkpoint, encode_pairs(tokenizer, TEXTS, None, length), pooling, normalize)
+    return embed_texts(checkpoint, encode_pairs(tokenizer, TEXTS, None, length), pooling, normalize)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

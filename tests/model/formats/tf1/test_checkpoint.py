@@ -14,8 +14,8 @@ import pytest
 from bertline.model.bert import encoder_shapes
 from bertline.model.config import BertConfig
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.tf1 import variables as tf1_variables
 from bertline.model.formats.tf1.checkpoint import read_tf1, write_tf1
+from bertline.model.formats.tf1.variables import open_variables, write_variables
 from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
@@ -50,10 +50,10 @@ def written(folder: Path, checkpoint: Checkpoint, name: str = "bert_model.ckpt")
 
 def rewritten(folder: Path, change: Callable[[dict[str, np.ndarray]], Any]) -> None:
     """Change the variables of a written checkpoint."""
-    with tf1_variables.opened(folder / "bert_model.ckpt") as variables:
+    with open_variables(folder / "bert_model.ckpt") as variables:
         arrays = {name: variables.read(name) for name in variables.shapes}
     change(arrays)
-    tf1_variables.write(folder / "bert_model.ckpt", arrays)
+    write_variables(folder / "bert_model.ckpt", arrays)
 
 
 def assert_arrays_equal(found: Any, expected: Any) -> None:
@@ -102,14 +102,14 @@ def test_what_is_written_beside_the_weights(tmp_path: Path) -> None:
     assert json.loads((folder / "tokenizer_config.json").read_text()) == {"do_lower_case": True}
     note = 'model_checkpoint_path: "model.ckpt-7"\nall_model_checkpoint_paths: "model.ckpt-7"\n'
     assert (folder / "checkpoint").read_text() == note
-    with tf1_variables.opened(folder / "model.ckpt-7") as variables:
+    with open_variables(folder / "model.ckpt-7") as variables:
         assert len(variables.shapes) == 3 * 46 + 1
         assert {name for name, kind in variables.types.items() if kind != "float32"} == {"global_step"}
         assert (variables.types["global_step"], variables.shapes["global_step"]) == ("int64", ())
 
 
 def test_without_slots_there_is_no_step(folder: Path) -> None:
-    with tf1_variables.opened(folder / "bert_model.ckpt") as variables:
+    with open_variables(folder / "bert_model.ckpt") as variables:
         assert sorted(variables.shapes) == sorted(model_of().weights)
 
 
@@ -278,7 +278,7 @@ def test_weights_of_other_precisions_are_made_float32(kind: Any, folder: Path) -
 
 def test_a_weight_that_is_no_number_of_a_weight_is_refused(folder: Path) -> None:
     rewritten(folder, lambda arrays: arrays.update({POOLER: np.zeros(4, np.int32)}))
-    with pytest.raises(ValueError, match=f"{POOLER} is int32, no weight"):
+    with pytest.raises(ValueError, match=f"{POOLER} is int32, not a weight"):
         read_model(folder)
 
 

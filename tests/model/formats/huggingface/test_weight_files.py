@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.formats.huggingface.torch_files import read_torch
-from bertline.model.formats.huggingface.weight_files import read_tensors
+from bertline.model.formats.huggingface.weight_files import read_tensors, read_torch
 
 
 class Payload:
@@ -35,7 +34,8 @@ def assert_executes_nothing(file: Path, target: Path) -> None:
 
 
 def test_without_torch_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)  # as on a machine that has none
+    monkeypatch.setitem(sys.modules, "torch", None)  # as on a machine without it
+    (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r'needs torch.*pip install "bertline\[torch\]", or convert .*safetensors'):
         read_torch(tmp_path / "pytorch_model.bin")
 

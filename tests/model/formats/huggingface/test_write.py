@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from bertline.model.bert import initial_weights
 from bertline.model.formats.huggingface.write import write_huggingface
-from bertline.model.formats.parts import part_shapes
+from bertline.model.formats.loaded_model import ENCODER, head_shapes
 from bertline.model.heads import classifier_shapes, pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
@@ -76,20 +76,22 @@ def test_configuration(exported: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "architecture"),
+    ("heads", "architecture"),
     [
-        (("encoder",), "BertModel"),
-        (("encoder", "pooler"), "BertModel"),
-        (("encoder", "masked-LM head"), "BertForMaskedLM"),
-        (("encoder", "pooler", "next-sentence head"), "BertForNextSentencePrediction"),
-        (("encoder", "pooler", "masked-LM head", "next-sentence head"), "BertForPreTraining"),
-        (("encoder", "pooler", "masked-LM head", "classifier"), "BertForSequenceClassification"),
-        (("encoder", "answer-span head"), "BertForQuestionAnswering"),
+        ((), "BertModel"),
+        (("pooler",), "BertModel"),
+        (("masked-LM head",), "BertForMaskedLM"),
+        (("pooler", "next-sentence head"), "BertForNextSentencePrediction"),
+        (("pooler", "masked-LM head", "next-sentence head"), "BertForPreTraining"),
+        (("pooler", "masked-LM head", "classifier"), "BertForSequenceClassification"),
+        (("answer-span head",), "BertForQuestionAnswering"),
     ],
 )
-def test_the_architecture_is_that_of_the_parts(checkpoint: Checkpoint, tmp_path: Path, parts, architecture) -> None:
-    shapes = part_shapes(checkpoint.bert_config, labels=2)
-    weights = initial_weights({name: size for part in parts for name, size in shapes[part].items()}, 0.02, 1)
+def test_the_architecture_is_that_of_the_heads(checkpoint: Checkpoint, tmp_path: Path, heads, architecture) -> None:
+    shapes = head_shapes(checkpoint.bert_config, labels=2)
+    weights = initial_weights(
+        {name: size for head in (ENCODER, *heads) for name, size in shapes[head].items()}, 0.02, 1
+    )
     assert config_of(tmp_path, checkpoint, weights=weights)["architectures"] == [architecture]
 
 
