@@ -4,11 +4,13 @@ VENV ?= .venv
 OUT ?= out
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A file's tests run in one process, so that what a file or a session makes once is made once.
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder
 FLAGS = --out=$(OUT) $(if $(DUMP),--dump='$(DUMP)') $(if $(BOOKS),--books='$(BOOKS)') $(if $(VOCAB),--vocab='$(VOCAB)') \
 	$(if $(MODEL),--model='$(MODEL)') $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
 	$(if $(BATCH),--batch=$(BATCH)) $(ARGS)
 
-.PHONY: help install test lint pretrain-base pretrain-tiny pretrain lineage compile bench
+.PHONY: help install test test-all lint pretrain-base pretrain-tiny pretrain lineage compile bench
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -36,8 +38,13 @@ lineage: install ## the page of all artifacts in OUT
 compile: install ## the pipeline's files for kfp.local, Kubeflow and Vertex, into build/pipelines
 	@$(BIN)/bertline compile
 
-test: install ## all tests
-	@$(BIN)/python -m pytest
+test: install ## every promise in its smallest form, within 5 minutes on 2 cores
+	@$(PYTEST) -m "not slow"
+	@KERAS_BACKEND=jax $(BIN)/python -m pytest tests/model -m "jax and not slow"
+
+test-all: install ## these, and kills, several hosts, whole pipelines and many more examples; shows the slowest 20
+	@$(PYTEST) --hypothesis-profile=many --durations=20
+	@KERAS_BACKEND=jax $(BIN)/python -m pytest tests/model -m jax
 
 bench: install ## claims of speed, measured in pairs (benchmarks/README.md); settings go through ARGS
 	@$(BIN)/python benchmarks/datagen.py $(ARGS)

@@ -79,7 +79,7 @@ def test_sigterm_at_a_run_lets_its_step_save_and_is_waited_for(tmp_path: Path, w
         os.killpg(run.pid, signal.SIGTERM)
     else:
         run.send_signal(signal.SIGTERM)
-    shown, _ = run.communicate(timeout=30)
+    shown, _ = run.communicate(timeout=600)
     assert shown == "saved\nthe step's end was waited for\n"
     assert run.returncode == 0
     assert gone(step)
@@ -91,7 +91,7 @@ def test_a_step_ends_when_its_run_is_killed(tmp_path: Path) -> None:
     run, step = started(tmp_path)
     run.kill()
     run.wait()
-    assert within(10, lambda: gone(step))
+    assert within(600, lambda: gone(step))
 
 
 def test_workers_end_when_their_parent_is_killed() -> None:
@@ -100,4 +100,4 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         workers = {int(parent.stdout.readline()) for _ in range(20)}
         parent.kill()
         assert len(workers) == 2
-        assert within(10, lambda: all(map(gone, workers)))
+        assert within(600, lambda: all(map(gone, workers)))

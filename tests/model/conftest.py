@@ -1,9 +1,7 @@
 """A toy model's shape, vocabulary and records, made afresh by the tests of training."""
 
+import dataclasses
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ TOY = BertConfig(
     intermediate_size=64,
     max_position_embeddings=32,
 )
+TRAINED = dataclasses.replace(TOY, num_hidden_layers=1)  # its graph is made in half the time
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +56,10 @@ def toy_batch() -> Callable[..., dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory: pytest.TempPathFactory, toy_batch) -> Path:
-    """vocab.txt, bert_config.json, records_16 (24 examples) and records_32 (24 examples)."""
+    """vocab.txt, bert_config.json (of one layer), records_16 (24 examples) and records_32 (24 examples)."""
     folder = tmp_path_factory.mktemp("toy")
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
-    (folder / "bert_config.json").write_text(json.dumps(TOY.to_mapping()), encoding="utf-8")
+    (folder / "bert_config.json").write_text(json.dumps(TRAINED.to_mapping()), encoding="utf-8")
     for length, predictions in ((16, 3), (32, 5)):
         records = folder / f"records_{length}"
         records.mkdir()
@@ -72,7 +71,7 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory, toy_batch) -> Path:
 
 @pytest.fixture(scope="session")
 def stage_config(toy_folder: Path) -> Callable[..., PretrainConfig]:
-    """Makes the settings of the first of two stages, 64 steps of 96; keywords change them."""
+    """Makes the settings of the first of two stages, 64 steps of 96, without XLA; keywords change them."""
 
     def make(**changes: Any) -> PretrainConfig:
         settings = {
@@ -85,6 +84,7 @@ def stage_config(toy_folder: Path) -> Callable[..., PretrainConfig]:
             "stop_at_step": 64,
             "log_every_steps": 3,
             "save_checkpoints_steps": 2,
+            "jit_compile": False,
         }
         return PretrainConfig(**{**settings, **changes})
 
@@ -121,18 +121,3 @@ def stages(
     ]
     (folder / "counts.json").write_text(json.dumps(counts))
     return folder
-
-
-@pytest.fixture(scope="session")
-def passes_on_jax() -> Callable[[str, str], None]:
-    """Runs a test of a file in a process that computes with JAX (a process has one backend); skips what it skips."""
-
-    def run(file: str, test: str) -> None:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{file}::{test}"]
-        environment = os.environ | {"KERAS_BACKEND": "jax"}
-        process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
-        assert process.returncode == 0, process.stdout
-        if " passed" not in process.stdout:
-            pytest.skip(f"{test} is skipped there, too")
-
-    return run

@@ -103,6 +103,7 @@ def lively_weights(config: BertConfig) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("pre_layer_norm", [False, True])
 def test_encoder_and_losses_equal_plain_numpy(toy, toy_batch, pre_layer_norm: bool) -> None:
     toy = dataclasses.replace(toy, pre_layer_norm=pre_layer_norm)
@@ -183,6 +184,7 @@ def test_other_activations_are_used(toy, toy_batch, lively) -> None:
     assert len(set(results.values())) == 4
 
 
+@pytest.mark.jax
 @pytest.mark.golden
 def test_forward_equals_the_original(reference: Path) -> None:
     """model_outputs.npz holds what google-research/bert @ eedf571 computes under TensorFlow 1.15.5."""
@@ -216,8 +218,3 @@ def test_forward_equals_the_original(reference: Path) -> None:
     }
     for name, value in ours.items():
         np.testing.assert_allclose(np.asarray(value), golden[name], rtol=0, atol=2e-6, err_msg=name)
-
-
-@pytest.mark.parametrize("name", ["encoder_and_losses_equal_plain_numpy", "forward_equals_the_original"])
-def test_so_it_is_on_jax(name: str, passes_on_jax) -> None:
-    passes_on_jax(__file__, f"test_{name}")

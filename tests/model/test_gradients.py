@@ -33,6 +33,7 @@ def original() -> SimpleNamespace:
     return SimpleNamespace(config=config, losses=losses, batch=batch, weights=weights, gradients=gradients)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize(("micro_batches", "recompute"), [(1, 0), (1, 1), (3, 0)])
 def test_losses_and_gradients_equal_the_original(original: SimpleNamespace, micro_batches: int, recompute: int) -> None:
     config, weights = original.config, {name: ops.convert_to_tensor(array) for name, array in original.weights.items()}
@@ -51,7 +52,3 @@ def test_losses_and_gradients_equal_the_original(original: SimpleNamespace, micr
     for name, gradient in original.gradients.items():
         assert np.abs(gradient).max() > 1e-4 or name.endswith("key/bias")  # which adds the same to all scores of a row
         np.testing.assert_allclose(np.asarray(gradients[name]), gradient, rtol=0, atol=2e-6, err_msg=name)
-
-
-def test_so_they_are_on_jax(passes_on_jax) -> None:
-    passes_on_jax(__file__, test_losses_and_gradients_equal_the_original.__name__)

@@ -181,7 +181,7 @@ def test_a_shard_that_is_whole_is_not_made_again(tmp_path, vocab):
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, vocab):
     """kill -9 when some of the shards are made; the rerun keeps those and ends as an uninterrupted run."""
-    sentences = sentences_folder(tmp_path / "sentences", some_documents(4000), files=3)
+    sentences = sentences_folder(tmp_path / "sentences", some_documents(2000), files=3)
     (sentences / "MANIFEST.json").write_text(
         json.dumps({"kind": "sentences", "digest": "sha256:0", "fingerprint": "x", "files": []})
     )

@@ -1,5 +1,6 @@
 """Fine-tuning a classifier, and its scores."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def config_of(**changes: Any) -> FinetuneConfig:
 @pytest.fixture(scope="module")
 def checkpoint(toy, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
+    toy = dataclasses.replace(toy, num_hidden_layers=1)
     weights = initial_weights(pretraining_shapes(toy), 0.1, seed=1)
     write_checkpoint(folder, Checkpoint(toy, weights, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 40}))
     return folder

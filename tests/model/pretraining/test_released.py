@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture
 def released(toy: BertConfig, toy_folder: Path, tmp_path: Path) -> LoadedModel:
     """A pretrained model with both heads."""
+    toy = dataclasses.replace(toy, num_hidden_layers=1)
     weights = initial_weights(pretraining_shapes(toy), 0.1, seed=3)
     return opened(
         tmp_path / "released", Checkpoint(toy, weights, (toy_folder / "vocab.txt").read_bytes(), True, {"step": 9})

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,24 +58,26 @@ def test_events_are_readable_by_tensorboard(stages: Path) -> None:
     assert points["loss"] == [(row["step"], pytest.approx(row["loss"])) for row in rows]
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.05)])
-def test_without_xla_and_in_bfloat16_it_trains_alike(
-    stages: Path, toy_folder: Path, stage_config, tmp_path: Path, precision: str, tolerance: float
+@pytest.mark.parametrize(
+    ("changes", "tolerance"), [({"jit_compile": True}, 1e-4), ({"precision": "mixed_bfloat16"}, 0.05)]
+)
+def test_with_xla_and_in_bfloat16_it_trains_alike(
+    stages: Path, toy_folder: Path, stage_config, tmp_path: Path, changes: dict[str, Any], tolerance: float
 ) -> None:
-    config = stage_config(stop_at_step=3, precision=precision, jit_compile=False)
+    config = stage_config(stop_at_step=3, **changes)
     (out := tmp_path / "out").mkdir()
     counts = run(toy_folder / "records_16", toy_folder / "vocab.txt", out, config, work=tmp_path / "work")
     first_row = json.loads((stages / "first" / "training_log.jsonl").read_text().splitlines()[0])
     assert counts["last.loss"] == pytest.approx(first_row["loss"], abs=tolerance)
 
 
-@pytest.mark.parametrize("decay", ["original", "linear"])
+@pytest.mark.parametrize("decay", ["original", pytest.param("linear", marks=pytest.mark.slow)])
 def test_the_logged_learning_rate_is_the_formula_s_at_every_step_of_both_stages(
     decay: str, toy_folder: Path, stage_config, tmp_path: Path
 ) -> None:
     settings = {"learning_rate_decay": decay, "num_train_steps": 16, "num_warmup_steps": 5, "log_every_steps": 1}
-    first = stage_config(**settings, stop_at_step=10, jit_compile=False)
-    second = stage_config(**settings, stop_at_step=0, jit_compile=False, max_seq_length=32)
+    first = stage_config(**settings, stop_at_step=10)
+    second = stage_config(**settings, stop_at_step=0, max_seq_length=32)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     run(toy_folder / "records_16", toy_folder / "vocab.txt", tmp_path / "one", first, work=tmp_path / "work_one")

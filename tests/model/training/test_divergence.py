@@ -17,7 +17,7 @@ from bertline.model.training.snapshots import snapshot_steps
 def test_it_names_step_rate_and_norm_and_keeps_the_step_s_batch(
     steps_per_call: int, toy_folder: Path, stage_config, tmp_path: Path
 ) -> None:
-    settings = {"learning_rate": 1e30, "num_warmup_steps": 0, "save_checkpoints_steps": 1, "jit_compile": False}
+    settings = {"learning_rate": 1e30, "num_warmup_steps": 0, "save_checkpoints_steps": 1}
     config = stage_config(**settings, steps_per_call=steps_per_call, keep_checkpoints=9)
     records, work = toy_folder / "records_16", tmp_path / "work"
     with pytest.raises(

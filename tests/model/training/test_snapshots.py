@@ -104,7 +104,7 @@ def test_work_goes_on_while_a_snapshot_is_written_and_the_next_waits_for_it(tmp_
     go, order = threading.Event(), []
 
     def slow(folder: Path) -> None:
-        assert go.wait(timeout=60)
+        assert go.wait(timeout=600)
         order.append("first")
 
     with Snapshots(tmp_path) as snapshots:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +13,44 @@ import pytest
 
 from bertline.model.training.backends.choice import use_backend
 
-TRAIN = """
-import json, sys
-from pathlib import Path
-import numpy as np
-from bertline.model.bert import initial_weights
-from bertline.model.config import BertConfig
-from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
-from bertline.model.training.backends.choice import new_trainer
-from bertline.model.training.update import Objective, Rule, Schedule, Update
 
-folder, request = Path(sys.argv[1]), json.loads(sys.argv[2])
-rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), request["dropout"])
-shape = {"max_position_embeddings": 32, "pre_layer_norm": request["pre_layer_norm"]}
-config = BertConfig(40, 32, 3, 2, 64, **shape, **rates)
-recompute = request["recompute_layers"]
-update = Update(
-    Objective(pretraining_whole, lambda weights, *rest: pretraining_losses(weights, config, *rest, recompute)),
-    Schedule(5e-3, 60, 5),
-    Rule(request["optimizer"]),
-    seed=7,
-    precision=request["precision"],
-    micro_batches=request["micro_batches"],
-)
-weights = initial_weights(pretraining_shapes(config), 0.1, seed=3)
-trainer = new_trainer(weights, None, update, jit_compile=request["jit_compile"], devices=request["devices"])
-batches = np.load(folder / "batches.npz")
-losses, steps, several = [], request["steps"], request["steps_per_call"]
-for step in range(0, steps, several):
-    if several == 1:
-        rows = [trainer.update(step, {name: batches[name][step] for name in batches})]
-    else:
-        stop = min(step + several, steps)
-        metrics = trainer.updates(step, {name: batches[name][step:stop] for name in batches})
-        rows = [{name: values[place] for name, values in metrics.items()} for place in range(stop - step)]
-    losses += [{name: float(value) for name, value in row.items()} for row in rows]
-np.savez(sys.argv[3], **trainer.weights(), **trainer.slots())
-Path(sys.argv[3]).with_suffix(".json").write_text(json.dumps(losses))
-"""
-PLAIN = {"micro_batches": 1, "devices": 1, "steps": 5, "recompute_layers": 0, "jit_compile": False}
+def train(folder: Path, request: dict[str, Any], out: Path) -> None:
+    """Train with the backend of this process; write the weights, the slots and every step's losses."""
+    from bertline.model.bert import initial_weights
+    from bertline.model.config import BertConfig
+    from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
+    from bertline.model.training.backends.choice import new_trainer
+    from bertline.model.training.update import Objective, Rule, Schedule, Update
+
+    rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), request["dropout"])
+    shape = {"max_position_embeddings": 32, "pre_layer_norm": request["pre_layer_norm"]}
+    config = BertConfig(40, 32, request["layers"], 2, 64, **shape, **rates)
+    recompute = request["recompute_layers"]
+    update = Update(
+        Objective(pretraining_whole, lambda weights, *rest: pretraining_losses(weights, config, *rest, recompute)),
+        Schedule(5e-3, 60, 5),
+        Rule(request["optimizer"]),
+        seed=7,
+        precision=request["precision"],
+        micro_batches=request["micro_batches"],
+    )
+    weights = initial_weights(pretraining_shapes(config), 0.1, seed=3)
+    trainer = new_trainer(weights, None, update, jit_compile=request["jit_compile"], devices=request["devices"])
+    batches = np.load(folder / "batches.npz")
+    losses, steps, several = [], request["steps"], request["steps_per_call"]
+    for step in range(0, steps, several):
+        if several == 1:
+            rows = [trainer.update(step, {name: batches[name][step] for name in batches})]
+        else:
+            stop = min(step + several, steps)
+            metrics = trainer.updates(step, {name: batches[name][step:stop] for name in batches})
+            rows = [{name: values[place] for name, values in metrics.items()} for place in range(stop - step)]
+        losses += [{name: float(value) for name, value in row.items()} for row in rows]
+    np.savez(out, **trainer.weights(), **trainer.slots())
+    out.with_suffix(".json").write_text(json.dumps(losses))
+
+
+PLAIN = {"layers": 1, "micro_batches": 1, "devices": 1, "steps": 5, "recompute_layers": 0, "jit_compile": False}
 PLAIN |= {"optimizer": "bert_adam", "precision": "float32", "dropout": 0.1, "pre_layer_norm": False}
 PLAIN |= {"steps_per_call": 1}
 
@@ -61,20 +61,43 @@ def batches(toy_batch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("batches")
     made = [toy_batch(16, seed=seed) for seed in range(50)]
     np.savez(folder / "batches.npz", **{name: np.stack([batch[name] for batch in made]) for name in made[0]})
-    (folder / "train.py").write_text(TRAIN)
     return folder
 
 
-def trained(batches: Path, name: str, backend: str = "tensorflow", **request: Any) -> tuple[dict[str, Any], np.ndarray]:
-    """Weights and slots after training in a process of its own, and the loss of every step."""
-    out = batches / f"{name}.npz"
-    if not out.exists():
-        flags = f"--xla_force_host_platform_device_count={request.get('devices', 1)}"
-        environment = os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, str(batches / "train.py"), str(batches), json.dumps(PLAIN | request), str(out)]
-        subprocess.run(command, check=True, env=environment, timeout=300)
-    losses = json.loads(out.with_suffix(".json").read_text())
-    return dict(np.load(out)), np.array([[row["mlm_loss"], row["nsp_loss"], row["grad_norm"]] for row in losses])
+@pytest.fixture(scope="module")
+def on_jax(batches: Path) -> Iterator[Callable[[dict[str, Any], Path], None]]:
+    """`train` in a process that computes with JAX on up to eight devices: one for all, as its start takes longest."""
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with subprocess.Popen(
+        [sys.executable, __file__], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+
+        def ask(request: dict[str, Any], out: Path) -> None:
+            print(json.dumps([str(batches), request, str(out)]), file=process.stdin, flush=True)
+            assert process.stdout.readline() == "trained\n"
+
+        yield ask
+        process.stdin.close()
+
+
+Trained = Callable[..., tuple[dict[str, Any], np.ndarray]]
+
+
+@pytest.fixture
+def trained(batches: Path, request: pytest.FixtureRequest) -> Trained:
+    """Trains unless a test before did; returns weights and slots by name, and the losses of every step."""
+
+    def result(name: str, backend: str = "tensorflow", **changes: Any) -> tuple[dict[str, Any], np.ndarray]:
+        out = batches / f"{name}.npz"
+        if not out.exists() and backend == "jax":
+            request.getfixturevalue("on_jax")(PLAIN | changes, out)
+        elif not out.exists():
+            train(batches, PLAIN | changes, out)
+        losses = json.loads(out.with_suffix(".json").read_text())
+        return dict(np.load(out)), np.array([[row["mlm_loss"], row["nsp_loss"], row["grad_norm"]] for row in losses])
+
+    return result
 
 
 def assert_alike(one: tuple[dict[str, Any], np.ndarray], other: tuple[dict[str, Any], np.ndarray], by: float) -> None:
@@ -82,81 +105,84 @@ def assert_alike(one: tuple[dict[str, Any], np.ndarray], other: tuple[dict[str, 
     assert set(one[0]) == set(other[0])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_batch_in_micro_batches_equals_the_batch_dropout_included(batches: Path, jit_compile: bool) -> None:
-    whole = trained(batches, f"whole_{jit_compile}", steps=1, jit_compile=jit_compile)
-    cut = trained(batches, f"micro_{jit_compile}", steps=1, micro_batches=4, jit_compile=jit_compile)
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_batch_in_micro_batches_equals_the_batch_dropout_included(trained: Trained, jit_compile: bool) -> None:
+    whole = trained(f"whole_{jit_compile}", steps=1, jit_compile=jit_compile)
+    cut = trained(f"micro_{jit_compile}", steps=1, micro_batches=4, jit_compile=jit_compile)
     assert_alike(cut, whole, 1e-6)
     for name, array in whole[0].items():
         np.testing.assert_allclose(cut[0][name], array, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_layers_computed_again_have_the_same_gradient(batches: Path, backend: str) -> None:
-    kept = trained(batches, f"{backend}_bert_adam", backend)
-    again = trained(batches, f"again_{backend}", backend, recompute_layers=2)  # of three: the last group has one
+def test_layers_computed_again_have_the_same_gradient(trained: Trained, backend: str) -> None:
+    kept = trained(f"{backend}_of_three", backend, layers=3, steps=2)
+    again = trained(f"{backend}_again", backend, layers=3, steps=2, recompute_layers=2)  # the last group has one
     np.testing.assert_allclose(again[1], kept[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("backend", "alone", "changes"),
     [
-        ("tensorflow", "tensorflow_bert_adam", {}),
-        ("tensorflow", "xla", {"jit_compile": True}),
-        ("jax", "jax_bert_adam", {}),
+        ("tensorflow", "tensorflow_alone", {}),
+        pytest.param("tensorflow", "xla", {"jit_compile": True}, marks=pytest.mark.slow),
+        ("jax", "jax_alone", {}),
         ("jax", "jax_2_micro", {"devices": 2, "micro_batches": 2}),
     ],
 )
 def test_several_updates_in_one_call_equal_one_at_a_time(
-    batches: Path, backend: str, alone: str, changes: dict[str, Any]
+    trained: Trained, backend: str, alone: str, changes: dict[str, Any]
 ) -> None:
-    one = trained(batches, alone, backend, **changes)
-    several = trained(batches, f"{alone}_several", backend, steps_per_call=3, **changes)  # five: three and two
+    one = trained(alone, backend, **changes)
+    several = trained(f"{alone}_several", backend, steps_per_call=3, **changes)  # five: three and two
     np.testing.assert_allclose(several[1], one[1], atol=1e-6)
     for name, array in one[0].items():
         np.testing.assert_allclose(several[0][name], array, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("optimizer", ["bert_adam", "adamw", "lamb"])
-def test_both_backends_train_alike(batches: Path, optimizer: str) -> None:
-    ours = trained(batches, f"tensorflow_{optimizer}", optimizer=optimizer)
-    theirs = trained(batches, f"jax_{optimizer}", "jax", optimizer=optimizer)
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("of_three", {"layers": 3, "steps": 2}),
+        pytest.param("adamw", {"optimizer": "adamw"}, marks=pytest.mark.slow),
+        pytest.param("lamb", {"optimizer": "lamb"}, marks=pytest.mark.slow),
+    ],
+)
+def test_both_backends_train_alike(trained: Trained, name: str, changes: dict[str, Any]) -> None:
+    ours = trained(f"tensorflow_{name}", **changes)
+    theirs = trained(f"jax_{name}", "jax", **changes)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5)
 
 
-def test_attention_as_one_kernel_trains_alike(batches: Path) -> None:
+def test_attention_as_one_kernel_trains_alike(trained: Trained) -> None:
     """Without dropout the JAX backend takes Keras's fused attention; here with layers that normalise what they read."""
-    request = {"dropout": 0.0, "pre_layer_norm": True}
-    ours = trained(batches, "tensorflow_pre", **request)
-    theirs = trained(batches, "jax_pre", "jax", **request)
+    request = {"layers": 2, "dropout": 0.0, "pre_layer_norm": True}
+    ours = trained("tensorflow_pre", **request)
+    theirs = trained("jax_pre", "jax", **request)
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5)
 
 
 @pytest.mark.slow
-def test_one_two_and_eight_devices_have_equal_losses_over_50_steps(batches: Path) -> None:
-    alone = trained(batches, "jax_1", "jax", steps=50)
+def test_one_two_and_eight_devices_have_equal_losses_over_50_steps(trained: Trained) -> None:
+    alone = trained("jax_1", "jax", steps=50)
     assert alone[1][-1, 0] < alone[1][0, 0] - 0.1
     for devices in (2, 8):
-        several = trained(batches, f"jax_{devices}", "jax", steps=50, devices=devices)
+        several = trained(f"jax_{devices}", "jax", steps=50, devices=devices)
         np.testing.assert_allclose(several[1][:, :2], alone[1][:, :2], atol=1e-5)
-    both = trained(batches, "jax_2_micro_4", "jax", steps=50, devices=2, micro_batches=4)
+    both = trained("jax_2_micro_4", "jax", steps=50, devices=2, micro_batches=4)
     np.testing.assert_allclose(both[1][:, :2], alone[1][:, :2], atol=1e-5)
 
 
-def test_bfloat16_sums_gradients_in_float32(batches: Path) -> None:
-    whole = trained(batches, "bf16", precision="mixed_bfloat16")
-    cut = trained(batches, "bf16_micro", precision="mixed_bfloat16", micro_batches=4)
+def test_bfloat16_sums_gradients_in_float32(trained: Trained) -> None:
+    whole = trained("bf16", precision="mixed_bfloat16")
+    cut = trained("bf16_micro", precision="mixed_bfloat16", micro_batches=4)
     assert all(array.dtype == np.float32 for array in cut[0].values())
     np.testing.assert_allclose(cut[1][:, :2], whole[1][:, :2], atol=0.02)
 
 
-def test_more_devices_than_there_are_or_than_a_backend_shares_are_refused(batches: Path) -> None:
-    for backend, message in (("jax", "devices is 2, but JAX finds 1 here"), ("tensorflow", "on the jax backend only")):
-        environment = os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": ""}
-        command = [sys.executable, str(batches / "train.py"), str(batches), json.dumps(PLAIN | {"devices": 2}), "none"]
-        process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-        assert process.returncode == 1
-        assert message in process.stderr
+def test_more_devices_than_a_backend_shares_are_refused(batches: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="on the jax backend only"):
+        train(batches, PLAIN | {"devices": 2}, tmp_path / "none.npz")
 
 
 def test_another_backend_than_the_process_has_is_refused() -> None:
@@ -167,3 +193,10 @@ def test_another_backend_than_the_process_has_is_refused() -> None:
     use_backend("tensorflow")
     with pytest.raises(ValueError, match="backend is jax, but this process computes with tensorflow already"):
         use_backend("jax")
+
+
+if __name__ == "__main__":  # the process that computes with JAX: it trains what it is asked to, line by line
+    for line in sys.stdin:
+        folder, request, out = json.loads(line)
+        train(Path(folder), request, Path(out))
+        print("trained", flush=True)

@@ -171,6 +171,7 @@ def test_the_interface_is_tf_hub_s(uncased: tuple[Any, WordPieceTokenizer]) -> N
     }
 
 
+@pytest.mark.slow
 def test_same_vocabulary_same_bytes(toy, tmp_path: Path) -> None:
     vocabulary = "\n".join([*SPECIAL_TOKENS, *PIECES.split()]).encode()
     for name in ("first", "second"):

@@ -1,5 +1,6 @@
 """SavedModels are read without being run: our own, and encoders in the names of TensorFlow Model Garden."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bertline.model.training.checkpoint import Checkpoint
 tf = pytest.importorskip("tensorflow")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(toy: BertConfig, toy_folder: Path) -> Checkpoint:
     weights = initial_weights(pretraining_shapes(toy), 0.2, seed=6)
     vocabulary = (toy_folder / "vocab.txt").read_bytes()
@@ -86,12 +87,17 @@ def test_the_case_is_seen_in_the_vocabulary_where_no_variable_says_it(garden_mod
     assert len(opened.remarks) == 2
 
 
-@pytest.fixture
-def own(model: Checkpoint, tmp_path: Path) -> Path:
-    folder = tmp_path / "own"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def written(model: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
     write_savedmodel(folder, model)
     return folder
+
+
+@pytest.fixture
+def own(written: Path, tmp_path: Path) -> Path:
+    """A copy of our own SavedModel, to be damaged."""
+    return shutil.copytree(written, tmp_path / "own")
 
 
 def test_our_own_come_back_bit_for_bit(own: Path, model: Checkpoint) -> None:

@@ -125,7 +125,7 @@ def test_batches_and_lengths_are_free_in_every_signature(
     model = written(tmp_path / "model", checkpoint)
     weights, config = checkpoint.weights, checkpoint.bert_config
     assert set(model.signatures) == {"serving_default", "mlm", "next_sentence", "classify", "answer_spans"}
-    for count, length in ((1, 4), (3, 16), (5, 32)):
+    for count, length in ((1, 4), (5, 32)):
         batch = toy_batch(count, length, 1)
         inputs, positions = hub_inputs(batch), batch["masked_lm_positions"]
         encoded = heads.encode_batch(weights, config, batch)
@@ -184,7 +184,10 @@ def test_without_a_pooler_the_default_is_the_sequence(
     assert set(model.signatures) == {"serving_default", "mlm"}
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_erf", "relu"])
+@pytest.mark.parametrize(
+    "activation",
+    ["gelu_erf", pytest.param("gelu", marks=pytest.mark.slow), pytest.param("relu", marks=pytest.mark.slow)],
+)
 def test_everything_comes_back(activation: str, model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
     made = model_of(
         "pooler",
