@@ -28,12 +28,13 @@ def loaded(*argv: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
 
-@pytest.mark.parametrize("name", ["", "tensorflow"])
+@pytest.mark.parametrize("name", ["", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_tensorflow_is_loaded_without_its_chatter_and_nothing_else_is_lost(name: str) -> None:
     ended = loaded(name)
     assert ended.stdout == "tensorflow\n"
     assert ended.stderr == "W0000 another warning\n"
 
 
+@pytest.mark.slow
 def test_a_second_choice_is_refused() -> None:
     assert "backend is torch, but this process computes with tensorflow already" in loaded("tensorflow", "other").stdout
