@@ -317,6 +317,7 @@ def test_a_snapshot_of_a_version_that_knew_fewer_settings_goes_on_where_they_hav
     assert files_of(first_stage("resumed")) == files_of(stages / "first")
 
 
+@pytest.mark.slow
 def test_how_often_snapshots_come_and_stay_may_change_on_the_way(stages: Path, first_stage, tmp_path: Path) -> None:
     first_stage("whole")
     resumed = first_stage("resumed", save_checkpoints_steps=1000, keep_checkpoints=1, keep_checkpoints_every_steps=10)
