@@ -1,9 +1,17 @@
-"""What every test may use: the folder of golden outputs, when the machine has it."""
+"""What every test may use: golden outputs, where the machine has them; how many examples Hypothesis tries."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# `make test` tries a few, `make test-all` the many (--hypothesis-profile=many); a slow machine fails neither.
+for profile, examples in (("few", 30), ("many", 400)):
+    settings.register_profile(
+        profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("few")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.tokenizer.alignment import align_words, placed_words, word_starts
@@ -93,7 +93,6 @@ def test_unknown_words_lie_where_the_whole_word_does(placed):
 @pytest.mark.parametrize("do_lower_case", [True, False])
 def test_offsets_hold_for_any_text(placed_pieces, do_lower_case):
     @given(any_text)
-    @settings(max_examples=400, deadline=None)
     def check(text: str) -> None:
         tokenizer = tokenizer_for(text, do_lower_case)
         pieces = np.array(placed_pieces(tokenizer, text), np.int64).reshape(-1, 3)
@@ -110,7 +109,6 @@ def test_offsets_hold_for_any_text(placed_pieces, do_lower_case):
 
 
 @given(st.text(st.characters(categories=["L", "Nd", "Po"], max_codepoint=0x24F), max_size=30))
-@settings(max_examples=200, deadline=None)
 def test_spans_of_simple_texts_normalise_to_their_pieces(placed_pieces, text):
     tokenizer = tokenizer_for(text, do_lower_case=True)
     for number, start, end in placed_pieces(tokenizer, text):
@@ -122,7 +120,6 @@ def test_spans_of_simple_texts_normalise_to_their_pieces(placed_pieces, text):
 @pytest.mark.parametrize("do_lower_case", [True, False])
 def test_words_begin_where_their_first_letters_do(do_lower_case):
     @given(st.lists(any_text, max_size=4))
-    @settings(max_examples=300, deadline=None)
     def check(texts: list[str]) -> None:
         joined = "".join(f"{text}\n" for text in texts)
         words = list(placed_words(joined, do_lower_case))

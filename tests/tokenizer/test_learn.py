@@ -6,7 +6,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.tokenizer.learn import learn_pieces
@@ -51,7 +51,6 @@ def test_a_size_below_the_characters_is_refused():
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 9), min_size=1, max_size=12))
-@settings(deadline=None)
 def test_merging_equals_counting_all_pairs_again(counts):
     words = {word: [word[0], *(f"##{letter}" for letter in word[1:])] for word in counts}
     expected = [*SPECIAL_TOKENS, *sorted({piece for pieces in words.values() for piece in pieces})]

@@ -1,7 +1,7 @@
 """BERT's basic tokenization, rule by rule, and the fast form against the slow exact one."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.tokenizer.normalize import LineNormalizer, basic_tokens
@@ -48,7 +48,6 @@ def test_fast_form_is_exact_on_trouble(do_lower_case):
     normalizer = LineNormalizer(do_lower_case)
 
     @given(st.lists(trouble | st.text(max_size=20), max_size=6))
-    @settings(max_examples=200, deadline=None)
     def check(lines: list[str]) -> None:
         assert normalizer.words(lines) == expected(lines, do_lower_case)
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.tokenizer.normalize import basic_tokens
@@ -143,7 +143,6 @@ def test_fast_units_are_those_of_the_exact_offsets(placed_pieces, do_lower_case)
     texts = st.text(st.sampled_from(TROUBLE), max_size=25) | st.text(st.characters(), max_size=15)
 
     @given(st.lists(st.tuples(texts, st.lists(st.integers(0, 25), max_size=8)), max_size=4))
-    @settings(max_examples=400, deadline=None)
     def check(lines: list[tuple[str, list[int]]]) -> None:
         segmented = [random_units(*line) for line in lines]
         tokenizer = tokenizer_for(*(line.text for line in segmented), do_lower_case=do_lower_case)

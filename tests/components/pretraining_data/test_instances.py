@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.components.pretraining_data.instances import Instances, TokenizedDocuments, pack, packing_rules
@@ -45,7 +45,6 @@ corpora = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), min_siz
 
 
 @given(corpora, st.integers(5, 40), st.integers(0, 3))
-@settings(max_examples=200, deadline=None)
 def test_every_span_fits_and_lies_in_one_document(lengths, max_seq_length, seed):
     documents = documents_of(lengths)
     instances = packed(documents, seed=seed, dupe_factor=2, max_seq_length=max_seq_length)

@@ -1,7 +1,7 @@
 """Documents as flat arrays of ids, and long sentences cut."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.components.pretraining_data.instances import TokenizedDocuments
@@ -38,7 +38,6 @@ def test_long_sentences_are_cut_between_words():
 
 
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), min_size=1, max_size=6), st.integers(1, 12))
-@settings(max_examples=100, deadline=None)
 def test_cutting_moves_no_token(lengths, room):
     documents = documents_of(lengths)
     cut = cut_long_sentences(documents, room)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.model.features.lines import BASIC_WORDS, PIECES, UNITS, WORDS, Window, encode_windows
@@ -68,7 +68,6 @@ def test_a_line_is_one_text_or_two(line: str, tokens: str) -> None:
     assert tokens_of(window, 0) == tokens.split()
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(any_line, any_line).map(" ||| ".join) | any_line, min_size=1), st.integers(3, 12))
 def test_rows_are_the_originals(lines: list[str], max_seq_length: int) -> None:
     (window,) = made(lines, max_seq_length)
@@ -110,7 +109,6 @@ def test_a_word_without_pieces_has_the_place_of_the_next_piece() -> None:
     assert window.first_tokens.tolist() == [0, 1, 2, 2, 3, 3]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(any_line, min_size=1), st.integers(3, 12))
 def test_words_never_change_the_rows(lines: list[str], max_seq_length: int) -> None:
     found = {units: made(lines, max_seq_length, units)[0] for units in UNITS}
@@ -124,7 +122,6 @@ def test_words_never_change_the_rows(lines: list[str], max_seq_length: int) -> N
         assert len(labels) - labels.count("[SEP]") - 1 <= len(basic_tokens(line, do_lower_case=True))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(any_line, min_size=1, max_size=20), st.integers(1, 40), st.sampled_from(UNITS))
 def test_windows_are_parts_of_the_whole(lines: list[str], most_tokens: int, units: str) -> None:
     (whole,), parts = made(lines, 9, units), made(lines, 9, units, most_tokens)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.model.records.masking import MaskConfig, dynamic_keys, mask, mask_rules
@@ -73,7 +73,6 @@ def test_one_row_by_hand():
 
 
 @given(st.integers(0, 100), st.booleans(), st.floats(0.0, 1.0), st.integers(1, 12), st.floats(0.01, 1.0))
-@settings(max_examples=100, deadline=None)
 def test_predictions_are_in_order_and_within_the_budget(seed, whole_words, continuation, predictions, prob):
     ids, spans = some_spans(40, seed=seed, continuation=continuation)
     rows, _ = masked(ids, spans, rules(predictions=predictions, prob=prob), whole_words)
