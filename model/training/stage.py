@@ -327,7 +327,7 @@ def _require_same_run(work: Path, there: Mapping[str, Any], here: Mapping[str, A
     _require_same_code(work, there.pop("code", None), here.pop("code", None))
     if there != here:
         unknown = sorted(here.keys() - there.keys())  # no settings, but what the version that wrote it did not note
-        found = {**there, **dict.fromkeys(unknown)}
+        found = dict(sorted({**there, **dict.fromkeys(unknown)}.items()))
         raise ValueError(
             f"{work} holds an interrupted run whose {describe_differences(found, here)}; "
             "repeat that run with its settings and input, or delete the folder to start afresh"
