@@ -85,7 +85,7 @@ def test_slots_and_step_survive_tf1(toy: BertConfig, model_of: Callable[..., Che
     assert all(np.array_equal(back.slots[name], array) for name, array in model.slots.items())
 
 
-@pytest.mark.parametrize("to", ["savedmodel", "sentence-transformers"])
+@pytest.mark.parametrize("to", [pytest.param("savedmodel", marks=pytest.mark.slow), "sentence-transformers"])
 def test_other_formats_come_back_too(
     to: str, toy: BertConfig, model_of: Callable[..., Checkpoint], tmp_path: Path
 ) -> None:

@@ -135,18 +135,22 @@ def test_the_best_weights_are_kept_when_they_are_not_the_last(whole: Path) -> No
     assert counts["last.heldout_perplexity"] == scored[-1]["heldout_perplexity"]
 
 
-def test_the_last_weights_are_not_kept_twice(trained: Trained) -> None:
-    out = trained(eval_every_steps=0)
-    best = json.loads((out / "best.json").read_text())
-    assert (best["best"]["step"], best["last"], best["weights"]) == (40, best["best"], ".")
-    assert not (out / "best").exists()
+@pytest.fixture(scope="module")
+def short(trained: Trained) -> Path:
+    """Five steps, scored once, on three examples."""
+    return trained(eval_every_steps=0, max_eval_examples=3, num_train_steps=5)
 
 
-def test_the_first_so_many_examples(trained: Trained, heldout: Path, tmp_path: Path) -> None:
-    out = trained(eval_every_steps=0, max_eval_examples=3, num_train_steps=5)
-    scores = scores_of(out, heldout, tmp_path / "scores", max_examples=3)
+def test_the_last_weights_are_not_kept_twice(short: Path) -> None:
+    best = json.loads((short / "best.json").read_text())
+    assert (best["best"]["step"], best["last"], best["weights"]) == (5, best["best"], ".")
+    assert not (short / "best").exists()
+
+
+def test_the_first_so_many_examples(short: Path, heldout: Path, tmp_path: Path) -> None:
+    scores = scores_of(short, heldout, tmp_path / "scores", max_examples=3)
     assert scores["examples"] == 3
-    assert rows(out)[-1]["heldout_masked_lm_loss"] == pytest.approx(scores["masked_lm_loss"], rel=1e-5)
+    assert rows(short)[-1]["heldout_masked_lm_loss"] == pytest.approx(scores["masked_lm_loss"], rel=1e-5)
 
 
 def test_tensorboard_shows_scores_and_rates(whole: Path) -> None:

@@ -13,7 +13,7 @@ from bertline.model.records.rows import FEATURES
 from bertline.model.training.snapshots import snapshot_steps
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 3])
+@pytest.mark.parametrize("steps_per_call", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_it_names_step_rate_and_norm_and_keeps_the_step_s_batch(
     steps_per_call: int, toy_folder: Path, stage_config, tmp_path: Path
 ) -> None:
