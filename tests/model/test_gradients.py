@@ -34,7 +34,10 @@ def original() -> SimpleNamespace:
 
 
 @pytest.mark.jax
-@pytest.mark.parametrize(("micro_batches", "recompute"), [(1, 0), (1, 1), (3, 0)])
+@pytest.mark.parametrize(
+    ("micro_batches", "recompute"),
+    [(1, 0), pytest.param(1, 1, marks=pytest.mark.slow), pytest.param(3, 0, marks=pytest.mark.slow)],
+)
 def test_losses_and_gradients_equal_the_original(original: SimpleNamespace, micro_batches: int, recompute: int) -> None:
     config, weights = original.config, {name: ops.convert_to_tensor(array) for name, array in original.weights.items()}
     assert {name: array.shape for name, array in original.weights.items()} == pretraining_shapes(config)
