@@ -2,8 +2,11 @@
 
 A model is a mapping from variable name to array; the names are those of google-research/bert's
 checkpoints, so that what is trained, stored and exported is spelt in one way everywhere. Only Keras 3
-operations are used: NumPy arrays, TensorFlow variables and JAX arrays all serve as weights.
+operations are used: NumPy arrays, TensorFlow variables and JAX arrays all serve as weights. Dropout is a function of
+(seed, step, place, example), so that resuming needs no state.
 """
+
+from __future__ import annotations
 
 import math
 import zlib
@@ -16,7 +19,6 @@ import numpy as np
 from keras import ops
 
 from bertline.model.config import BertConfig
-from bertline.model.dropout import Dropout
 
 Tensor = Any
 Weights = Mapping[str, Tensor]
@@ -26,6 +28,9 @@ LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
 MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
 FINAL_LAYER_NORM = "bert/encoder/LayerNorm"  # of layers that normalise what they read
 HEAD_PLACE, EMBEDDINGS_PLACE, PLACES_A_LAYER = 0, 1, 3  # numbers of dropout's calls
+GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: the bits of consecutive numbers become unlike
+PLACES_A_STEP = 1024  # of dropout: room for those of one network, three a layer and a few
+BYTES_A_WORD = 4
 ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=True),  # tanh form, the original's since 2019-02-07
     "gelu_erf": lambda x: ops.gelu(x, approximate=False),
@@ -253,6 +258,57 @@ def _score_bias(input_mask: Tensor, dtype: Any) -> Tensor:
 
 def _drop(dropout: Dropout | None, x: Tensor, rate: float, place: int) -> Tensor:
     return x if dropout is None else dropout(x, rate, place)
+
+
+class Dropout:
+    """The dropout of one step on some examples of its batch; call as dropout(x, rate, place).
+
+    An example gets the same masks however a batch is cut into micro-batches or spread over devices, on every backend.
+
+    Random bytes are a hash of the element's number: integer operations that XLA can fuse into the layer. A byte
+    decides, so rates are multiples of 1/256: 0.1 is 26/256.
+    """
+
+    def __init__(self, seed: int, step: Tensor, examples: Tensor) -> None:
+        """`step` is an integer tensor, so that one compiled function serves all steps; `examples` int32 [batch],
+        the examples' numbers in the step's batch.
+        """
+        self._seed = seed
+        self._step = ops.cast(step, "uint32") * _uint32(PLACES_A_STEP)
+        self._examples = ops.cast(examples, "uint32")
+
+    def __call__(self, x: Tensor, rate: float, place: int) -> Tensor:
+        """Zero a share `rate` of the elements of x and scale up the others.
+
+        The shape of x is static, its first axis a multiple of the batch; `place` is the number of the call in the
+        network.
+        """
+        threshold = round(rate * 256)
+        if threshold == 0:
+            return x
+        key = _mix(ops.bitwise_xor(_mix(_uint32(self._seed)), self._step + _uint32(place)))
+        keep = ops.greater_equal(self._bytes(x.shape, key), ops.convert_to_tensor(np.uint8(threshold)))
+        return ops.where(keep, x * ops.cast(256.0 / (256.0 - threshold), x.dtype), ops.zeros_like(x))
+
+    def _bytes(self, shape: tuple[int, ...], key: Tensor) -> Tensor:
+        """Uniform random bytes of that shape."""
+        batch = self._examples.shape[0]
+        each = math.prod(shape) // batch  # elements of an example
+        words = -(-each // BYTES_A_WORD)
+        numbers = self._examples[:, None] * _uint32(words) + ops.cast(ops.arange(words, dtype="int32"), "uint32")
+        mixed = _mix(ops.bitwise_xor(numbers * _uint32(GOLDEN), key))  # [batch, words]
+        return ops.reshape(ops.reshape(ops.view(mixed, "uint8"), (batch, -1))[:, :each], shape)
+
+
+def _mix(word: Tensor) -> Tensor:
+    """A bijection of uint32 in which every input bit changes half of the output bits ("lowbias32", C. Wellons)."""
+    word = ops.bitwise_xor(word, ops.right_shift(word, _uint32(16))) * _uint32(0x7FEB352D)
+    word = ops.bitwise_xor(word, ops.right_shift(word, _uint32(15))) * _uint32(0x846CA68B)
+    return ops.bitwise_xor(word, ops.right_shift(word, _uint32(16)))
+
+
+def _uint32(value: int) -> Tensor:
+    return ops.convert_to_tensor(np.uint32(value))
 
 
 def _may_round(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from bertline.settings import from_mapping
 
 ACTIVATION_NAMES = ("gelu", "gelu_erf", "relu", "tanh", "linear")
-MAX_DROPOUT = 0.99  # a byte decides about an element (model/dropout.py), so there is a last rate below 1
+MAX_DROPOUT = 0.99  # a byte decides about an element (model/bert.py), so there is a last rate below 1
 MISSPELT = 0.85  # similarity of two names from which one is taken for the other
 
 

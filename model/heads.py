@@ -8,6 +8,7 @@ from keras import ops
 from bertline.model.bert import (
     ACTIVATIONS,
     HEAD_PLACE,
+    Dropout,
     Encoded,
     Shapes,
     Tensor,
@@ -20,7 +21,6 @@ from bertline.model.bert import (
     layer_norm_shapes,
 )
 from bertline.model.config import BertConfig
-from bertline.model.dropout import Dropout
 
 NO_DIVISION_BY_ZERO = 1e-5  # the original's, for a batch without a masked position
 # Of float32 logits held at a time: what a processor's last cache holds; accelerators want few large products.

@@ -26,8 +26,7 @@ from bertline.progress import say
 if TYPE_CHECKING:
     import numpy as np
 
-    from bertline.model.bert import Tensor, Weights
-    from bertline.model.dropout import Dropout
+    from bertline.model.bert import Dropout, Tensor, Weights
     from bertline.model.formats.loaded_model import LoadedModel
     from bertline.model.training.update import Update, Values
 

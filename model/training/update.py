@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bertline.model.bert import Tensor, Weights
-    from bertline.model.dropout import Dropout
+    from bertline.model.bert import Dropout, Tensor, Weights
 
 Values = dict[str, Any]  # tensors by name
 # A function of weights whose "loss" is differentiated -> all its values, and the gradient of each weight.
@@ -128,8 +127,7 @@ def losses_and_gradients(
     """The losses and float32 gradients of a batch, micro-batch by micro-batch."""
     from keras import ops
 
-    from bertline.model.bert import in_precision
-    from bertline.model.dropout import Dropout
+    from bertline.model.bert import Dropout, in_precision
 
     weights = in_precision(weights, update.precision)
     whole = update.objective.whole(batch)

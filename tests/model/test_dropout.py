@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bertline.model.dropout import Dropout
+from bertline.model.bert import Dropout
 
 SHAPE = (200, 500)
 RATE = 26 / 256  # what 0.1 is in bytes
