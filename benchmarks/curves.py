@@ -17,7 +17,7 @@ from plots import Chart, Point, svg_of
 from report import print_rows
 
 from bertline.components.store.manifests import MANIFEST, RUN
-from bertline.model.training.curve import HELDOUT, LOG_FILE, evaluations, rows_of
+from bertline.model.training.checkpoint import HELDOUT, LOG_FILE, evaluations, rows_of
 
 LOSS = HELDOUT + "masked_lm_loss"
 COLUMNS = ("run", "length", "steps", "minutes", "held-out masked-LM loss", "words right", "next sentences right")

@@ -28,8 +28,15 @@ from bertline.model.pretraining.run import new_stage, training_counts
 from bertline.model.pretraining.start import require_possible
 from bertline.model.records.reader import MASKING_FILE, Records
 from bertline.model.training.backends.choice import use_backend
-from bertline.model.training.checkpoint import BERT_CONFIG_FILE, VOCABULARY_FILE, Checkpoint
-from bertline.model.training.curve import LOG_FILE, ScalarEvents, TrainingLog, rows_of
+from bertline.model.training.checkpoint import (
+    BERT_CONFIG_FILE,
+    LOG_FILE,
+    VOCABULARY_FILE,
+    Checkpoint,
+    ScalarEvents,
+    TrainingLog,
+    rows_of,
+)
 from bertline.model.training.snapshots import Snapshots
 from bertline.model.training.stage import Training, deciding_settings, describe_differences
 from bertline.preemption import ended_by_sigterm

@@ -16,8 +16,16 @@ from bertline.model.records.batches import batch_indices, training_batch
 from bertline.model.records.reader import Records, open_records, require_vocabulary
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.backends.hosts import ALONE, Hosts
-from bertline.model.training.checkpoint import Arrays, Checkpoint, digest_of
-from bertline.model.training.curve import LOG_FILE, Row, TrainingLog, rows_of, training_rows
+from bertline.model.training.checkpoint import (
+    LOG_FILE,
+    Arrays,
+    Checkpoint,
+    Row,
+    TrainingLog,
+    digest_of,
+    rows_of,
+    training_rows,
+)
 from bertline.model.training.snapshots import Snapshots
 from bertline.model.training.speed import StepWork, pretraining_work
 from bertline.model.training.stage import Stage, Training, deciding_settings, restore

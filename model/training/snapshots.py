@@ -18,8 +18,19 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from bertline.files import flush_to_disk
-from bertline.model.training.checkpoint import STATE_FILE, Checkpoint, read_checkpoint, write_checkpoint
-from bertline.model.training.curve import HELDOUT, LOG_FILE, Row, TrainingLog, evaluations, rows_of, write_log
+from bertline.model.training.checkpoint import (
+    HELDOUT,
+    LOG_FILE,
+    STATE_FILE,
+    Checkpoint,
+    Row,
+    TrainingLog,
+    evaluations,
+    read_checkpoint,
+    rows_of,
+    write_checkpoint,
+    write_log,
+)
 from bertline.progress import say
 
 Read = TypeVar("Read")

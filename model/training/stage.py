@@ -23,8 +23,16 @@ import numpy as np
 
 from bertline.model.training.backends.choice import Call, Metrics, new_trainer, read_calls
 from bertline.model.training.backends.hosts import ALONE, Hosts
-from bertline.model.training.checkpoint import Arrays, Checkpoint, write_checkpoint, write_file
-from bertline.model.training.curve import Row, ScalarEvents, TrainingLog, write_log
+from bertline.model.training.checkpoint import (
+    Arrays,
+    Checkpoint,
+    Row,
+    ScalarEvents,
+    TrainingLog,
+    write_checkpoint,
+    write_file,
+    write_log,
+)
 from bertline.model.training.snapshots import (
     BestWeights,
     Measure,

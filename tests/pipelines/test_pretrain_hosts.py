@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.training.checkpoint import read_checkpoint
-from bertline.model.training.curve import LOG_FILE, rows_of
+from bertline.model.training.checkpoint import LOG_FILE, read_checkpoint, rows_of
 from bertline.model.training.snapshots import snapshot_steps
 from bertline.pipelines.cli.main import main
 

@@ -11,8 +11,14 @@ import pytest
 from bertline.model.bert import initial_weights
 from bertline.model.finetuning.run import FinetuneConfig, classification_scores, run
 from bertline.model.heads import pretraining_shapes
-from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from bertline.model.training.curve import evaluations, rows_of, training_rows
+from bertline.model.training.checkpoint import (
+    Checkpoint,
+    evaluations,
+    read_checkpoint,
+    rows_of,
+    training_rows,
+    write_checkpoint,
+)
 
 LABELS = ["no", "yes"]
 

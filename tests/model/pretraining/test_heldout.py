@@ -19,8 +19,7 @@ from bertline.model.pretraining import evaluate
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.run import run
 from bertline.model.records.canonical import encode_examples
-from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
-from bertline.model.training.curve import evaluations, rows_of, training_rows
+from bertline.model.training.checkpoint import Checkpoint, evaluations, read_checkpoint, rows_of, training_rows
 from bertline.model.training.snapshots import BestWeights, Measure
 from bertline.preemption import TRY_AGAIN
 
@@ -249,7 +248,7 @@ def test_sigterm_does_not_wait_for_the_last_evaluation_either(
     arguments = command_of(toy_folder, heldout, tmp_path, eval_every_steps=0, save_checkpoints_steps=100)
     at_last_update = """
 import os, signal
-from bertline.model.training.curve import TrainingLog
+from bertline.model.training.checkpoint import TrainingLog
 add = TrainingLog.add
 def signalled(self, step, metrics, *, last):
     if last:

@@ -20,7 +20,7 @@ import pytest
 
 from bertline.model.pretraining.run import run
 from bertline.model.records.canonical import encode_examples
-from bertline.model.training.curve import evaluations, rows_of, training_rows
+from bertline.model.training.checkpoint import evaluations, rows_of, training_rows
 from bertline.model.training.snapshots import newest_snapshot, read_snapshot, snapshot_steps
 from bertline.preemption import PreemptedError
 

@@ -10,8 +10,7 @@ from keras import ops
 
 from bertline.model.config import BertConfig
 from bertline.model.training.backends.hosts import Hosts
-from bertline.model.training.checkpoint import Checkpoint
-from bertline.model.training.curve import TrainingLog
+from bertline.model.training.checkpoint import Checkpoint, TrainingLog
 from bertline.model.training.snapshots import Snapshots
 from bertline.model.training.speed import StepWork
 from bertline.model.training.stage import DivergedError, Stage, Training
