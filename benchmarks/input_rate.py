@@ -54,8 +54,7 @@ class Benchmark:
 
 def measure(records: Path, batch_size: int, seconds: float) -> float:
     """Sequences a second that a training stage's reader thread makes of these records, with no step to wait for."""
-    from bertline.model.records.batches import training_batch
-    from bertline.model.records.reader import open_records
+    from bertline.model.records.reader import open_records, training_batch
 
     opened = open_records(records)
     with ThreadPoolExecutor(1) as reader:
@@ -96,8 +95,7 @@ def step_of(model: str, vocab: Path) -> Callable[[dict[str, Any]], float]:
 
 def input_rate(benchmark: Benchmark) -> list[Result]:
     """The reader thread alone, records of 128 in batches of 64; other: BERT-Tiny's step on all cores."""
-    from bertline.model.records.batches import training_batch
-    from bertline.model.records.reader import open_records
+    from bertline.model.records.reader import open_records, training_batch
 
     folders = {name: benchmark.records(f"{name}_128", **settings) for name, settings in SCHEMAS.items()}
     step = step_of("tiny", benchmark.vocab)
@@ -154,8 +152,7 @@ class Epoch:
     @classmethod
     def of(cls, folder: Path) -> "Epoch":
         """That of a folder of records."""
-        from bertline.model.records.batches import training_batch
-        from bertline.model.records.reader import open_records
+        from bertline.model.records.reader import open_records, training_batch
 
         records = open_records(folder)
         widths: dict[int, int] = {}

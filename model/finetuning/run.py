@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertline.model.config import BertConfig
-from bertline.model.records.batches import batch_indices, host_share
+from bertline.model.records.reader import batch_indices, host_share
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.backends.hosts import Hosts
 from bertline.model.training.checkpoint import Arrays, Checkpoint, digest_of, read_checkpoint, select

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertline.model.config import BertConfig
-from bertline.model.records.batches import host_share
-from bertline.model.records.reader import Records, open_records, require_vocabulary
+from bertline.model.records.reader import Records, host_share, open_records, require_vocabulary
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import Arrays, Checkpoint, read_checkpoint, select
 from bertline.model.training.snapshots import Measure

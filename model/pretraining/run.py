@@ -12,8 +12,7 @@ from bertline.model.config import BertConfig, parameter_count
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import HeldoutScore
 from bertline.model.pretraining.start import require_possible, schedule_of, start_of_stage
-from bertline.model.records.batches import batch_indices, training_batch
-from bertline.model.records.reader import Records, open_records, require_vocabulary
+from bertline.model.records.reader import Records, batch_indices, open_records, require_vocabulary, training_batch
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.backends.hosts import ALONE, Hosts
 from bertline.model.training.checkpoint import (

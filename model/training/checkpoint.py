@@ -3,8 +3,8 @@
 A folder holds `model.safetensors` (float32, named as google-research/bert's variables), `bert_config.json`,
 `vocab.txt`, `tokenizer_config.json`, `training_state.json`, and, where training can go on,
 `optimizer.safetensors` (Adam slots). Masks and batches are functions of (seed, step), so no generator's
-state is needed to go on exactly. The curve, `training_log.jsonl`, has a row of means for every so many steps and one for
-every evaluation; TensorBoard's events show the same.
+state is needed to go on exactly. The curve, `training_log.jsonl`, has a row of means for every so many steps and one
+for every evaluation; TensorBoard's events show the same.
 """
 
 import json

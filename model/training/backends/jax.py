@@ -23,7 +23,7 @@ class JaxTrainer:
     ) -> None:
         """Start from `weights` and `slots`, the same on every host, on the first `devices` devices.
 
-        Batches are the rows of this host's devices (bertline.model.records.batches.host_share).
+        Batches are the rows of this host's devices (bertline.model.records.reader.host_share).
         Raises ValueError when there are fewer devices.
         """
         mesh = Mesh(np.array(first_devices(devices)), (BATCH,))

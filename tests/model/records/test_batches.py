@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bertline.model.records import batches
-from bertline.model.records.batches import batch_epochs, batch_indices, host_share
+from bertline.model.records import reader
+from bertline.model.records.reader import batch_epochs, batch_indices, host_share
 
 
 def test_every_example_comes_once_an_epoch_and_batches_straddle_epochs() -> None:
@@ -94,10 +94,10 @@ def test_batches_without_bins_stay_what_they_were() -> None:
 
 def test_a_late_step_among_millions_of_binned_examples_costs_one_order() -> None:
     sizes = (1_000_000, 500_000, 2_500_000)
-    made = batches._epoch_order.cache_info().misses
+    made = reader._epoch_order.cache_info().misses
     for step in range(10**9, 10**9 + 101):
         assert batch_indices(sizes, 256, seed=1, step=step).shape == (256,)
-    assert batches._epoch_order.cache_info().misses == made + 1
+    assert reader._epoch_order.cache_info().misses == made + 1
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 8])

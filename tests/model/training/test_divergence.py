@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from bertline.model.pretraining.run import run
-from bertline.model.records.batches import batch_indices
-from bertline.model.records.reader import open_records
+from bertline.model.records.reader import batch_indices, open_records
 from bertline.model.records.rows import FEATURES
 from bertline.model.training.snapshots import snapshot_steps
 
