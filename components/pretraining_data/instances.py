@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.records.randomness import below, draw, toss_coins, unit
+from bertline.model.records.rows import below, draw, toss_coins, unit
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 

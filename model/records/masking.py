@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.records.randomness import below, draw, unit
-from bertline.model.records.rows import Predictions, Rows
+from bertline.model.records.rows import Predictions, Rows, below, draw, unit
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary
 

@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import sys
 from bertline.tokenizer.compiled import compiled, is_cached
-from bertline.model.records.randomness import draw
+from bertline.model.records.rows import draw
 import numpy as np
 before = is_cached()
 draw(np.uint64(1), 2)

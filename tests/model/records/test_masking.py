@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertline.model.records.masking import MaskConfig, dynamic_keys, mask, mask_rules
-from bertline.model.records.randomness import draw
-from bertline.model.records.rows import Spans, assemble, features
+from bertline.model.records.rows import Spans, assemble, draw, features
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 from bertline.tokenizer.wordpiece import Vocabulary
 

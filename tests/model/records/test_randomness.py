@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertline.model.records.randomness import below, draw, toss_coins, unit
+from bertline.model.records.rows import below, draw, toss_coins, unit
 
 
 def keys(count, seed=0):
