@@ -198,7 +198,7 @@ def require_other_documents(records: Path, heldout: Path | None = None, **others
 
 def _documents_of(manifest: Mapping[str, Any]) -> tuple[list[str], Any]:
     """The digests of the text of which records are made, and the part of it."""
-    from bertline.components.pretraining_data.sentence_reader import Part
+    from bertline.components.pretraining_data.files import Part
 
     text = [entry["digest"] for entry in manifest["inputs"] if entry["name"] == "sentences"]
     settings = manifest["parameters"]

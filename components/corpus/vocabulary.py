@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertline.components.pretraining_data.sentence_reader import sentence_files
+from bertline.components.pretraining_data.files import sentence_files
 from bertline.progress import Progress
 from bertline.tokenizer.learn import learn_pieces
 from bertline.tokenizer.normalize import LineNormalizer

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bertline.components.pretraining_data.files import PARTS, Part
 from bertline.components.pretraining_data.instances import PAIRS, PackingRules, packing_rules
-from bertline.components.pretraining_data.sentence_reader import PARTS, Part
 from bertline.model.records.masking import REPLACE_PER, MaskConfig, budgets
 from bertline.model.records.reader import SCHEMAS
 

@@ -9,10 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.paths import COPIED_AT_ONCE
+from bertline.components.pretraining_data.files import COPIED_AT_ONCE, plain_files
 from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.pretraining_data.prepare import write_shards
-from bertline.components.pretraining_data.sentence_reader import plain_files
 from bertline.components.pretraining_data.shards import shard_files
 from bertline.components.pretraining_data.statistics import Counts, counts_of
 from bertline.components.store.artifacts import Provenance, make_writable

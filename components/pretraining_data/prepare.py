@@ -22,20 +22,18 @@ import numpy as np
 
 from bertline.components.pages.statistics import statistics_page
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.paths import (
+from bertline.components.pretraining_data.files import (
     PROCESSES,
-    for_workers,
-    is_local,
-    open_bytes,
-    require_reachable,
-)
-from bertline.components.pretraining_data.sentence_reader import (
     DocumentPlace,
     DocumentText,
     SentenceFile,
     document_key,
     document_places,
+    for_workers,
+    is_local,
+    open_bytes,
     read_texts,
+    require_reachable,
     sentence_files,
 )
 from bertline.components.pretraining_data.shards import (

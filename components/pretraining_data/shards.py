@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.instances import Instances, TokenizedDocuments, pack
-from bertline.components.pretraining_data.paths import draft_for, exists, open_bytes
-from bertline.components.pretraining_data.sentence_reader import (
+from bertline.components.pretraining_data.files import (
     DocumentPlace,
     DocumentText,
     document_key,
+    draft_for,
+    exists,
+    open_bytes,
     read_documents,
 )
+from bertline.components.pretraining_data.instances import Instances, TokenizedDocuments, pack
 from bertline.components.pretraining_data.statistics import (
     Totals,
     add_totals,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertline.components.pretraining_data.files import document_key
 from bertline.components.pretraining_data.instances import Instances, TokenizedDocuments, pack, packing_rules
-from bertline.components.pretraining_data.sentence_reader import document_key
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 
 

@@ -14,7 +14,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 from google.api_core.exceptions import PreconditionFailed
 from google.cloud import storage
 
-from bertline.components.pretraining_data import paths as worker_files
+from bertline.components.pretraining_data import files as worker_files
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.prepare import run
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.prepare import run
-from bertline.components.pretraining_data.sentence_reader import (
+from bertline.components.pretraining_data.files import (
     document_key,
     document_places,
     read_documents,
     sentence_files,
 )
+from bertline.components.pretraining_data.prepare import run
 from bertline.components.pretraining_data.shards import ShardWriter, word_pieces, write_shard
 from bertline.model.records.masking import mask_rules
 from bertline.model.records.reader import open_records

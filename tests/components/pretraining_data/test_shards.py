@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertline.components.pretraining_data.files import document_key
 from bertline.components.pretraining_data.instances import TokenizedDocuments
-from bertline.components.pretraining_data.sentence_reader import document_key
 from bertline.components.pretraining_data.shards import cut_long_sentences, tokenize_documents, word_pieces
 from bertline.tokenizer.segment import segmenter
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.paths import PROCESSES
+from bertline.components.pretraining_data.files import PROCESSES
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.cli.flags import FlagParser
 from bertline.pipelines.cli.originals import CREATE_PRETRAINING_DATA, EXTRACT_FEATURES, RUN_PRETRAINING, Program
