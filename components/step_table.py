@@ -3,12 +3,7 @@
 A new step is its module, an entry here, and its place in the graph (pipelines/pretraining.py).
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from bertline.components.declaration import FILE, MODEL, TEXT, VOCABULARY, Input, Step
-from bertline.components.store.manifests import describe, read_manifest
 
 SENTENCES = "sentences, as `bertline split` writes them"
 CHECKPOINT = "a checkpoint, or the best weights inside one (checkpoint_128/best)"
@@ -113,7 +108,7 @@ PRETRAIN = Step(
     run="bertline.model.pretraining.run:run",
     kind="checkpoint_{config.max_seq_length}",
     output="model",
-    requires=("bertline.components.step_table:require_other_documents",),
+    requires=("bertline.components.pretraining_data.files:require_other_documents",),
     trains=True,
     shared=True,
 )
@@ -180,26 +175,3 @@ CONVERT = Step(
     output="model",
 )
 STEPS = {step.name: step for step in (INGEST, SPLIT, VOCAB, PREPARE, PRETRAIN, EVALUATE, FINETUNE, EXPORT, CONVERT)}
-
-
-def require_other_documents(records: Path, heldout: Path | None = None, **others: Path) -> None:
-    """Refuse held-out records that share a document with those of training, where they are of one text."""
-    if heldout is None:
-        return
-    if describe(records)["digest"] == describe(heldout)["digest"]:
-        raise ValueError(f'{heldout}: trained on, not held out; run "bertline prepare --part heldout"')
-    (text, trained), (other_text, scored) = (_documents_of(read_manifest(path)) for path in (records, heldout))
-    if text and text == other_text and trained.overlaps(scored):
-        raise ValueError(
-            f"{heldout}: {scored}, {records}: {trained} of the same text, so documents are in both; prepare --part "
-            "train and --part heldout with one heldout_share"
-        )
-
-
-def _documents_of(manifest: Mapping[str, Any]) -> tuple[list[str], Any]:
-    """The digests of the text of which records are made, and the part of it."""
-    from bertline.components.pretraining_data.files import Part
-
-    text = [entry["digest"] for entry in manifest["inputs"] if entry["name"] == "sentences"]
-    settings = manifest["parameters"]
-    return text, Part(settings.get("part", "all"), settings.get("heldout_share", 0.0))

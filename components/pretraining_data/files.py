@@ -12,11 +12,12 @@ import hashlib
 import io
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from bertline.components.store.manifests import describe, read_manifest
 from bertline.files import draft_of
 
 MOST_OPEN_FILES = 64
@@ -89,6 +90,27 @@ class Part(NamedTuple):
         """Whether a document belongs to the part; a function of its id, not of the seed."""
         first, last = self.shares()
         return first * KEYS <= document_key(document_id, "heldout") < last * KEYS
+
+
+def require_other_documents(records: Path, heldout: Path | None = None, **others: Path) -> None:
+    """Refuse held-out records that share a document with those of training, where they are of one text."""
+    if heldout is None:
+        return
+    if describe(records)["digest"] == describe(heldout)["digest"]:
+        raise ValueError(f'{heldout}: trained on, not held out; run "bertline prepare --part heldout"')
+    (text, trained), (other_text, scored) = (_documents_of(read_manifest(path)) for path in (records, heldout))
+    if text and text == other_text and trained.overlaps(scored):
+        raise ValueError(
+            f"{heldout}: {scored}, {records}: {trained} of the same text, so documents are in both; prepare --part "
+            "train and --part heldout with one heldout_share"
+        )
+
+
+def _documents_of(manifest: Mapping[str, Any]) -> tuple[list[str], Part]:
+    """The digests of the text of which records are made, and the part of it."""
+    text = [entry["digest"] for entry in manifest["inputs"] if entry["name"] == "sentences"]
+    settings = manifest["parameters"]
+    return text, Part(settings.get("part", "all"), settings.get("heldout_share", 0.0))
 
 
 def sentence_files(folder: Path) -> list[SentenceFile]:
