@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from bertline.pipelines.cli import verbs
 from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
-from bertline.pipelines.cli.flags import FlagParser, with_underscores
 from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.cli.pretraining_data_verb import CREATE_PRETRAINING_DATA
 from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
+from bertline.pipelines.cli.verbs import FlagParser, with_underscores
 from bertline.preemption import TRY_AGAIN, PreemptedError
 
 VERBS = {

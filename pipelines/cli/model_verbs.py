@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from bertline.components.declaration import make
 from bertline.components.step_table import ANY_MODEL, STEPS
-from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
 from bertline.pipelines.cli.tables import print_counts, print_facts, print_rows
-from bertline.pipelines.cli.verbs import Verb
+from bertline.pipelines.cli.verbs import Verb, add_config_flags, config_from_flags
 
 if TYPE_CHECKING:
     from bertline.model.formats.loaded_model import LoadedModel

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from bertline.pipelines.cli.flags import Setting, add_setting_flags, list_settings, read_given_settings
+from bertline.pipelines.cli.verbs import Setting, add_setting_flags, list_settings, read_given_settings
 from bertline.settings import restore_types
 
 

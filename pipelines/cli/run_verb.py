@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bertline.pipelines.cli.flags import add_config_flags, field_comments, list_settings, read_config_file
-from bertline.pipelines.cli.verbs import Verb
+from bertline.pipelines.cli.verbs import Verb, add_config_flags, field_comments, list_settings, read_config_file
 from bertline.settings import restore_types
 
 if TYPE_CHECKING:

@@ -1,22 +1,33 @@
-"""The command line's verbs: one per step, from its declaration, and those for text, whole pipelines and stores."""
+"""The command line's verbs: one per step, from its declaration, and those for text, whole pipelines and stores.
+
+Their flags and files of settings are derived from the steps' frozen dataclasses: one definition, one default.
+"""
 
 import argparse
+import ast
+import dataclasses
+import inspect
 import json
 import shutil
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
 from bertline.components.declaration import Step, make, vocab_file
 from bertline.components.step_table import STEPS
 from bertline.files import draft_of
-from bertline.pipelines.cli.flags import add_config_flags, config_from_flags
 from bertline.pipelines.cli.tables import print_counts
+from bertline.settings import from_mapping, suggest
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
+Config = TypeVar("Config")
+
+SHORT_NAMES = {("VocabularyConfig", "vocab_size"): ("--size",)}  # further spellings of a flag
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,120 @@ class Verb:
     example: str
     add_flags: Callable[[Parser], None]
     run: Callable[[Flags], int]  # the exit code
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as a flag shows it."""
+
+    name: str
+    type: Any
+    default: Any  # dataclasses.MISSING: it must be given
+    help: str
+    other_flags: tuple[str, ...] = ()  # that mean the same
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A parser that names the known flag which an unknown one resembles."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse; unknown flags end with exit code 2."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown[0].partition('=')[0])}")
+        return parsed
+
+    def _hint(self, flag: str) -> str:
+        """For the flag of a step the known steps, or the settings of that step."""
+        known = list(self._option_string_actions)
+        step, dot, field = flag.partition(".")
+        if not dot:
+            return suggest(flag, known)
+        fields = [name.removeprefix(f"{step}.") for name in known if name.startswith(f"{step}.")]
+        if fields:
+            return f"; settings of {step[2:]}: {', '.join(fields)}{suggest(field, fields)}"
+        steps = list(dict.fromkeys(name.partition(".")[0][2:] for name in known if "." in name))
+        return f"; steps: {', '.join(steps)}{suggest(step[2:], steps)}" if steps else ""
+
+
+def list_settings(cls: type[Any]) -> list[Setting]:
+    """The fields of a step's dataclass that a flag can hold: all but lists."""
+    types, comments = get_type_hints(cls), field_comments(cls)
+    return [
+        Setting(
+            field.name,
+            types[field.name],
+            field.default,
+            comments.get(field.name, ""),
+            SHORT_NAMES.get((cls.__name__, field.name), ()),
+        )
+        for field in dataclasses.fields(cls)
+        if types[field.name] in (bool, int, float, str)
+    ]
+
+
+def add_setting_flags(parser: argparse.ArgumentParser, title: str, settings: Iterable[Setting]) -> None:
+    """One `--name=value` flag per setting."""
+    group = parser.add_argument_group(title)
+    for setting in settings:
+        default = "required" if setting.default is dataclasses.MISSING else f"default {setting.default!r}"
+        text = f"{setting.help} ({default})".strip().replace("%", "%%")
+        names = [f"--{setting.name}", *setting.other_flags]
+        if setting.type is bool:
+            group.add_argument(*names, dest=setting.name, nargs="?", const="true", metavar="true|false", help=text)
+        else:
+            group.add_argument(*names, dest=setting.name, metavar=setting.type.__name__, help=text)
+
+
+def add_config_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
+    """One `--field=value` flag per field of `cls`."""
+    add_setting_flags(parser, f"settings ({cls.__name__})", list_settings(cls))
+
+
+def config_from_flags(arguments: argparse.Namespace, cls: type[Config]) -> Config:
+    """An instance of `cls` from the flags given and the file of --config, over which flags win."""
+    return from_mapping(cls, read_given_settings(arguments, [field.name for field in dataclasses.fields(cls)]))  # type: ignore[arg-type]
+
+
+def read_given_settings(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The settings in the file of --config, and over them those of `names` that are given as flags."""
+    from_file = read_config_file(Path(arguments.config)) if getattr(arguments, "config", None) else {}
+    given = {name: getattr(arguments, name, None) for name in names}
+    return {**from_file, **{name: value for name, value in given.items() if value is not None}}
+
+
+def read_config_file(path: Path) -> Mapping[str, Any]:
+    """The mapping in a .json or .toml file; ValueError when it is neither."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: {error}; expected a JSON or TOML file of settings") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected an object of settings, found a {type(value).__name__}")
+    return value
+
+
+def field_comments(cls: type[Any]) -> dict[str, str]:
+    """Field name -> the comment on its lines in the source: the text of its flag's help."""
+    lines = inspect.getsource(cls).splitlines()
+    body = ast.parse(inspect.cleandoc("\n".join(lines))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    comments = {}
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            of_field = lines[node.lineno - 1 : node.end_lineno]  # several where the formatter broke a long one
+            comments[node.target.id] = "".join(line.partition("  # ")[2].strip() for line in of_field)
+    return comments
+
+
+def with_underscores(argv: Sequence[str]) -> list[str]:
+    """The arguments with flag names spelt as the originals do: --max-seq-length is --max_seq_length."""
+    spelt = []
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        spelt.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if name[:2] == "--" else argument)
+    return spelt
 
 
 def step_verb(step: Step) -> Verb:

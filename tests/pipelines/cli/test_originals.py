@@ -10,9 +10,9 @@ import pytest
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.files import PROCESSES
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.pipelines.cli.flags import FlagParser
 from bertline.pipelines.cli.originals import CREATE_PRETRAINING_DATA, EXTRACT_FEATURES, RUN_PRETRAINING, Program
 from bertline.pipelines.cli.run_pretraining_verb import make_configs
+from bertline.pipelines.cli.verbs import FlagParser
 
 # As the programs' own flags.DEFINE_... say, file names aside.
 DEFAULTS: list[tuple[Program, dict[str, Any]]] = [

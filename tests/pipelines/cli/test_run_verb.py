@@ -11,9 +11,9 @@ from typing import Any, get_type_hints
 import pytest
 
 from bertline.pipelines.cli import run_verb
-from bertline.pipelines.cli.flags import FlagParser, with_underscores
 from bertline.pipelines.cli.main import main
 from bertline.pipelines.cli.run_verb import format_config, read_run
+from bertline.pipelines.cli.verbs import FlagParser, with_underscores
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_settings import RUNS, Run, pipeline_arguments
 from bertline.pipelines.step_settings import (

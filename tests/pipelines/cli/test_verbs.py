@@ -7,7 +7,7 @@ import pytest
 
 from bertline.model.config import BertConfig, bert_config, parameter_count, read_bert_config
 from bertline.model.records.masking import MaskConfig
-from bertline.pipelines.cli.flags import add_config_flags, config_from_flags, field_comments, with_underscores
+from bertline.pipelines.cli.verbs import add_config_flags, config_from_flags, field_comments, with_underscores
 from bertline.settings import from_mapping
 
 
