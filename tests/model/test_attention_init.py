@@ -10,7 +10,7 @@ from bertline.model.bert import encoder_shapes, initial_weights
 from bertline.model.config import bert_config
 from bertline.model.heads import pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.model.pretraining.start import first_stage
+from bertline.model.pretraining.run import first_stage
 
 SHAPE = dataclasses.replace(bert_config("tiny", 200), max_position_embeddings=128, initializer_range=0.088)
 

@@ -194,7 +194,7 @@ def test_a_comment_beside_a_field_and_a_local_name_for_a_message_alone_change_no
     config.write_text(
         re.sub(r"(?m)^(    max_seq_length: int = 128).*$", r"\1  # another comment", text), encoding="utf-8"
     )
-    start = tree / "model" / "pretraining" / "start.py"
+    start = tree / "model" / "pretraining" / "run.py"
     text = start.read_text(encoding="utf-8")
     assert '"raise stop_at_step, which counts over all stages"' in text
     start.write_text(text.replace("raise stop_at_step, which", "raise stop_at_step, that"), encoding="utf-8")
