@@ -56,7 +56,7 @@ class Side:
         self._errors.close()
 
     def go(self, steps: int) -> float:
-        """The wall seconds of that many steps. Raises RuntimeError when the process ended or the loss is no number."""
+        """The wall seconds of that many steps. Raises RuntimeError when the process ended or the loss is not finite."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # what it died of is read below
             print(f"go {steps}", file=self._process.stdin, flush=True)

@@ -108,9 +108,9 @@ def _require_agreement(arguments: dict[str, Any]) -> None:
 def _require_one_start(run: Run, stage: dict[str, Any]) -> None:
     """Refuse settings of fresh weights for a released model, and the other way round."""
     if run.initial and stage["attention_initializer"] != RANDOM:
-        raise ValueError("attention_initializer is for fresh weights, not for a released model's; leave it away")
+        raise ValueError("attention_initializer is for fresh weights, not for a released model's; leave it out")
     if stage["initialize"] and not run.initial:
-        raise ValueError("initialize is for a released model (initial), and none is given; leave it away")
+        raise ValueError("initialize is for a released model (initial), and none is given; leave it out")
 
 
 def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> RuntimeError | None:

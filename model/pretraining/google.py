@@ -180,7 +180,7 @@ def _vocabulary(files: Files, shape: BertConfig) -> bytes | None:
     if entries != shape.vocab_size:
         text = f"{path} has {entries:,} entries, but vocab_size in {files.bert_config_file} is {shape.vocab_size:,}"
         if files.vocab_file is not None:
-            raise ValueError(f"{text}; take the vocabulary that belongs to this configuration, or leave it away")
+            raise ValueError(f"{text}; take the vocabulary that belongs to this configuration, or leave it out")
         say(f"{text}; it is not copied into {files.output_dir}")
         return None
     return path.read_bytes()

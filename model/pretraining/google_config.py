@@ -16,7 +16,7 @@ READ_BY_EVALUATION = ("max_seq_length", "eval_batch_size", "precision", "jit_com
 
 @dataclass(frozen=True)
 class RunPretrainingConfig:
-    """The flags of run_pretraining.py that are no settings of `pretrain`, with its defaults."""
+    """The flags of run_pretraining.py that are not settings of `pretrain`, with its defaults."""
 
     max_predictions_per_seq: int = 20  # of the records
     do_train: bool = False  # train up to num_train_steps, from output_dir's newest checkpoint if there is one
@@ -38,7 +38,7 @@ class RunPretrainingConfig:
         if self.master:
             raise ValueError(
                 f'master is "{self.master}", a TensorFlow session on another machine; there are none any more, leave '
-                "it away and start this program where it is to compute"
+                "it out and start this program where it is to compute"
             )
 
     def on_tpu(self, training: PretrainConfig) -> PretrainConfig:
@@ -46,9 +46,7 @@ class RunPretrainingConfig:
         if not self.use_tpu:
             return training
         if training.backend not in ("", JAX):
-            raise ValueError(
-                f"use_tpu is true and backend {training.backend}; TPUs are used by JAX, leave backend away"
-            )
+            raise ValueError(f"use_tpu is true and backend {training.backend}; TPUs are used by JAX, leave backend out")
         devices = self.num_tpu_cores if self.do_train else 1  # scores are computed on one
         return dataclasses.replace(training, backend=JAX, devices=devices)
 

@@ -29,7 +29,7 @@ class Program:
     flags: Mapping[str, Flag]  # the original's
     further: tuple[str, ...]  # settings of ours that are flags, too, under our names
     fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # settings without a flag
-    own: Callable[[], list[Setting]] = list  # flags of the program that are no settings of the step
+    own: Callable[[], list[Setting]] = list  # flags of the program that are not settings of the step
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         """All its flags, and --config."""

@@ -310,7 +310,7 @@ def test_an_init_checkpoint_can_be_scored(given: Path, trained: Path, tmp_path: 
             "use_tpu is true, but JAX finds no TPU here, only cpu",
         ),
         (["--do_train", "--use_tpu=True", "--backend=tensorflow"], "TPUs are used by JAX"),
-        (["--do_train", "--master=grpc://10.0.0.1:8470"], "leave it away and start this program where"),
+        (["--do_train", "--master=grpc://10.0.0.1:8470"], "leave it out and start this program where"),
         (["--do_train", "--devices=2"], "several devices share a batch on the jax backend only"),
         (["--do_train", "--output_dir=GIVEN/vocab.txt"], "a file is in the way"),
     ],
