@@ -89,7 +89,7 @@ def test_the_best_weights_are_scored_exported_and_trained_on(
     more += ["--num_train_steps=2", "--num_warmup_steps=1", f"--out={tmp_path / 'more'}", "--jit_compile=false"]
     capsys.readouterr()
     assert main([*more, f"--checkpoint={out / 'best'}"]) == 2
-    assert "best: no stage of pretraining, its schedule is unknown; give it as --initial" in capsys.readouterr().err
+    assert "best: not a stage of pretraining, its schedule is unknown; give it as --initial" in capsys.readouterr().err
     assert main([*more, f"--initial={out / 'best'}"]) == 0
 
 

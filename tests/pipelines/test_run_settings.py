@@ -38,7 +38,7 @@ def test_every_settings_parameter_of_the_pipeline_is_of_a_step() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gradient_accumulation_steps": 8}, "pretrain_512: train_batch_size is 4, no multiple"),
+        ({"gradient_accumulation_steps": 8}, "pretrain_512: train_batch_size is 4, not a multiple"),
         ({"optimizer": "sgd"}, "pretrain_128: optimizer"),
         ({"learning_rate_decay": "cosine"}, "pretrain_128: learning_rate_decay"),
         ({"warmup_share": 2.0}, "pretrain_128: num_warmup_steps"),

@@ -118,6 +118,6 @@ def test_other_settings_or_examples_are_refused(inputs: dict[str, Path], whole: 
         (train, examples_of(9, 3), config, "dev is .* there and .* here"),
     ]
     for other_train, other_dev, other_config, message in others:
-        with pytest.raises(ValueError, match=rf"work holds an interrupted run whose {message}.*; repeat that run"):
+        with pytest.raises(ValueError, match=rf"work holds an interrupted run whose .*{message}.*; repeat that run"):
             run(inputs["checkpoint"], other_train, other_dev, LABELS, tmp_path, other_config, work=whole / "work")
     assert not list(tmp_path.iterdir())

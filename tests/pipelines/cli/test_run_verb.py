@@ -140,7 +140,7 @@ def test_what_follows_from_other_settings_follows_from_those_given(run_from: Par
         ),
         (
             "--pretrain_512.devices=3",
-            "no multiple of gradient_accumulation_steps * devices, 3; take one that is (--pret",
+            "not a multiple of gradient_accumulation_steps * devices, 3; give one that is (--pret",
         ),
         (
             "--finetune.num_train_epochs=0",
