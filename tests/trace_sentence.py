@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+FLOORS = ("pipelines/", "components/", "model/", "tokenizer/", "src/")  # an environment may lie in ROOT, too
 CLI = "import sys; from bertline.pipelines.cli.main import main; sys.exit(main())"
 TRACE_FILE = "BERTLINE_TRACE"  # in the environment: where a traced process writes what it enters
 
@@ -78,7 +79,7 @@ def trace():
             return
         if file not in names:
             path = os.path.realpath(file) if os.path.isabs(file) else ""
-            if not path.startswith(root) or path.startswith(os.path.join(root, "tests", "")):
+            if not path.startswith(tuple(root + floor for floor in {floors!r})):
                 foreign.add(file)
                 return
             names[file] = path[len(root):]
@@ -108,7 +109,7 @@ class Step(NamedTuple):
 def trace_run(work: Path) -> list[Step]:
     """The steps of one tiny run below the empty folder `work`."""
     (work / "sitecustomize").mkdir()
-    tracer = TRACER.format(root=str(ROOT), variable=TRACE_FILE)
+    tracer = TRACER.format(root=str(ROOT), floors=FLOORS, variable=TRACE_FILE)
     (work / "sitecustomize" / "sitecustomize.py").write_text(tracer, encoding="utf-8")
     write_inputs(work)
     entered: dict[str, list[tuple[str, str]]] = {}
