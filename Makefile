@@ -38,7 +38,7 @@ lineage: install ## the page of all artifacts in OUT
 compile: install ## the pipeline's files for kfp.local, Kubeflow and Vertex, into build/pipelines
 	@$(BIN)/bertline compile
 
-test: install ## every promise in its smallest form, within 5 minutes on 2 cores
+test: install ## every promise in its smallest form, on 2 cores
 	@$(PYTEST) -m "not slow"
 	@KERAS_BACKEND=jax $(BIN)/python -m pytest tests/model -m "jax and not slow"
 
