@@ -139,9 +139,8 @@ def write_lines(texts: list[str], folder: Path, path: Path, count: int) -> None:
 def write_model(size: str, vocab: Path, folder: Path) -> None:
     """A TF1 checkpoint of random weights, laid out as the released ones."""
     from bertline.model.bert import initial_weights
-    from bertline.model.config import bert_config
+    from bertline.model.config import bert_config, pretraining_shapes
     from bertline.model.formats.tf1.checkpoint import write_tf1
-    from bertline.model.heads import pretraining_shapes
     from bertline.model.training.checkpoint import Checkpoint
     from bertline.tokenizer.wordpiece import load_vocabulary
 

@@ -69,8 +69,8 @@ def measure(records: Path, batch_size: int, seconds: float) -> float:
 def step_of(model: str, vocab: Path) -> Callable[[dict[str, Any]], float]:
     """A function that does a training step and returns its seconds; bfloat16, TensorFlow's graph."""
     from bertline.model.bert import initial_weights
-    from bertline.model.config import bert_config
-    from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
+    from bertline.model.config import bert_config, pretraining_shapes
+    from bertline.model.heads import pretraining_losses, pretraining_whole
     from bertline.model.training.backends.choice import new_trainer
     from bertline.model.training.update import Objective, Schedule, Update
     from bertline.tokenizer.wordpiece import load_vocabulary

@@ -18,15 +18,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from bertline.model.config import BertConfig
+from bertline.model.config import FINAL_LAYER_NORM, BertConfig, Shapes
 
 Tensor = Any
 Weights = Mapping[str, Tensor]
-Shapes = dict[str, tuple[int, ...]]
 
 LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
 MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
-FINAL_LAYER_NORM = "bert/encoder/LayerNorm"  # of layers that normalise what they read
 HEAD_PLACE, EMBEDDINGS_PLACE, PLACES_A_LAYER = 0, 1, 3  # numbers of dropout's calls
 GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: the bits of consecutive numbers become unlike
 PLACES_A_STEP = 1024  # of dropout: room for those of one network, three a layer and a few
@@ -84,39 +82,6 @@ def encode(
     has_pooler = "bert/pooler/dense/kernel" in weights  # encoders of other libraries may lack it
     pooled = ops.tanh(dense(weights, "bert/pooler/dense", layers[-1][:, 0])) if has_pooler else None
     return Encoded(embeddings, tuple(layers), pooled)
-
-
-def encoder_shapes(config: BertConfig) -> Shapes:
-    """Name and shape of every variable of the encoder and pooler."""
-    hidden, feed_forward = config.hidden_size, config.intermediate_size
-    shapes: Shapes = {
-        "bert/embeddings/word_embeddings": (config.vocab_size, hidden),
-        "bert/embeddings/position_embeddings": (config.max_position_embeddings, hidden),
-        "bert/embeddings/token_type_embeddings": (config.type_vocab_size, hidden),
-        **layer_norm_shapes("bert/embeddings/LayerNorm", hidden),
-    }
-    for number in range(config.num_hidden_layers):
-        layer = f"bert/encoder/layer_{number}"
-        for projection in ("query", "key", "value"):
-            shapes |= dense_shapes(f"{layer}/attention/self/{projection}", hidden, hidden)
-        shapes |= dense_shapes(f"{layer}/attention/output/dense", hidden, hidden)
-        shapes |= layer_norm_shapes(f"{layer}/attention/output/LayerNorm", hidden)
-        shapes |= dense_shapes(f"{layer}/intermediate/dense", hidden, feed_forward)
-        shapes |= dense_shapes(f"{layer}/output/dense", feed_forward, hidden)
-        shapes |= layer_norm_shapes(f"{layer}/output/LayerNorm", hidden)
-    if config.pre_layer_norm:
-        shapes |= layer_norm_shapes(FINAL_LAYER_NORM, hidden)
-    return shapes | dense_shapes("bert/pooler/dense", hidden, hidden)
-
-
-def dense_shapes(name: str, inputs: int, outputs: int) -> Shapes:
-    """The two variables of a dense layer; kernels are [inputs, outputs]."""
-    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
-
-
-def layer_norm_shapes(name: str, size: int) -> Shapes:
-    """The two variables of a layer normalisation."""
-    return {f"{name}/beta": (size,), f"{name}/gamma": (size,)}
 
 
 def initial_weights(shapes: Shapes, initializer_range: float, seed: int) -> dict[str, np.ndarray]:

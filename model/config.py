@@ -1,16 +1,20 @@
-"""The model's hyperparameters and the table of released sizes."""
+"""The model's hyperparameters, the table of released sizes, and the variables of a model with their shapes."""
 
 import dataclasses
 import difflib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertline.settings import from_mapping
 
+Shapes = dict[str, tuple[int, ...]]
+
 ACTIVATION_NAMES = ("gelu", "gelu_erf", "relu", "tanh", "linear")
 MAX_DROPOUT = 0.99  # a byte decides about an element (model/bert.py), so there is a last rate below 1
+FINAL_LAYER_NORM = "bert/encoder/LayerNorm"  # of layers that normalise what they read
 MISSPELT = 0.85  # similarity of two names from which one is taken for the other
 
 
@@ -138,13 +142,66 @@ def read_config_and_extras(path: Path) -> tuple[BertConfig, dict[str, Any]]:
 
 def parameter_count(config: BertConfig, *, heads: bool = True) -> int:
     """Trainable parameters of the encoder and pooler, with `heads` those of both pretraining heads too."""
+    shapes = pretraining_shapes(config) if heads else encoder_shapes(config)
+    return sum(map(math.prod, shapes.values()))
+
+
+def pretraining_shapes(config: BertConfig) -> Shapes:
+    """Encoder and both pretraining heads; the masked-word output layer has the word embeddings as its kernel."""
+    return (
+        encoder_shapes(config)
+        | dense_shapes("cls/predictions/transform/dense", config.hidden_size, config.hidden_size)
+        | layer_norm_shapes("cls/predictions/transform/LayerNorm", config.hidden_size)
+        | {
+            "cls/predictions/output_bias": (config.vocab_size,),
+            "cls/seq_relationship/output_weights": (2, config.hidden_size),
+            "cls/seq_relationship/output_bias": (2,),
+        }
+    )
+
+
+def classifier_shapes(config: BertConfig, num_labels: int) -> Shapes:
+    """Encoder and a classification head; output_weights is [labels, hidden] as in the original."""
+    head: Shapes = {"output_weights": (num_labels, config.hidden_size), "output_bias": (num_labels,)}
+    return encoder_shapes(config) | head
+
+
+def span_shapes(config: BertConfig) -> Shapes:
+    """Encoder and the head for answers: scores of each token being the first, or the last, of the span."""
+    return encoder_shapes(config) | {
+        "cls/squad/output_weights": (2, config.hidden_size),
+        "cls/squad/output_bias": (2,),
+    }
+
+
+def encoder_shapes(config: BertConfig) -> Shapes:
+    """Name and shape of every variable of the encoder and pooler."""
     hidden, feed_forward = config.hidden_size, config.intermediate_size
-    embeddings = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size + 2) * hidden
-    attention = 4 * (hidden * hidden + hidden) + 2 * hidden
-    mlp = 2 * hidden * feed_forward + feed_forward + hidden + 2 * hidden
-    pooler = hidden * hidden + hidden
-    encoder = embeddings + config.num_hidden_layers * (attention + mlp) + pooler
-    encoder += 2 * hidden if config.pre_layer_norm else 0
-    masked_lm = hidden * hidden + hidden + 2 * hidden + config.vocab_size
-    next_sentence = 2 * hidden + 2
-    return encoder + (masked_lm + next_sentence if heads else 0)
+    shapes: Shapes = {
+        "bert/embeddings/word_embeddings": (config.vocab_size, hidden),
+        "bert/embeddings/position_embeddings": (config.max_position_embeddings, hidden),
+        "bert/embeddings/token_type_embeddings": (config.type_vocab_size, hidden),
+        **layer_norm_shapes("bert/embeddings/LayerNorm", hidden),
+    }
+    for number in range(config.num_hidden_layers):
+        layer = f"bert/encoder/layer_{number}"
+        for projection in ("query", "key", "value"):
+            shapes |= dense_shapes(f"{layer}/attention/self/{projection}", hidden, hidden)
+        shapes |= dense_shapes(f"{layer}/attention/output/dense", hidden, hidden)
+        shapes |= layer_norm_shapes(f"{layer}/attention/output/LayerNorm", hidden)
+        shapes |= dense_shapes(f"{layer}/intermediate/dense", hidden, feed_forward)
+        shapes |= dense_shapes(f"{layer}/output/dense", feed_forward, hidden)
+        shapes |= layer_norm_shapes(f"{layer}/output/LayerNorm", hidden)
+    if config.pre_layer_norm:
+        shapes |= layer_norm_shapes(FINAL_LAYER_NORM, hidden)
+    return shapes | dense_shapes("bert/pooler/dense", hidden, hidden)
+
+
+def dense_shapes(name: str, inputs: int, outputs: int) -> Shapes:
+    """The two variables of a dense layer; kernels are [inputs, outputs]."""
+    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
+
+
+def layer_norm_shapes(name: str, size: int) -> Shapes:
+    """The two variables of a layer normalisation."""
+    return {f"{name}/beta": (size,), f"{name}/gamma": (size,)}

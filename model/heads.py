@@ -5,55 +5,13 @@ from collections.abc import Callable, Mapping
 import keras
 from keras import ops
 
-from bertline.model.bert import (
-    ACTIVATIONS,
-    HEAD_PLACE,
-    Dropout,
-    Encoded,
-    Shapes,
-    Tensor,
-    Weights,
-    dense,
-    dense_shapes,
-    encode,
-    encoder_shapes,
-    layer_norm,
-    layer_norm_shapes,
-)
+from bertline.model.bert import ACTIVATIONS, HEAD_PLACE, Dropout, Encoded, Tensor, Weights, dense, encode, layer_norm
 from bertline.model.config import BertConfig
 
 NO_DIVISION_BY_ZERO = 1e-5  # the original's, for a batch without a masked position
 # Of float32 logits held at a time: what a processor's last cache holds; accelerators want few large products.
 CHUNK_BYTES = {"tensorflow": 1 << 26, "jax": 1 << 29}
 CLASSIFIER_DROPOUT = 0.1  # hard-coded in run_classifier, whatever the configuration says
-
-
-def pretraining_shapes(config: BertConfig) -> Shapes:
-    """Encoder and both pretraining heads; the masked-word output layer has the word embeddings as its kernel."""
-    return (
-        encoder_shapes(config)
-        | dense_shapes("cls/predictions/transform/dense", config.hidden_size, config.hidden_size)
-        | layer_norm_shapes("cls/predictions/transform/LayerNorm", config.hidden_size)
-        | {
-            "cls/predictions/output_bias": (config.vocab_size,),
-            "cls/seq_relationship/output_weights": (2, config.hidden_size),
-            "cls/seq_relationship/output_bias": (2,),
-        }
-    )
-
-
-def classifier_shapes(config: BertConfig, num_labels: int) -> Shapes:
-    """Encoder and a classification head; output_weights is [labels, hidden] as in the original."""
-    head: Shapes = {"output_weights": (num_labels, config.hidden_size), "output_bias": (num_labels,)}
-    return encoder_shapes(config) | head
-
-
-def span_shapes(config: BertConfig) -> Shapes:
-    """Encoder and the head for answers: scores of each token being the first, or the last, of the span."""
-    return encoder_shapes(config) | {
-        "cls/squad/output_weights": (2, config.hidden_size),
-        "cls/squad/output_bias": (2,),
-    }
 
 
 def span_logits(weights: Weights, sequence: Tensor) -> Tensor:

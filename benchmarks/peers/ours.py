@@ -13,8 +13,8 @@ def main(job: dict[str, Any]) -> None:
 
     use_backend(job.get("backend", "tensorflow"))
     from bertline.model.bert import initial_weights
-    from bertline.model.config import BertConfig
-    from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
+    from bertline.model.config import BertConfig, pretraining_shapes
+    from bertline.model.heads import pretraining_losses, pretraining_whole
     from bertline.model.training.backends.choice import new_trainer
     from bertline.model.training.update import Objective, Schedule, Update
 

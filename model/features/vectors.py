@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertline.model.config import encoder_shapes
 from bertline.model.features.lines import Window
 from bertline.model.formats.loaded_model import LoadedModel
 from bertline.model.training.checkpoint import select
@@ -29,7 +30,7 @@ class LayerVectors:
         """`layers` are counted from 0. Raises ValueError for a model without the weights that these need."""
         from keras import ops
 
-        from bertline.model.bert import encode, encoder_shapes, in_precision
+        from bertline.model.bert import encode, in_precision
 
         shape = replace(loaded.checkpoint.bert_config, num_hidden_layers=max(layers) + 1)
         needed = {name: size for name, size in encoder_shapes(shape).items() if not name.startswith("bert/pooler/")}

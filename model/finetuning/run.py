@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, classifier_shapes, encoder_shapes
 from bertline.model.records.reader import batch_indices, host_share
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.backends.hosts import Hosts
@@ -160,8 +160,7 @@ def _require_fitting(name: str, examples: Arrays, num_labels: int, max_seq_lengt
 
 def _put_head_on(pretrained: Checkpoint, checkpoint: Path, num_labels: int, config: FinetuneConfig) -> Checkpoint:
     """The pretrained encoder under a fresh head; the pretraining heads are left behind."""
-    from bertline.model.bert import encoder_shapes, initial_weights
-    from bertline.model.heads import classifier_shapes
+    from bertline.model.bert import initial_weights
 
     shape = pretrained.bert_config
     encoder = select(pretrained.weights, encoder_shapes(shape), checkpoint)

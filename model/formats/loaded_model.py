@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, Shapes, classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
 ENCODER, POOLER = "encoder", "pooler"
@@ -19,8 +19,6 @@ CLASSIFIER, ANSWER_SPANS = "classifier", "answer-span head"
 INITIALIZED_HEADS = {"pooler": POOLER, "masked_lm": MASKED_LM, "next_sentence": NEXT_SENTENCE}
 PREFIXES = {"bert/pooler/": POOLER, "cls/predictions/": MASKED_LM, "cls/seq_relationship/": NEXT_SENTENCE}
 SHOWN = 3  # variables named in a message
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,6 @@ class LoadedModel:
 
 def head_shapes(config: BertConfig, labels: int = 0) -> dict[str, Shapes]:
     """The encoder, and each head -> name and shape of its variables; a classifier only for `labels` above 0."""
-    from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
-
     heads: dict[str, Shapes] = {ENCODER: {}, POOLER: {}, MASKED_LM: {}, NEXT_SENTENCE: {}}
     for name, shape in pretraining_shapes(config).items():
         head = next((head for prefix, head in PREFIXES.items() if name.startswith(prefix)), ENCODER)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.records.reader import Records, host_share, open_records, require_vocabulary
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import Arrays, Checkpoint, read_checkpoint, select
@@ -56,7 +56,6 @@ class EvaluateConfig:
 def run(checkpoint: Path, records: Path, out: Path, config: EvaluateConfig) -> dict[str, int | float]:
     """Score every record once; writes scores.json and eval_results.txt into `out` and returns the scores."""
     use_backend(config.backend)
-    from bertline.model.heads import pretraining_shapes
 
     model = read_checkpoint(checkpoint)
     select(model.weights, pretraining_shapes(model.bert_config), checkpoint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.formats.loaded_model import INITIALIZED_HEADS, initialize_heads
 from bertline.model.formats.tf1.checkpoint import ReadVariables, locate_checkpoint, read_variables
 from bertline.model.formats.tf1.folder import BESIDE, find_checkpoints
@@ -43,15 +43,12 @@ def start_of(output_dir: Path, init_checkpoint: Path | None, shape: BertConfig, 
 
 def _fresh(shape: BertConfig, seed: int) -> Checkpoint:
     from bertline.model.bert import initial_weights
-    from bertline.model.heads import pretraining_shapes
 
     return _checkpoint(shape, initial_weights(pretraining_shapes(shape), shape.initializer_range, seed))
 
 
 def _initial(path: Path, shape: BertConfig, seed: int) -> Checkpoint:
     """The weights of a TF1 checkpoint, by name; heads that it lacks are made afresh, which is said."""
-    from bertline.model.heads import pretraining_shapes
-
     with locate_checkpoint(path) as prefix:
         read = read_variables(prefix, shape)
     missing = [part for part in INITIALIZED_HEADS.values() if part not in read.heads]
@@ -63,7 +60,6 @@ def _initial(path: Path, shape: BertConfig, seed: int) -> Checkpoint:
 
 def _reached(names: list[Path], shape: BertConfig) -> Start:
     """The newest checkpoint; where that is damaged, the one before."""
-    from bertline.model.heads import pretraining_shapes
     from bertline.model.training.update import ADAM_M, ADAM_V
 
     prefix, read = _first_whole(names, shape)

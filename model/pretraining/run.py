@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bertline.model.attention_init import NEIGHBOURS, RANDOM, start_at_neighbours
-from bertline.model.config import BertConfig, bert_config, parameter_count
+from bertline.model.config import BertConfig, bert_config, parameter_count, pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import HeldoutScore
 from bertline.model.records.reader import Records, batch_indices, open_records, require_vocabulary, training_batch
@@ -143,7 +143,6 @@ def shape_of(config: PretrainConfig, vocab_size: int, there: BertConfig | None =
 def first_stage(vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     """Fresh weights for a new vocabulary."""
     from bertline.model.bert import initial_weights
-    from bertline.model.heads import pretraining_shapes
 
     if vocab is None:
         raise ValueError("no vocabulary is given; a first stage needs a vocab.txt, a later one a checkpoint")
@@ -173,7 +172,6 @@ def released_model(opened: LoadedModel, vocab: Path | None, config: PretrainConf
         parse_heads,
         require_heads,
     )
-    from bertline.model.heads import pretraining_shapes
 
     path = opened.path
     checkpoint = initialize_heads(opened.checkpoint, parse_heads(config.initialize), config.seed, path)
@@ -187,8 +185,6 @@ def released_model(opened: LoadedModel, vocab: Path | None, config: PretrainConf
 
 def next_stage(folder: Path, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     """The checkpoint of the stage before, checked against what this stage asks for."""
-    from bertline.model.heads import pretraining_shapes
-
     checkpoint = read_checkpoint(folder)
     if "schedule" not in checkpoint.state:
         raise ValueError(f"{folder}: not a stage of pretraining, its schedule is unknown; give it as --initial")

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from bertline.model.attention_init import OFFSETS, POSITIONS, shift, sinusoids, start_at_neighbours
-from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.config import bert_config
-from bertline.model.heads import pretraining_shapes
+from bertline.model.bert import initial_weights
+from bertline.model.config import bert_config, encoder_shapes, pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.run import first_stage
 

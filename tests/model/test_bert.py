@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import in_precision, initial_weights
-from bertline.model.config import BertConfig, parameter_count, read_bert_config
+from bertline.model.config import BertConfig, classifier_shapes, parameter_count, pretraining_shapes, read_bert_config
 from bertline.model.heads import (
     classifier_logits,
-    classifier_shapes,
     encode_batch,
     masked_lm_logits,
     next_sentence_logits,
     pretraining_losses,
-    pretraining_shapes,
     pretraining_whole,
 )
 

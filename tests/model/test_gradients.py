@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from bertline.model.config import BertConfig
-from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
+from bertline.model.config import BertConfig, pretraining_shapes
+from bertline.model.heads import pretraining_losses, pretraining_whole
 from bertline.model.training.update import Objective, Schedule, Update, losses_and_gradients
 
 STORED = Path(__file__).parents[1] / "data" / "original_gradients.npz"

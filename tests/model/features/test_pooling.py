@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertline.model.bert import encoder_shapes, initial_weights
+from bertline.model.bert import initial_weights
+from bertline.model.config import encoder_shapes
 from bertline.model.features.pooling import embed_texts, normalize_lengths, pool
 from bertline.model.training.checkpoint import Checkpoint
 

@@ -14,8 +14,8 @@ import pytest
 from pyarrow import parquet
 
 from bertline.model import bert
-from bertline.model.bert import encode, encoder_shapes, initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.bert import encode, initial_weights
+from bertline.model.config import BertConfig, encoder_shapes
 from bertline.model.features import run as features
 from bertline.model.features.run import FeaturesConfig, run
 from bertline.model.features.vectors import cut_batches

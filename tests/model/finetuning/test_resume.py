@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
+from bertline.model.config import pretraining_shapes
 from bertline.model.finetuning.run import FinetuneConfig, run
-from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.model.training.snapshots import snapshot_steps
 from bertline.preemption import TRY_AGAIN

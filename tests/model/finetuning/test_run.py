@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
+from bertline.model.config import pretraining_shapes
 from bertline.model.finetuning.run import FinetuneConfig, classification_scores, run
-from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import (
     Checkpoint,
     evaluations,

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.formats.convert import ConvertConfig, run
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.loaded_model import LoadedModel
-from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 TWELVE_LAYERS = BertConfig(40, 24, 12, 3, 48, max_position_embeddings=32)

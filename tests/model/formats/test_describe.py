@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, classifier_shapes
 from bertline.model.formats.describe import describe_model, list_released_models, list_variables
 from bertline.model.formats.detect import read_model
-from bertline.model.heads import classifier_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 # Millions with both heads: the README of google-research/bert for the small ones, Devlin et al. 2018 for the others.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bertline.model.bert import initial_weights
+from bertline.model.config import pretraining_shapes
 from bertline.model.formats.export import ExportConfig, choose_pooling, run, write_export
-from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.bert import initial_weights
+from bertline.model.config import BertConfig, classifier_shapes, encoder_shapes, pretraining_shapes, span_shapes
 from bertline.model.formats.loaded_model import (
     ANSWER_SPANS,
     CLASSIFIER,
@@ -19,7 +19,6 @@ from bertline.model.formats.loaded_model import (
     parse_heads,
     require_heads,
 )
-from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
 CONFIG = BertConfig(7, 4, 1, 2, 8, max_position_embeddings=6)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.config import ACTIVATION_NAMES, BertConfig
+from bertline.model.config import ACTIVATION_NAMES, BertConfig, classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.formats.compare import compare_outputs, compute_outputs
 from bertline.model.formats.onnx import DATA_FILE, MODEL_FILE, run_onnx, write_onnx
-from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
 onnx = pytest.importorskip("onnx")

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.formats.vocabulary_change import OUTPUT_BIAS, TABLE, change_vocabulary, split_token
-from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import parse_vocabulary
 

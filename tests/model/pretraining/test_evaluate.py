@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.config import read_bert_config
-from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
+from bertline.model.config import pretraining_shapes, read_bert_config
+from bertline.model.heads import pretraining_losses, pretraining_whole
 from bertline.model.pretraining.evaluate import EvaluateConfig, run
 from bertline.model.records.canonical import encode_examples
 from bertline.model.records.reader import open_records

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.bert import initial_weights
+from bertline.model.config import BertConfig, encoder_shapes, pretraining_shapes
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.loaded_model import LoadedModel
-from bertline.model.heads import pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.run import run
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint

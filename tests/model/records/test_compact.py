@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.config import BertConfig
-from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
+from bertline.model.config import BertConfig, pretraining_shapes
+from bertline.model.heads import pretraining_losses, pretraining_whole
 from bertline.model.records.canonical import encode_examples
 from bertline.model.records.masking import MaskConfig, mask, mask_rules
 from bertline.model.records.reader import encode_rows, open_records, shard_name, training_batch, write_masking

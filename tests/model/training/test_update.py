@@ -17,8 +17,8 @@ from bertline.model.training.backends.choice import use_backend
 def train(folder: Path, request: dict[str, Any], out: Path) -> None:
     """Train with the backend of this process; write the weights, the slots and every step's losses."""
     from bertline.model.bert import initial_weights
-    from bertline.model.config import BertConfig
-    from bertline.model.heads import pretraining_losses, pretraining_shapes, pretraining_whole
+    from bertline.model.config import BertConfig, pretraining_shapes
+    from bertline.model.heads import pretraining_losses, pretraining_whole
     from bertline.model.training.backends.choice import new_trainer
     from bertline.model.training.update import Objective, Rule, Schedule, Update
 

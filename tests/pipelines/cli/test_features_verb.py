@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.bert import initial_weights
+from bertline.model.config import BertConfig, encoder_shapes
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.pipelines.cli.main import main
 

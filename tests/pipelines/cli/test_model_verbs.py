@@ -8,9 +8,8 @@ import pytest
 
 from bertline.components.store.manifests import read_manifest
 from bertline.model.bert import initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.formats.tf1.checkpoint import write_tf1
-from bertline.model.heads import pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.pipelines.cli.main import main
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.model.bert import encoder_shapes, initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.bert import initial_weights
+from bertline.model.config import BertConfig, encoder_shapes, pretraining_shapes
 from bertline.model.formats.tf1.checkpoint import read_tf1, write_tf1
-from bertline.model.heads import pretraining_shapes
 from bertline.model.records.canonical import encode_examples
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.pipelines.cli.main import main

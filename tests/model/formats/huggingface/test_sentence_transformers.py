@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertline.model.bert import encoder_shapes, initial_weights
+from bertline.model.bert import initial_weights
+from bertline.model.config import encoder_shapes
 from bertline.model.features.pooling import POOLINGS, embed_texts
 from bertline.model.formats.export import ExportConfig, write_export
 from bertline.model.formats.huggingface.read import read_huggingface

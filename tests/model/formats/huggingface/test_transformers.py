@@ -9,19 +9,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from bertline.model.bert import encoder_shapes, initial_weights
+from bertline.model.bert import initial_weights
+from bertline.model.config import classifier_shapes, encoder_shapes, pretraining_shapes, span_shapes
 from bertline.model.formats.export import ExportConfig, run
 from bertline.model.formats.huggingface.read import read_huggingface
-from bertline.model.heads import (
-    classifier_logits,
-    classifier_shapes,
-    encode_batch,
-    masked_lm_logits,
-    next_sentence_logits,
-    pretraining_shapes,
-    span_logits,
-    span_shapes,
-)
+from bertline.model.heads import classifier_logits, encode_batch, masked_lm_logits, next_sentence_logits, span_logits
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.tokenizer.encode import encode_pairs
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary

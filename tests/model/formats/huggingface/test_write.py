@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from bertline.model.bert import initial_weights
+from bertline.model.config import classifier_shapes, pretraining_shapes
 from bertline.model.formats.huggingface.write import write_huggingface
 from bertline.model.formats.loaded_model import ENCODER, head_shapes
-from bertline.model.heads import classifier_shapes, pretraining_shapes
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bertline.model.bert import initial_weights
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.savedmodel.write import write_savedmodel
-from bertline.model.heads import encode_batch, pretraining_shapes
+from bertline.model.heads import encode_batch
 from bertline.model.training.checkpoint import Checkpoint
 
 tf = pytest.importorskip("tensorflow")

@@ -11,12 +11,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from bertline.model.bert import encoder_shapes
-from bertline.model.config import BertConfig
+from bertline.model.config import BertConfig, classifier_shapes, encoder_shapes, pretraining_shapes, span_shapes
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.tf1.checkpoint import read_tf1, write_tf1
 from bertline.model.formats.tf1.variables import open_variables, write_variables
-from bertline.model.heads import classifier_shapes, pretraining_shapes, span_shapes
 from bertline.model.training.checkpoint import Checkpoint
 
 VOCABULARY = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##want\n##ed\nrunn\n##ing\n,\n"
