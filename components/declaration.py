@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bertline.components.store.artifacts import (
     Artifact,
@@ -20,9 +20,6 @@ from bertline.components.store.artifacts import (
 )
 from bertline.components.store.manifests import MANIFEST, read_manifest, verify
 from bertline.preemption import ended_by_sigterm
-
-if TYPE_CHECKING:
-    from bertline.model.training.backends.hosts import Hosts
 
 # What an input may be if it is not an artifact of a certain kind:
 VOCABULARY = "vocab.txt"  # such a file, or a folder that holds one: a vocabulary artifact, a checkpoint
@@ -120,7 +117,7 @@ def make(
         counts: Counts = load(step.run)(out=folder, config=config, **arguments, **further)
         return counts
 
-    if step.shared:
+    if step.shared and config.hosts > 1:
         return _make_together(out, provenance, write)
     with ended_by_sigterm() if step.trains else nullcontext():
         return publish(out, provenance, write)
@@ -179,36 +176,20 @@ def _prepare_argument(each: Input, value: Any) -> Any:
 
 
 def _make_together(out: Path | Store, provenance: Provenance, write: Callable[..., Counts]) -> Artifact:
-    """Publish what the hosts of a training write; snapshots that are to be kept are laid into `<out>.snapshots`."""
+    """What the first of several hosts publishes; `write` runs on all of them. JAX's service tells them of SIGTERM."""
     from bertline.model.training.backends.hosts import join_hosts
-    from bertline.model.training.snapshots import lay_beside
 
-    config = provenance.config
-
-    def train(folder: Path, work: Path) -> Counts:
-        counts = write(folder, work, hosts=hosts)
-        if hosts.writes and config.keep_checkpoints_every_steps:
-            lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
-        return counts
-
-    with ended_by_sigterm(listens=config.hosts == 1), join_hosts(config) as hosts:  # several are told by JAX's service
-        return publish(out, provenance, train) if hosts.count == 1 else _publish_once(hosts, out, provenance, train)
-
-
-def _publish_once(
-    hosts: "Hosts", out: Path | Store, provenance: Provenance, write: Callable[[Path, Path], Counts]
-) -> Artifact:
-    """What the first host publishes; `write` runs on all of them."""
-    hosts.agree(provenance.facts())
-    made = find(out, provenance)
-    hosts.agree({"the artifact": "missing" if made is None else "finished"})
-    if made is not None:
-        return made
-    place = place_of(out, provenance)
-    hosts.share(work_folder(place))
-    if hosts.writes:
-        publish(out, provenance, write)
-    else:
-        write(place, work_folder(place))
-    hosts.meet("published")
-    return Artifact(place, verify(place), reused=False)
+    with join_hosts(provenance.config) as hosts:
+        hosts.agree(provenance.facts())
+        made = find(out, provenance)
+        hosts.agree({"the artifact": "missing" if made is None else "finished"})
+        if made is not None:
+            return made
+        place, train = place_of(out, provenance), partial(write, hosts=hosts)
+        hosts.share(work_folder(place))
+        if hosts.writes:
+            publish(out, provenance, train)
+        else:
+            train(place, work_folder(place))
+        hosts.meet("published")
+        return Artifact(place, verify(place), reused=False)

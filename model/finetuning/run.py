@@ -14,8 +14,7 @@ import numpy as np
 
 from bertline.model.config import BertConfig, classifier_shapes, encoder_shapes
 from bertline.model.records.reader import batch_indices, host_share
-from bertline.model.training.backends.choice import use_backend
-from bertline.model.training.backends.hosts import Hosts
+from bertline.model.training.backends.choice import Hosts, use_backend
 from bertline.model.training.checkpoint import Arrays, Checkpoint, digest_of, read_checkpoint, select
 from bertline.model.training.snapshots import Measure
 from bertline.model.training.speed import classification_work

@@ -22,7 +22,7 @@ from bertline.settings import require_at_least, require_backend, require_length,
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights
     from bertline.model.pretraining.config import PretrainConfig
-    from bertline.model.training.backends.hosts import Hosts
+    from bertline.model.training.backends.choice import Hosts
 
 Scores = dict[str, int | float]
 

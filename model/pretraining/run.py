@@ -17,8 +17,7 @@ from bertline.model.config import BertConfig, bert_config, parameter_count, pret
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import HeldoutScore
 from bertline.model.records.reader import Records, batch_indices, open_records, require_vocabulary, training_batch
-from bertline.model.training.backends.choice import use_backend
-from bertline.model.training.backends.hosts import ALONE, Hosts
+from bertline.model.training.backends.choice import ALONE, Hosts, use_backend
 from bertline.model.training.checkpoint import (
     LOG_FILE,
     OPTIMIZER_FILE,

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from bertline.model.training.backends.choice import Call, Metrics, new_trainer, read_calls
-from bertline.model.training.backends.hosts import ALONE, Hosts
+from bertline.model.training.backends.choice import ALONE, Call, Hosts, Metrics, new_trainer, read_calls
 from bertline.model.training.checkpoint import (
     Arrays,
     Checkpoint,

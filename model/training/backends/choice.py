@@ -1,4 +1,4 @@
-"""Which backend computes: Keras's, TensorFlow by default; a process chooses once, before anything loads Keras.
+"""Which backend computes, and on which hosts: Keras's, TensorFlow by default; chosen once, before Keras is loaded.
 
 It computes one or more updates in a compiled call: batches are read a call ahead, metrics looked at afterwards.
 """
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bertline.preemption import Preemption
+
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights
     from bertline.model.training.checkpoint import Arrays
@@ -38,6 +40,32 @@ for line in sys.stdin.buffer:
         sys.stderr.buffer.flush()
 """
 STDERR = 2
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """This host among those that train together: one alone here, several in backends/hosts.py."""
+
+    number: int = 0  # from 0
+    count: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this host writes what training leaves: one does, for all."""
+        return self.number == 0
+
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError on every host, naming what differs, unless all have the same `facts` (JSON)."""
+
+    def meet(self, where: str) -> None:
+        """Wait until every host has come here."""
+
+    def preemption(self) -> Preemption:
+        """What notes that a host is taken away."""
+        return Preemption()
+
+
+ALONE = Hosts()
 
 
 class Trainer(Protocol):

@@ -5,13 +5,12 @@ import dataclasses
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.model.training.backends.choice import use_backend
+from bertline.model.training.backends.choice import Hosts, in_use, use_backend
 from bertline.preemption import Preemption
 from bertline.progress import say
 
@@ -23,22 +22,11 @@ MARK = ".hosts"  # a file that the first host writes and all read
 FAILED_SECONDS = 30  # that a host which failed waits for the others to hear of it
 
 
-@dataclass(frozen=True)
-class Hosts:
-    """This host among those that train together."""
-
-    number: int = 0  # from 0
-    count: int = 1
-
-    @property
-    def writes(self) -> bool:
-        """Whether this host writes what training leaves: one does, for all."""
-        return self.number == 0
+class SeveralHosts(Hosts):
+    """This host among several: what `Hosts` does for one alone takes JAX's service here."""
 
     def agree(self, facts: Mapping[str, Any]) -> None:
         """Raise ValueError on every host, naming what differs, unless all have the same `facts` (JSON)."""
-        if self.count == 1:
-            return
         every = _gather(facts)
         names = dict.fromkeys(name for each in every for name in each)
         found = {name: [each.get(name, "nothing") for each in every] for name in names}
@@ -53,8 +41,6 @@ class Hosts:
 
     def share(self, folder: Path) -> None:
         """Raise ValueError on every host unless all see what the first writes in `folder`."""
-        if self.count == 1:
-            return
         mark = folder / MARK
         if self.writes:
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,14 +53,13 @@ class Hosts:
 
     def meet(self, where: str) -> None:
         """Wait until every host has come here."""
-        if self.count > 1:
-            from jax.experimental.multihost_utils import sync_global_devices
+        from jax.experimental.multihost_utils import sync_global_devices
 
-            sync_global_devices(where)
+        sync_global_devices(where)
 
     def preemption(self) -> Preemption:
         """What notes that a host is taken away; all hosts learn of it at the same step."""
-        return Preemption() if self.count == 1 else SharedPreemption()
+        return SharedPreemption()
 
 
 def _gather(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -85,9 +70,6 @@ def _gather(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     longest = int(np.max(process_allgather(np.int32(len(own)))))
     padded = np.frombuffer(own.ljust(longest), np.uint8)
     return [json.loads(bytes(row)) for row in np.asarray(process_allgather(padded))]
-
-
-ALONE = Hosts()
 
 
 class SharedPreemption(Preemption):
@@ -108,17 +90,12 @@ class SharedPreemption(Preemption):
 
 
 @contextlib.contextmanager
-def join_hosts(config: "PretrainConfig") -> Iterator[Hosts]:
+def join_hosts(config: "PretrainConfig") -> Iterator[SeveralHosts]:
     """The hosts of a training, from where all have started to where all have ended.
 
     Raises ValueError where they are asked for on another backend than JAX, cannot be found, or are not as many.
     """
-    if config.hosts == 1:
-        yield ALONE
-        return
     use_backend(config.backend)
-    from bertline.model.training.backends.choice import in_use
-
     if in_use() != "jax":
         raise ValueError(f"hosts is {config.hosts}; several hosts share a batch on the jax backend only")
     import jax
@@ -137,7 +114,7 @@ def join_hosts(config: "PretrainConfig") -> Iterator[Hosts]:
             f"the {config.hosts} hosts do not find each other ({str(error).splitlines()[0]}); where no cluster says it "
             "(Cloud TPU, Slurm, Open MPI), give coordinator, ADDRESS:PORT of host 0, and host, this one's number"
         ) from error
-    hosts = Hosts(jax.process_index(), jax.process_count())
+    hosts = SeveralHosts(jax.process_index(), jax.process_count())
     try:
         _require_alike_hosts(config, hosts)
         yield hosts
@@ -149,7 +126,7 @@ def join_hosts(config: "PretrainConfig") -> Iterator[Hosts]:
             jax.distributed.shutdown()
 
 
-def _require_alike_hosts(config: "PretrainConfig", hosts: Hosts) -> None:
+def _require_alike_hosts(config: "PretrainConfig", hosts: SeveralHosts) -> None:
     import jax
 
     if hosts.count != config.hosts:

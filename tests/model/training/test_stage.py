@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from bertline.model.config import BertConfig
-from bertline.model.training.backends.hosts import Hosts
+from bertline.model.training.backends.choice import Hosts
 from bertline.model.training.checkpoint import Checkpoint, TrainingLog
 from bertline.model.training.snapshots import Snapshots
 from bertline.model.training.speed import StepWork
