@@ -148,7 +148,7 @@ def vocab_file(vocab: Path) -> Path:
 def require_artifact(path: Path, kind: str) -> None:
     """Refuse what is not a whole artifact of this kind."""
     if kind == "checkpoint" and not path.exists():
-        from bertline.model.training.snapshots import BEST_FILE, BEST_FOLDER
+        from bertline.model.training.best import BEST_FILE, BEST_FOLDER
 
         if path.name == BEST_FOLDER and (path.parent / BEST_FILE).is_file():
             raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}")

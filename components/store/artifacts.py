@@ -1,6 +1,5 @@
 """Artifacts: how a step's output is made whole or not at all, and found again by what it is made of."""
 
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -25,6 +24,7 @@ from bertline.components.store.manifests import (
     verify,
 )
 from bertline.files import draft_of
+from bertline.settings import list_settings
 
 SCHEMA = "bertline/manifest/v1"
 
@@ -41,14 +41,6 @@ class Provenance:
     config: Any  # the step's frozen dataclass
     code: Sequence[str]  # the modules that make it; what they import is followed
 
-    def parameters(self, *, volatile: bool) -> dict[str, Any]:
-        """The config's fields, those that can change the bytes or (`volatile`) those that cannot."""
-        return {
-            field.name: getattr(self.config, field.name)
-            for field in dataclasses.fields(self.config)
-            if bool(field.metadata.get("volatile")) is volatile
-        }
-
     def described_inputs(self) -> list[dict[str, str]]:
         """Name, kind and digest of every input, in order; paths are left out: they differ by machine."""
         return [
@@ -57,13 +49,12 @@ class Provenance:
 
     def facts(self) -> dict[str, Any]:
         """What the artifact's identity is made of: step, parameters, inputs' digests and code."""
-        settings = self.parameters(volatile=False)
         return {
             "schema": SCHEMA,
             "kind": self.kind,
             "step": self.step,
             "code": code_fingerprint(self.code),
-            **{f"parameter {name}": value for name, value in settings.items()},
+            **{f"parameter {name}": value for name, value in list_settings(self.config).items()},
             **self.digests(),
         }
 
@@ -180,7 +171,7 @@ def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str,
         "fingerprint": provenance.fingerprint(),
         "code": code_fingerprint(provenance.code),
         "inputs": provenance.described_inputs(),
-        "parameters": provenance.parameters(volatile=False),
+        "parameters": list_settings(provenance.config),
         "counts": dict(sorted(counts.items())),
         "files": files,
         **({"pages": pages} if pages else {}),
@@ -192,7 +183,7 @@ def _run_facts(provenance: Provenance, started: float) -> dict[str, Any]:
         "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 3),
         "inputs": {name: [str(path) for path in paths] for name, paths in provenance.inputs.items()},
-        "volatile": provenance.parameters(volatile=True),
+        "volatile": list_settings(provenance.config, volatile=True),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),

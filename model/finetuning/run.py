@@ -15,12 +15,14 @@ import numpy as np
 from bertline.model.config import BertConfig, classifier_shapes, encoder_shapes
 from bertline.model.records.reader import batch_indices, host_share
 from bertline.model.training.backends.choice import Hosts, use_backend
+from bertline.model.training.best import Measure
 from bertline.model.training.checkpoint import Arrays, Checkpoint, digest_of, read_checkpoint, select
-from bertline.model.training.snapshots import Measure
+from bertline.model.training.snapshots import restore
 from bertline.model.training.speed import classification_work
-from bertline.model.training.stage import Stage, Training, deciding_settings, restore
+from bertline.model.training.stage import Stage, Training
 from bertline.model.training.update import Schedule
 from bertline.settings import (
+    list_settings,
     require_at_least,
     require_backend,
     require_length,
@@ -97,7 +99,7 @@ def run(
         _require_fitting(name, examples, len(labels), config.max_seq_length)
     start = _put_head_on(pretrained, checkpoint, len(labels), config)
     stage = _new_stage(start, train, dev, labels, config, digests)
-    reached, log = restore(stage, config, start, work)
+    reached, log = restore(work, start, (), stage.identity, config)
     training = Training(stage, reached, log, work, log_dir=log_dir)
     del pretrained, start, reached  # the training has copies of its own
     final = training.run()
@@ -179,7 +181,7 @@ def _new_stage(
     count, size, shape = len(train["label_ids"]), config.train_batch_size, start.bert_config
     steps = max(1, int(count / size * config.num_train_epochs))
     identity = {
-        **deciding_settings(config),
+        **list_settings(config),
         **digests,
         "first_weights": digest_of(start.weights),
         "labels": list(labels),

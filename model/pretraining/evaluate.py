@@ -14,8 +14,8 @@ import numpy as np
 from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.records.reader import Records, host_share, open_records, require_vocabulary
 from bertline.model.training.backends.choice import use_backend
+from bertline.model.training.best import Measure
 from bertline.model.training.checkpoint import Arrays, Checkpoint, read_checkpoint, select
-from bertline.model.training.snapshots import Measure
 from bertline.progress import Progress, say
 from bertline.settings import require_at_least, require_backend, require_length, require_precision
 

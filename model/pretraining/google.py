@@ -37,10 +37,10 @@ from bertline.model.training.checkpoint import (
     rows_of,
 )
 from bertline.model.training.snapshots import Snapshots
-from bertline.model.training.stage import Training, deciding_settings, describe_differences
+from bertline.model.training.stage import Training
 from bertline.preemption import ended_by_sigterm
 from bertline.progress import say
-from bertline.settings import require_length
+from bertline.settings import describe_differences, list_settings, require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 EVAL_FILE, EVAL_FOLDER = "eval_results.txt", "eval"  # the latter holds TensorBoard's events of the scores
@@ -96,7 +96,7 @@ class _Training:
 
     def settings(self) -> dict[str, Any]:
         """What decides every weight on the way, as JSON holds it."""
-        settings = deciding_settings(self.config)
+        settings = list_settings(self.config)
         return {**settings, **dataclasses.asdict(self.start.checkpoint.bert_config), "examples": len(self.examples)}
 
 

@@ -32,11 +32,11 @@ from bertline.model.training.checkpoint import (
     select,
     training_rows,
 )
-from bertline.model.training.snapshots import Snapshots
+from bertline.model.training.snapshots import Snapshots, lay_beside, restore
 from bertline.model.training.speed import StepWork, pretraining_work
-from bertline.model.training.stage import Stage, Training, deciding_settings, describe_differences, restore
+from bertline.model.training.stage import Stage, Training
 from bertline.progress import say
-from bertline.settings import require_length
+from bertline.settings import describe_differences, list_settings, require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def run(
     schedule goes on with its weights, Adam slots, step and log, or `initial`, which reads a model of any format, whose
     weights start a schedule of their own. On the records `heldout`, weights are scored on the way and at the end; the
     best are written into `out/best` if they are not the last (training/snapshots.py). Snapshots go to `work`, which
-    the caller deletes: the same call after a crash goes on from the newest, and (compiled by XLA) ends with the
-    same bytes; it is refused where the `digests` of its input are others. TensorBoard events go to `log_dir`. Of
+    the caller deletes (those that are to stay lie beside it then): the same call after a crash goes on from the newest,
+    and (compiled by XLA) ends with the same bytes; it is refused where the `digests` of its input are others.
+    TensorBoard events go to `log_dir`. Of
     several `hosts`, which all call this and read the same files, the first writes.
     Raises PreemptedError when SIGTERM came, after a snapshot.
     """
@@ -87,7 +88,7 @@ def run(
     lengths = ", ".join(map(str, examples.bin_widths))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
     identity = {
-        **deciding_settings(config),
+        **list_settings(config),
         **digests,
         "first_step": start.state["step"],
         "first_weights": digest_of(start.weights),
@@ -96,12 +97,15 @@ def run(
         "length_bins": dict(zip(map(str, examples.bin_widths), examples.bin_sizes)),
     }
     stage = new_stage(config, examples, held_out, start.bert_config, start.state["step"], identity, hosts)
-    reached, log = restore(stage, config, start, work, _rows_before(checkpoint))
+    reached, log = restore(work, start, _rows_before(checkpoint), identity, config)
+    hosts.agree({"the step that training goes on from": reached.state["step"]})
     snapshots = Snapshots(work, config.keep_checkpoints, config.keep_checkpoints_every_steps)
     training = Training(stage, reached, log, work, log_dir=log_dir, snapshots=snapshots)
     del start, reached, opened  # the training has copies of its own: these would be the model's size three times over
     final = training.run()
     scores = training.write(out, final)
+    if hosts.writes and config.keep_checkpoints_every_steps:
+        lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
     return {**training_counts(final, log, config, examples, stage.first_step), **scores}
 
 

@@ -1,43 +1,33 @@
-"""What a training keeps in its work folder: snapshots to go on from, and the best weights so far.
+"""Snapshots of a training in its work folder: written by a thread while it goes on, and what a run goes on from."""
 
-Snapshots are written by a thread while training goes on, whole or not at all. The log says which evaluation was the
-best. A run may go back to any snapshot, so the folder holds the weights of the best evaluation up to each of them, and
-of the best of all.
-"""
-
-import contextlib
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from bertline.files import flush_to_disk
+from bertline.files import draft_of
 from bertline.model.training.checkpoint import (
-    HELDOUT,
     LOG_FILE,
     STATE_FILE,
     Checkpoint,
     Row,
     TrainingLog,
-    evaluations,
     read_checkpoint,
     rows_of,
     write_checkpoint,
     write_log,
 )
 from bertline.progress import say
+from bertline.settings import describe_differences, list_settings
 
 Read = TypeVar("Read")
 
-PREFIX, PARTIAL = "snapshot-", "partial-"
-BEST_FOLDER, BEST_FILE = "best", "best.json"  # in a finished checkpoint
-BEST_PREFIX, BEST_DRAFT = "best-", "draft-best"  # in the work folder
+PREFIX = "snapshot-"
+DRAFTS = ".*.tmp"  # what a killed run was writing or deleting
 
 
 def snapshot_writer(checkpoint: Checkpoint, log: TrainingLog, identity: Mapping[str, Any]) -> Callable[[Path], None]:
@@ -61,6 +51,48 @@ def read_snapshot(folder: Path) -> tuple[Checkpoint, TrainingLog]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / STATE_FILE}: not of an interrupted training ({error} is missing)") from error
     return checkpoint, TrainingLog(log_every_steps, rows, pending)
+
+
+def restore(
+    work: Path, start: Checkpoint, rows: Sequence[Row], identity: Mapping[str, Any], config: Any
+) -> tuple[Checkpoint, TrainingLog]:
+    """What the newest snapshot in `work` has reached, with its log; without one the start, with the `rows` before it.
+
+    Raises ValueError where the snapshot is of a training with another `identity`: other settings or input. A setting
+    of `config` that the version which wrote it did not know had its default there.
+    """
+    resumed = newest_snapshot(work, read_snapshot)
+    if resumed is None:
+        return start, TrainingLog(config.log_every_steps, rows)
+    _require_same_run(work, {**list_settings(type(config)), **resumed[0].state["stage"]}, identity)
+    return resumed
+
+
+def _require_same_run(work: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    there, here = dict(there), dict(here)
+    _require_same_code(work, there.pop("code", None), here.pop("code", None))
+    if there != here:
+        unknown = sorted(here.keys() - there.keys())  # no settings, but what the version that wrote it did not note
+        found = dict(sorted({**there, **dict.fromkeys(unknown)}.items()))
+        raise ValueError(
+            f"{work} holds an interrupted run whose {describe_differences(found, here)}; "
+            "repeat that run with its settings and input, or delete the folder to start afresh"
+        )
+
+
+def _require_same_code(work: Path, there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> None:
+    """Refuse a snapshot of code that decides weights otherwise, and say which modules have changed."""
+    if here is None:
+        return
+    if there is None:
+        say(f"{work}: the snapshot does not say which code began it; training goes on with this version")
+    elif there["fingerprint"] != here["fingerprint"]:
+        modules = there["modules"].keys() | here["modules"].keys()
+        changed = sorted(name for name in modules if there["modules"].get(name) != here["modules"].get(name))
+        raise ValueError(
+            f"{work} holds an interrupted run of other code: {', '.join(changed) or 'what its modules use'} changed "
+            "since; go on with the version that began it, or delete the folder to start afresh"
+        )
 
 
 class Snapshots:
@@ -104,7 +136,7 @@ class Snapshots:
 
     def __enter__(self) -> "Snapshots":
         """Delete what a killed writer has left in a folder of its own."""
-        for folder in self._work.glob(PARTIAL + "*") if self._put == self._save else ():
+        for folder in self._work.glob(DRAFTS) if self._put == self._save else ():
             shutil.rmtree(folder)
         return self
 
@@ -123,19 +155,15 @@ class Snapshots:
 
     def _save(self, step: int, write: Callable[[Path], None]) -> None:
         whole = self._work / f"{PREFIX}{step:09}"
-        partial = self._work / f"{PARTIAL}{step:09}"
+        self._work.mkdir(parents=True, exist_ok=True)
         try:
-            partial.mkdir(parents=True)
-            write(partial)
-            flush_to_disk(partial)
-            if whole.exists():  # a damaged one that `newest_snapshot` passed over
-                _delete(whole)
-            partial.rename(whole)
-            flush_to_disk(self._work)
+            with draft_of(whole) as draft:
+                draft.mkdir()
+                write(draft)
+                if whole.exists():  # a damaged one that `newest_snapshot` passed over
+                    _delete(whole)
             self._delete_others(step)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(partial)
             raise OSError(f"{error}; the snapshot of step {step} is lost, the one before stays") from error
 
     def _delete_others(self, newest: int) -> None:
@@ -164,12 +192,13 @@ def lay_beside(folder: Path, work: Path, keep_every_steps: int) -> None:
 
     Others in it, of an earlier run, are deleted.
     """
-    for left_over in [*folder.glob(PREFIX + "*"), *folder.glob(PARTIAL + "*")]:
+    folder.mkdir(exist_ok=True)
+    for left_over in [*_snapshots(folder), *folder.glob(DRAFTS)]:
         shutil.rmtree(left_over)
     for step in sorted(choose_kept(snapshot_steps(work), 0, keep_every_steps)):
-        draft = folder / f"{PARTIAL}{step:09}"
-        shutil.copytree(work / f"{PREFIX}{step:09}", draft, copy_function=_link)
-        draft.rename(folder / f"{PREFIX}{step:09}")
+        name = f"{PREFIX}{step:09}"
+        with draft_of(folder / name) as draft:
+            shutil.copytree(work / name, draft, copy_function=_link)
 
 
 def _link(source: str, target: str) -> None:
@@ -204,90 +233,7 @@ def _step_of(snapshot: Path) -> int:
 
 
 def _delete(snapshot: Path) -> None:
-    """Delete a snapshot; if this process is killed at it, what remains is a partial folder, not a snapshot."""
-    condemned = snapshot.with_name(PARTIAL + snapshot.name)
+    """Delete a snapshot; if this process is killed at it, what remains is a draft, not a snapshot."""
+    condemned = snapshot.with_name(f".{snapshot.name}.deleted.tmp")
     snapshot.rename(condemned)
     shutil.rmtree(condemned)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """The held-out score by which weights are compared; of equal ones the first is the best."""
-
-    name: str
-    highest: bool = False  # whether the highest is the best, or the lowest
-
-
-@dataclass(frozen=True)
-class BestWeights:
-    """The best weights of the stage that began at `first_step`."""
-
-    work: Path
-    measure: Measure
-    first_step: int
-
-    def find(self, rows: Sequence[Row], until: int | None = None) -> Row | None:
-        """The best evaluation of the stage up to the step `until`, if there is one."""
-        scored = [row for row in self.evaluations(rows) if until is None or row["step"] <= until]
-        sign = -1 if self.measure.highest else 1
-        return min(scored, key=lambda row: sign * row[HELDOUT + self.measure.name], default=None)
-
-    def evaluations(self, rows: Sequence[Row]) -> list[Row]:
-        """Those of the stage."""
-        return [row for row in evaluations(rows) if self.first_step < row["step"]]
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Keep the weights of `checkpoint` as those of its step: whole or not at all."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        draft, whole = self.work / BEST_DRAFT, self._folder(checkpoint.state["step"])
-        for left_over in (draft, whole):  # of a run that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
-        draft.mkdir()
-        write_checkpoint(draft, checkpoint)
-        flush_to_disk(draft)
-        draft.rename(whole)
-        flush_to_disk(self.work)
-
-    def delete_others(self, rows: Sequence[Row], coming: Sequence[int]) -> None:
-        """Delete weights that are the best up to no snapshot, neither one on the disk nor one of the steps `coming`."""
-        points = {*snapshot_steps(self.work), *coming}
-        needed = {self._folder(int(row["step"])) for point in points if (row := self.find(rows, point))}
-        for folder in set(self.work.glob(BEST_PREFIX + "*")) - needed:
-            shutil.rmtree(folder)
-
-    def write(self, out: Path, rows: Sequence[Row]) -> dict[str, float]:
-        """Write best.json into a finished checkpoint, and the best weights as best/ if they are not the last ones.
-
-        Returns counts. Best weights that the disk has damaged are reported as lost, and the checkpoint stays whole.
-        """
-        best, last = self.find(rows), self.evaluations(rows)[-1]
-        assert best is not None  # a stage with held-out data is scored at its end
-        weights: str | None = "."
-        if best["step"] != last["step"]:
-            weights = BEST_FOLDER if _copy(self._folder(int(best["step"])), out / BEST_FOLDER) else None
-        facts = {"best": _scores(best), "last": _scores(last), "weights": weights}
-        (out / BEST_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        name = HELDOUT + self.measure.name
-        return {
-            "best.step": best["step"],
-            f"best.{name}": best[name],
-            **{f"last.{name}": value for name, value in last.items() if name != "step"},
-        }
-
-    def _folder(self, step: int) -> Path:
-        return self.work / f"{BEST_PREFIX}{step:09}"
-
-
-def _copy(source: Path, target: Path) -> bool:
-    """Copy a checkpoint's folder; False for a damaged one."""
-    try:
-        read_checkpoint(source)
-    except (FileNotFoundError, ValueError) as error:
-        say(f"{source}: damaged, the best weights are lost ({error}); the last ones are whole")
-        return False
-    shutil.copytree(source, target)
-    return True
-
-
-def _scores(row: Row) -> Row:
-    return {name.removeprefix(HELDOUT): value for name, value in row.items()}

@@ -15,6 +15,7 @@ import numpy as np
 
 from bertline.model.config import BertConfig
 from bertline.model.training.checkpoint import Arrays
+from bertline.progress import say
 
 WINDOW = 50  # calls of one or more steps that a rate is a mean of
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -128,6 +129,13 @@ class Rates:
         steps = sum(steps for _, steps, _ in self._calls) / max(sum(taken for taken, _, _ in self._calls), 1e-9)
         shown = {"steps/s": f"{steps:.3g}", "sequences/s": f"{sequences:,.1f}", "tokens/s": f"{tokens:,.0f}"}
         return {**shown, "FLOP/s": flops}
+
+
+def new_rates(work_of: Callable[[Arrays], StepWork], devices: int, precision: str) -> Rates:
+    """The meter of a training's speed, against the peak of its devices, which is measured and said."""
+    peak = measured_peak(precision)
+    say(f"peak: {format_with_prefix(peak)} FLOP/s, measured of matrix multiplications in {precision} on this device")
+    return Rates(work_of, devices * peak)
 
 
 class Stopwatch:

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,25 +22,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 
 from bertline.model.training.backends.choice import ALONE, Call, Hosts, Metrics, new_trainer, read_calls
+from bertline.model.training.best import BestWeights, Measure
 from bertline.model.training.checkpoint import (
     Arrays,
     Checkpoint,
-    Row,
     ScalarEvents,
     TrainingLog,
     write_checkpoint,
     write_file,
     write_log,
 )
-from bertline.model.training.snapshots import (
-    BestWeights,
-    Measure,
-    Snapshots,
-    newest_snapshot,
-    read_snapshot,
-    snapshot_writer,
-)
-from bertline.model.training.speed import Rates, StepWork, Stopwatch, format_with_prefix, measured_peak
+from bertline.model.training.snapshots import Snapshots, snapshot_writer
+from bertline.model.training.speed import StepWork, Stopwatch, new_rates
 from bertline.preemption import PreemptedError
 from bertline.progress import Progress, say
 
@@ -130,34 +123,6 @@ class DivergedError(ValueError):
         self.step = step
 
 
-def restore(
-    stage: Stage, config: Any, start: Checkpoint, work: Path, rows: Sequence[Row] = ()
-) -> tuple[Checkpoint, TrainingLog]:
-    """What the newest snapshot in `work` has reached, with its log; without one the start, with the `rows` before it.
-
-    Raises ValueError where the snapshot is of a training with other settings or input. A setting of `config` that the
-    version which wrote it did not know had its default there.
-    """
-    resumed = newest_snapshot(work, read_snapshot)
-    reached, log = (start, TrainingLog(config.log_every_steps, rows)) if resumed is None else resumed
-    stage.hosts.agree({"the step that training goes on from": reached.state["step"]})
-    if resumed is not None:
-        defaults = {field.name: field.default for field in _deciding_fields(config)}
-        _require_same_run(work, {**defaults, **reached.state["stage"]}, stage.identity)
-    return reached, log
-
-
-def deciding_settings(config: Any) -> dict[str, Any]:
-    """The settings of a config dataclass that decide bytes: all but the volatile ones."""
-    return {field.name: getattr(config, field.name) for field in _deciding_fields(config)}
-
-
-def describe_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """The keys whose values differ, in words."""
-    keys = [key for key in there if there[key] != here.get(key)]
-    return ", ".join(f"{key} is {there[key]} there and {here.get(key)} here" for key in keys)
-
-
 class Training:
     """The updates of a stage that are left after what was reached."""
 
@@ -184,7 +149,7 @@ class Training:
         self._snapshots, self._writer = snapshots or Snapshots(work), writer
         self._preemption = stage.hosts.preemption()
         self._events = None if log_dir is None or not stage.hosts.writes else ScalarEvents(log_dir)
-        self._rates = _new_rates(stage)
+        self._rates = new_rates(stage.work_of, stage.devices, stage.update.precision)
         self._watch = Stopwatch(self._rates)
         # A device computes a call while the host prepares the next: a call's metrics are looked at one call later.
         self._computing: deque[tuple[Call, Mapping[str, Tensor]]] = deque()
@@ -314,45 +279,6 @@ class Training:
         found = {"step": step + 1, **numbers, "records": self._stage.data.examples_at(step).tolist()}
         write_file(folder / METRICS_FILE, (json.dumps(found, indent=2) + "\n").encode())
         return f"; the batch and the figures of the step are in {folder}"
-
-
-def _new_rates(stage: Stage) -> Rates:
-    """The meter of the stage's speed, against the measured peak of its devices."""
-    precision = stage.update.precision
-    peak = measured_peak(precision)
-    say(f"peak: {format_with_prefix(peak)} FLOP/s, measured of matrix multiplications in {precision} on this device")
-    return Rates(stage.work_of, stage.devices * peak)
-
-
-def _deciding_fields(config: Any) -> list[dataclasses.Field[Any]]:
-    return [field for field in dataclasses.fields(config) if not field.metadata.get("volatile")]
-
-
-def _require_same_run(work: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    there, here = dict(there), dict(here)
-    _require_same_code(work, there.pop("code", None), here.pop("code", None))
-    if there != here:
-        unknown = sorted(here.keys() - there.keys())  # no settings, but what the version that wrote it did not note
-        found = dict(sorted({**there, **dict.fromkeys(unknown)}.items()))
-        raise ValueError(
-            f"{work} holds an interrupted run whose {describe_differences(found, here)}; "
-            "repeat that run with its settings and input, or delete the folder to start afresh"
-        )
-
-
-def _require_same_code(work: Path, there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> None:
-    """Refuse a snapshot of code that decides weights otherwise, and say which modules have changed."""
-    if here is None:
-        return
-    if there is None:
-        say(f"{work}: the snapshot does not say which code began it; training goes on with this version")
-    elif there["fingerprint"] != here["fingerprint"]:
-        modules = there["modules"].keys() | here["modules"].keys()
-        changed = sorted(name for name in modules if there["modules"].get(name) != here["modules"].get(name))
-        raise ValueError(
-            f"{work} holds an interrupted run of other code: {', '.join(changed) or 'what its modules use'} changed "
-            "since; go on with the version that began it, or delete the folder to start afresh"
-        )
 
 
 def _return_freed_memory() -> None:

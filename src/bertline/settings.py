@@ -1,4 +1,4 @@
-"""Settings: dataclasses from mappings, and the checks that several of them share."""
+"""Settings: dataclasses from mappings and as mappings, compared, and the checks that several of them share."""
 
 import dataclasses
 import difflib
@@ -62,6 +62,18 @@ def restore_type(key: str, value: Any, wanted: Any) -> Any:
         return tuple(value)
     name = wanted.__name__ if isinstance(wanted, type) else "a list of texts"
     raise ValueError(f"{key} must be {name}, not {value!r}")
+
+
+def list_settings(config: Any, *, volatile: bool = False) -> dict[str, Any]:
+    """The settings that decide bytes, or (`volatile`) the others, of a config; of its class, their defaults."""
+    names = [field.name for field in dataclasses.fields(config) if bool(field.metadata.get("volatile")) is volatile]
+    return {name: getattr(config, name) for name in names}
+
+
+def describe_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The keys whose values differ, in words."""
+    keys = [key for key in there if there[key] != here.get(key)]
+    return ", ".join(f"{key} is {there[key]} there and {here.get(key)} here" for key in keys)
 
 
 def require_at_least(config: Any, minimum: int, *names: str) -> None:

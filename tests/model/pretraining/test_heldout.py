@@ -19,8 +19,8 @@ from bertline.model.pretraining import evaluate
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.run import run
 from bertline.model.records.canonical import encode_examples
+from bertline.model.training.best import BestWeights, Measure
 from bertline.model.training.checkpoint import Checkpoint, evaluations, read_checkpoint, rows_of, training_rows
-from bertline.model.training.snapshots import BestWeights, Measure
 from bertline.preemption import TRY_AGAIN
 
 SETTINGS: dict[str, Any] = {

@@ -62,7 +62,7 @@ def kill_somewhere(process: BaseProcess, work: Path, generator: np.random.Genera
 
 
 def half_written(work: Path) -> list[Path]:
-    return list(work.glob("partial-0*"))
+    return list(work.glob(".snapshot-0*.tmp"))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_sigterm_saves_the_step_and_the_same_command_goes_on(stages: Path, first
     finally:
         signal.signal(signal.SIGTERM, before)
     assert f"at step {snapshot_steps(tmp_path / 'work')[-1]} by" in str(ended.value)
-    assert not list((tmp_path / "work").glob("partial-*"))
+    assert not list((tmp_path / "work").glob(".*.tmp"))
     assert files_of(first_stage("resumed")) == files_of(stages / "first")
 
 
@@ -205,11 +205,13 @@ def test_a_full_disk_stops_training_names_the_file_and_the_same_command_goes_on(
     command = [sys.executable, "-c", FULL_DISK, request]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS).stdout
     step = int(printed.partition("the snapshot of step ")[2].split()[0])
-    assert re.search(rf"partial-{step:09}/(model|optimizer)\.safetensors: could not write", printed)  # either file
+    assert re.search(
+        rf"\.snapshot-{step:09}\.\d+\.tmp/(model|optimizer)\.safetensors: could not write", printed
+    )  # either file
     assert "is the disk full? Free space there and give the same command again" in printed
     assert f"the snapshot of step {step} is lost, the one before stays" in printed
     assert sorted(path.name for path in paths["work"].iterdir())[-1] == f"snapshot-{step - 1:09}"
-    assert not list(paths["work"].glob("partial-*"))
+    assert not list(paths["work"].glob(".*.tmp"))
     assert files_of(first_stage("resumed")) == files_of(stages / "first")
 
 

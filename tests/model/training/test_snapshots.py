@@ -1,5 +1,6 @@
 """Snapshots: whole or not at all, written while training goes on, and as few as asked for."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -41,19 +42,19 @@ def test_the_newest_are_kept_and_others_by_their_steps(tmp_path: Path) -> None:
     assert [int(name[-9:]) for name in names(tmp_path / "more")] == [24, 42, 60, 66]
 
 
-def test_partial_ones_are_swept_from_a_folder_of_their_own_only(tmp_path: Path) -> None:
+def test_drafts_are_swept_from_a_folder_of_their_own_only(tmp_path: Path) -> None:
     for folder in ("work", "users"):
-        (tmp_path / folder / "partial-1").mkdir(parents=True)
+        (tmp_path / folder / ".snapshot-1.7.tmp").mkdir(parents=True)
     with Snapshots(tmp_path / "work"), Snapshots(tmp_path / "users", save=lambda step, write: None):
         assert names(tmp_path / "work") == []
-        assert names(tmp_path / "users") == ["partial-1"]
+        assert names(tmp_path / "users") == [".snapshot-1.7.tmp"]
 
 
 def test_those_of_every_so_many_steps_are_laid_beside_the_work(tmp_path: Path) -> None:
     work, folder = tmp_path / "work", tmp_path / "snapshots"
     with Snapshots(work, 2, 20) as snapshots:
         save(snapshots, *range(6, 70, 6))
-    for name in ("snapshot-000000024", "snapshot-000000050", "partial-000000042"):  # of an earlier run
+    for name in ("snapshot-000000024", "snapshot-000000050", ".snapshot-000000042.7.tmp"):  # of an earlier run
         (folder / name / "other").mkdir(parents=True)
     lay_beside(folder, work, 20)
     assert [int(name[-9:]) for name in names(folder)] == [24, 42, 60]
@@ -92,7 +93,7 @@ def test_a_damaged_snapshot_is_replaced_by_a_whole_one_of_its_step(tmp_path: Pat
 
 
 def test_leftovers_of_a_killed_writer_are_never_read_and_go_at_the_next_start(tmp_path: Path) -> None:
-    for leftover in ("partial-000000005", "partial-snapshot-000000003"):  # half written, half deleted
+    for leftover in (".snapshot-000000005.7.tmp", ".snapshot-000000003.deleted.tmp"):  # half written, half deleted
         (tmp_path / leftover).mkdir()
         (tmp_path / leftover / "step").write_text("5")
     assert newest_snapshot(tmp_path, step_in) is None
@@ -110,7 +111,7 @@ def test_work_goes_on_while_a_snapshot_is_written_and_the_next_waits_for_it(tmp_
     with Snapshots(tmp_path) as snapshots:
         snapshots.save(1, slow)
         snapshots.check()  # nothing has failed, and nothing is waited for
-        assert names(tmp_path) in ([], ["partial-000000001"])
+        assert names(tmp_path) in ([], [f".snapshot-000000001.{os.getpid()}.tmp"])
         threading.Timer(0.1, go.set).start()
         snapshots.save(2, lambda folder: order.append("second"))
         assert "snapshot-000000001" in names(tmp_path)  # whatever there is of the second
