@@ -1,9 +1,10 @@
 """The settings of one stage of pretraining."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
-from bertline.model.config import MAX_DROPOUT
+from bertline.model.config import MAX_DROPOUT, BertConfig, bert_config
 from bertline.model.training.update import Rule, Schedule
 from bertline.settings import (
     require_at_least,
@@ -13,6 +14,9 @@ from bertline.settings import (
     require_precision,
     require_seed,
 )
+
+NEW_MODEL = "base"
+SCHEDULE_FIELDS = ("learning_rate", "num_train_steps", "num_warmup_steps", "learning_rate_decay")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,26 @@ class PretrainConfig:
         """The learning rate of every step, over all stages."""
         steps = self.num_train_steps, self.num_warmup_steps
         return Schedule(self.learning_rate, *steps, decay=self.learning_rate_decay)
+
+    @property
+    def schedule_settings(self) -> dict[str, int | float]:
+        """What the stages of one model must agree on."""
+        return {name: getattr(self, name) for name in SCHEDULE_FIELDS}
+
+    def model_shape(self, vocab_size: int, there: BertConfig | None = None) -> BertConfig:
+        """The model's configuration, with the initial range and dropout that the stage asks for.
+
+        `there` is that of the model that goes on, which is kept where the stage names no other.
+        """
+        shape = there if there is not None and not self.model else bert_config(self.model or NEW_MODEL, vocab_size)
+        changes: dict[str, float | bool] = {}
+        if self.initializer_range > 0:
+            changes["initializer_range"] = self.initializer_range
+        if self.dropout >= 0:
+            changes |= {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
+        if self.pre_layer_norm:
+            changes["pre_layer_norm"] = True
+        return dataclasses.replace(shape, **changes)  # type: ignore[arg-type]
 
     @property
     def rule(self) -> Rule:

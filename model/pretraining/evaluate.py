@@ -99,6 +99,18 @@ def eval_results(scores: Scores) -> str:
     return "".join(f"{name} = {_as_original(scores[name])}\n" for name in names)
 
 
+def open_heldout(folder: Path | None, config: PretrainConfig, vocab_size: int) -> Records | None:
+    """The held-out records of a stage, if it has any; refused like records of training, and settings without them."""
+    if folder is not None:
+        return open_records(folder, config.max_seq_length, vocab_size)
+    if config.eval_every_steps:
+        raise ValueError(
+            f"eval_every_steps is {config.eval_every_steps}, but no held-out records are given; "
+            "give some (heldout), or leave it out"
+        )
+    return None
+
+
 class HeldoutScore:
     """The score of a stage of pretraining, on held-out records (bertline.model.training.stage.Score)."""
 

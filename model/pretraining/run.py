@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bertline.model.attention_init import NEIGHBOURS, RANDOM, start_at_neighbours
-from bertline.model.config import BertConfig, bert_config, parameter_count, pretraining_shapes
+from bertline.model.config import BertConfig, parameter_count, pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.model.pretraining.evaluate import HeldoutScore
+from bertline.model.pretraining.evaluate import HeldoutScore, open_heldout
 from bertline.model.records.reader import Records, batch_indices, open_records, require_vocabulary, training_batch
 from bertline.model.training.backends.choice import ALONE, Hosts, use_backend
 from bertline.model.training.checkpoint import (
@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     from bertline.model.formats.loaded_model import LoadedModel
     from bertline.model.training.update import Update, Values
 
-NEW_MODEL = "base"
 FREE_TO_CHANGE = ("initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob")  # in a released model
-SCHEDULE_FIELDS = ("learning_rate", "num_train_steps", "num_warmup_steps", "learning_rate_decay")
 
 
 def run(
@@ -82,7 +80,7 @@ def run(
     start = start_of_stage(vocab, checkpoint, opened, config)
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     require_possible(start, config, records, len(examples))
-    held_out = _open_heldout(heldout, config, start.bert_config.vocab_size)
+    held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
     for folder in (records, *([heldout] if heldout else [])):
         require_vocabulary(folder, start.vocabulary)
     lengths = ", ".join(map(str, examples.bin_widths))
@@ -124,42 +122,17 @@ def start_of_stage(
     return first_stage(vocab, config) if initial is None else released_model(initial, vocab, config)
 
 
-def schedule_of(config: PretrainConfig) -> dict[str, int | float]:
-    """What the stages of one model must agree on."""
-    return {name: getattr(config, name) for name in SCHEDULE_FIELDS}
-
-
-def shape_of(config: PretrainConfig, vocab_size: int, there: BertConfig | None = None) -> BertConfig:
-    """The model's configuration, with the initial range and dropout that the stage asks for.
-
-    `there` is that of the model that goes on, which is kept where the stage names no other.
-    """
-    shape = there if there is not None and not config.model else bert_config(config.model or NEW_MODEL, vocab_size)
-    changes = {"initializer_range": config.initializer_range} if config.initializer_range > 0 else {}
-    if config.dropout >= 0:
-        changes |= {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
-    if config.pre_layer_norm:
-        changes |= {"pre_layer_norm": True}
-    return dataclasses.replace(shape, **changes)  # type: ignore[arg-type]
-
-
 def first_stage(vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     """Fresh weights for a new vocabulary."""
     from bertline.model.bert import initial_weights
 
     if vocab is None:
         raise ValueError("no vocabulary is given; a first stage needs a vocab.txt, a later one a checkpoint")
-    shape = shape_of(config, len(load_vocabulary(vocab)))
+    shape = config.model_shape(len(load_vocabulary(vocab)))
     weights = initial_weights(pretraining_shapes(shape), shape.initializer_range, config.seed)
     if config.attention_initializer == NEIGHBOURS:
         weights = start_at_neighbours(weights, shape)
-    return Checkpoint(
-        bert_config=shape,
-        weights=weights,
-        vocabulary=vocab.read_bytes(),
-        do_lower_case=config.do_lower_case,
-        state={"step": 0},
-    )
+    return Checkpoint(shape, weights, vocab.read_bytes(), config.do_lower_case, state={"step": 0})
 
 
 def released_model(opened: LoadedModel, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
@@ -167,20 +140,13 @@ def released_model(opened: LoadedModel, vocab: Path | None, config: PretrainConf
 
     A head that the model lacks is made afresh if `config.initialize` asks for it, and refused otherwise.
     """
-    from bertline.model.formats.loaded_model import (
-        MASKED_LM,
-        NEXT_SENTENCE,
-        POOLER,
-        initialize_heads,
-        parse_heads,
-        require_heads,
-    )
+    from bertline.model.formats.loaded_model import INITIALIZED_HEADS, initialize_heads, parse_heads, require_heads
 
     path = opened.path
     checkpoint = initialize_heads(opened.checkpoint, parse_heads(config.initialize), config.seed, path)
-    require_heads(checkpoint, (POOLER, MASKED_LM, NEXT_SENTENCE), path)
+    require_heads(checkpoint, tuple(INITIALIZED_HEADS.values()), path)
     _require_same_text(path, checkpoint, vocab, config)
-    shape = shape_of(config, checkpoint.bert_config.vocab_size, checkpoint.bert_config)
+    shape = config.model_shape(checkpoint.bert_config.vocab_size, checkpoint.bert_config)
     _require_same_shape(path, checkpoint.bert_config, shape, FREE_TO_CHANGE)
     weights = select(checkpoint.weights, pretraining_shapes(shape), path)
     return dataclasses.replace(checkpoint, bert_config=shape, weights=weights, slots=None, state={"step": 0})
@@ -194,10 +160,9 @@ def next_stage(folder: Path, vocab: Path | None, config: PretrainConfig) -> Chec
     checkpoint = dataclasses.replace(checkpoint, slots=read_arrays(folder / OPTIMIZER_FILE))
     select(checkpoint.weights, pretraining_shapes(checkpoint.bert_config), folder)
     _require_same_text(folder, checkpoint, vocab, config)
-    wanted = shape_of(config, checkpoint.bert_config.vocab_size, checkpoint.bert_config)
+    wanted = config.model_shape(checkpoint.bert_config.vocab_size, checkpoint.bert_config)
     _require_same_shape(folder, checkpoint.bert_config, wanted)
-    schedule = schedule_of(config)
-    other = describe_differences(checkpoint.state["schedule"], schedule)
+    other = describe_differences(checkpoint.state["schedule"], config.schedule_settings)
     if other:
         raise ValueError(f"{folder}: {other}; the stages of a model share one schedule")
     return checkpoint
@@ -267,7 +232,7 @@ def new_stage(
         jit_compile=config.jit_compile,
         devices=config.devices,
         hosts=hosts,
-        schedule=schedule_of(config),
+        schedule=config.schedule_settings,
     )
 
 
@@ -322,18 +287,6 @@ def _update(config: PretrainConfig, shape: BertConfig) -> Update:
         precision=config.precision,
         micro_batches=config.gradient_accumulation_steps,
     )
-
-
-def _open_heldout(folder: Path | None, config: PretrainConfig, vocab_size: int) -> Records | None:
-    """The held-out records of a stage, if it has any; refused like records of training, and settings without them."""
-    if folder is not None:
-        return open_records(folder, config.max_seq_length, vocab_size)
-    if config.eval_every_steps:
-        raise ValueError(
-            f"eval_every_steps is {config.eval_every_steps}, but no held-out records are given; "
-            "give some (heldout), or leave it out"
-        )
-    return None
 
 
 def _rows_before(checkpoint: Path | None) -> Sequence[Row]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.model.pretraining.run import run, shape_of
+from bertline.model.pretraining.run import run
 from bertline.model.training.checkpoint import read_checkpoint
 
 FILES = {
@@ -93,9 +93,9 @@ def test_the_logged_learning_rate_is_the_formula_s_at_every_step_of_both_stages(
 
 
 def test_a_stage_takes_its_model_s_initial_range_and_dropout_unless_it_names_its_own() -> None:
-    shape = shape_of(PretrainConfig(model="tiny"), 100)
+    shape = PretrainConfig(model="tiny").model_shape(100)
     assert (shape.initializer_range, shape.hidden_dropout_prob, shape.attention_probs_dropout_prob) == (0.02, 0.1, 0.1)
-    shape = shape_of(PretrainConfig(model="tiny", initializer_range=0.09, dropout=0.0), 100)
+    shape = PretrainConfig(model="tiny", initializer_range=0.09, dropout=0.0).model_shape(100)
     assert (shape.initializer_range, shape.hidden_dropout_prob, shape.attention_probs_dropout_prob) == (0.09, 0.0, 0.0)
 
 
