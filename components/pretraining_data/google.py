@@ -16,7 +16,7 @@ from bertline.components.pretraining_data.shards import shard_files
 from bertline.components.pretraining_data.statistics import Counts, counts_of
 from bertline.components.store.artifacts import Provenance, make_writable
 from bertline.model.records.files import RecordFile
-from bertline.model.records.reader import write_masking
+from bertline.model.records.masking import write_masking
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 CODE = ("bertline.components.pretraining_data.google",)

@@ -10,10 +10,8 @@ import json
 import logging
 import math
 import shlex
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +44,8 @@ from bertline.components.pretraining_data.shards import (
 )
 from bertline.components.pretraining_data.statistics import Counts, Totals, add_totals, counts_of, statistics
 from bertline.components.run_process import end_with_parent
-from bertline.model.records.masking import mask_rules
-from bertline.model.records.reader import STATISTICS_FILE, write_masking
+from bertline.model.records.masking import mask_rules, write_masking
+from bertline.model.records.reader import STATISTICS_FILE
 from bertline.progress import Progress, say
 from bertline.tokenizer.compiled import is_cached
 from bertline.tokenizer.segment import segmenter
@@ -60,7 +58,6 @@ if TYPE_CHECKING:
 LEAST_DOCUMENTS_PER_SHARD = 32
 SHARD_TEXT_BYTES = 8 << 20  # what a worker holds at once, in ten times as much memory; files of 170 MB by default
 COUNTS_FILE, PAGE_FILE = "token_counts.npy", "stats.html"
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Path | None = None) -> Counts:
@@ -112,13 +109,17 @@ def write_shards(
     shards = _count_shards(files, name, config)
     for file in shard_files(0, shards, config):
         (work / file).parent.mkdir(parents=True, exist_ok=True)
-    finished = len(list(work.glob("totals-*.json")))
-    if finished:
+
+    def count_finished() -> int:
+        return len(list(work.glob("totals-*.json")))
+
+    if finished := count_finished():
         say(f"prepare: {finished} of {shards} shards were made before an interruption, kept")
     if not is_cached():
         say("prepare: the inner loops are being compiled, once for this machine: about 15 s")
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
-    with _show_progress(work, shards, finished):
+    # Looked for in `work`: the workers may be other processes.
+    with Progress("prepare", shards, "shards", done=finished) as progress, progress.follow(count_finished):
         totals = run_shards(files, vocab, work, shards, config)
     if not totals.get("instances"):
         raise ValueError(f'{name}: the documents of part "{config.part}" hold too little text for one instance')
@@ -281,26 +282,3 @@ def _sum_totals(totals: Iterable[Totals]) -> Totals:
     for more in totals:
         total = add_totals(total, more)
     return total
-
-
-@contextmanager
-def _show_progress(work: Path, shards: int, finished: int) -> Iterator[None]:
-    """Shows how many shards are whole, by looking into `work`: the workers may be other processes."""
-    ended = threading.Event()
-    with Progress("prepare", shards, "shards", done=finished) as progress:
-
-        def look() -> None:
-            progress.advance(len(list(work.glob("totals-*.json"))) - progress.done)
-
-        def keep_looking() -> None:
-            while not ended.wait(SECONDS_BETWEEN_LOOKS):
-                look()
-
-        looking = threading.Thread(target=keep_looking, daemon=True)
-        looking.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            looking.join()
-            look()

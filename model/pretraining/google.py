@@ -25,7 +25,8 @@ from bertline.model.pretraining.evaluate import Scores, eval_results, model_scor
 from bertline.model.pretraining.google_config import RunPretrainingConfig
 from bertline.model.pretraining.google_start import Start, start_of
 from bertline.model.pretraining.run import new_stage, require_possible, training_counts
-from bertline.model.records.reader import MASKING_FILE, Records
+from bertline.model.records.masking import MASKING_FILE
+from bertline.model.records.reader import Records
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import (
     BERT_CONFIG_FILE,

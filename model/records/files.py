@@ -21,11 +21,10 @@ from bertline.model.records.compact import (
     widths_of,
 )
 from bertline.model.records.masking import MaskRules, mask
-from bertline.model.records.rows import FEATURES, features
+from bertline.model.records.rows import ADVICE, FEATURES, features
 
 SAMPLED_HEADS = 64  # of records that seem to be of one size
 OTHER_OPEN_FILES = 512  # of a process, beside records: libraries, connections
-ADVICE = 'run "bertline prepare"'
 
 
 class RecordFile:

@@ -6,17 +6,21 @@ one, and a row whose left words are all too long for its budget gets one of them
 code masks when records are written (static) and when they are read (dynamic).
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertline.model.records.rows import Predictions, Rows, below, draw, unit
+from bertline.model.records.rows import ADVICE, Predictions, Rows, below, draw, unit
+from bertline.settings import from_mapping
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary
 
 MASKED_SHARE, KEPT_SHARE = 0.8, 0.1  # Devlin et al. 2018, 3.1; the rest is replaced by a random token
+MASKING_FILE = "masking.json"  # beside unmasked records: how to mask them
 REPLACE_PER = ("piece", "word", "span")
 PIECE, WORD, SPAN = range(3)
 
@@ -50,6 +54,27 @@ class MaskRules(NamedTuple):
     span_odds: NDArray[np.float64]  # [n], chances of at most 1, 2, ... n words in a span
     replace_per: int
     fills_budget: bool
+
+
+def write_masking(folder: Path, config: MaskConfig, seed: int, vocabulary: Vocabulary) -> None:
+    """Lay beside unmasked records what their readers need: how to mask, and the vocabulary's tokens."""
+    content = {"mask": config.__dict__, "seed": seed, "tokens": vocabulary.tokens}
+    (folder / MASKING_FILE).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_masking(file: Path, max_seq_length: int) -> tuple[MaskRules, int]:
+    """The rules that were laid beside unmasked records, for rows of that width, and their seed.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing, but the records are unmasked and need it; {ADVICE} again")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        settings, tokens, seed = content["mask"], tuple(content["tokens"]), int(content["seed"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not how records are to be masked ({error}); {ADVICE} again") from error
+    return mask_rules(from_mapping(MaskConfig, settings), Vocabulary(tokens), max_seq_length), seed
 
 
 def mask_rules(config: MaskConfig, vocabulary: Vocabulary, max_seq_length: int) -> MaskRules:

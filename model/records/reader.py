@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 
 from bertline.model.records.canonical import encode_examples
 from bertline.model.records.compact import encode_compact
-from bertline.model.records.files import ADVICE, RecordBin, RecordShard, allow_open_files, require_same
-from bertline.model.records.masking import MaskConfig, MaskRules, dynamic_keys, mask_rules, rules_within
-from bertline.model.records.rows import FEATURES, Predictions, Rows, features
-from bertline.settings import from_mapping
-from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
+from bertline.model.records.files import RecordBin, RecordShard, allow_open_files, require_same
+from bertline.model.records.masking import MASKING_FILE, MaskRules, dynamic_keys, read_masking, rules_within
+from bertline.model.records.rows import ADVICE, FEATURES, Predictions, Rows, features
+from bertline.tokenizer.wordpiece import parse_vocabulary
 
 SCHEMAS = ("canonical", "compact")  # of masked rows; unmasked ones are compact
-MASKING_FILE = "masking.json"  # beside unmasked records: how to mask them
 STATISTICS_FILE = "stats.json"  # beside records that `prepare` made: what they hold
 BIN_FOLDER = "length_"
 SAMPLED_RECORDS = 32  # of every file, checked when a set is opened; the others are as they are read
@@ -46,12 +44,6 @@ def encode_rows(rows: Rows, predictions: Predictions | None, schema: str, vocab_
     if predictions is None or schema == "compact":
         return encode_compact(rows, predictions, vocab_size)
     return encode_examples(features(rows, predictions))
-
-
-def write_masking(folder: Path, config: MaskConfig, seed: int, vocabulary: Vocabulary) -> None:
-    """Lay beside unmasked records what their readers need: how to mask, and the vocabulary's tokens."""
-    content = {"mask": config.__dict__, "seed": seed, "tokens": vocabulary.tokens}
-    (folder / MASKING_FILE).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: int | None = None) -> "Records":
@@ -126,7 +118,9 @@ class Records:
         self._rules: Sequence[MaskRules | None] = [None] * len(self._bins)
         self._seed = 0
         if self.schema == "unmasked":
-            self._rules, self._seed = self._read_masking(masking)
+            file = masking or self._bins[0].path_of(0)
+            rules, self._seed = read_masking(file, self.max_seq_length)
+            self._rules = [rules_within(rules, width) for width in self.bin_widths]
         predictions = [
             rules.max_predictions if rules else each.predictions for each, rules in zip(self._bins, self._rules)
         ]
@@ -182,20 +176,6 @@ class Records:
                 arrays[name][places, : values.shape[1]] = values
         arrays["next_sentence_labels"] = arrays["next_sentence_labels"].reshape(-1)
         return arrays
-
-    def _read_masking(self, file: Path | None) -> tuple[list[MaskRules], int]:
-        """How to mask the rows of each bin, and the seed."""
-        if file is None or not file.is_file():
-            path = file or self._bins[0].path_of(0)
-            raise FileNotFoundError(f"{path}: missing, but the records are unmasked and need it; {ADVICE} again")
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            mask, tokens, seed = content["mask"], tuple(content["tokens"]), int(content["seed"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}: not how records are to be masked ({error}); {ADVICE} again") from error
-        config, vocabulary = from_mapping(MaskConfig, mask), Vocabulary(tokens)
-        rules = mask_rules(config, vocabulary, self.max_seq_length)
-        return [rules_within(rules, width) for width in self.bin_widths], seed
 
     def _require_known_ids(
         self, arrays: dict[str, NDArray[Any]], its_bin: RecordBin, positions: NDArray[np.int64]

@@ -18,6 +18,7 @@ from bertline.tokenizer.encode import NO_SECOND_SEGMENT
 from bertline.tokenizer.wordpiece import Vocabulary
 
 # Feature -> its type in a batch and its width; integers are stored as int64, as tf.train.Example has it.
+ADVICE = 'run "bertline prepare"'  # how messages about records end
 FEATURES: dict[str, tuple[type[np.int32] | type[np.float32], str]] = {
     "input_ids": (np.int32, "max_seq_length"),  # [CLS] A [SEP] B [SEP], then zeros
     "input_mask": (np.int32, "max_seq_length"),  # 1 for tokens, 0 for padding

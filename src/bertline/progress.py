@@ -2,7 +2,10 @@
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -15,6 +18,7 @@ TERMINAL_VARIABLE = "BERTLINE_TERMINAL"
 # Put before every line meant for the user, so that the parent can tell it from the libraries' chatter.
 MARK_VARIABLE = "BERTLINE_LINE_MARK"
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def say(text: str) -> None:
@@ -54,6 +58,27 @@ class Progress:
             self._bar.update(amount)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._print_line()
+
+    @contextmanager
+    def follow(self, count: Callable[[], int]) -> Iterator[None]:
+        """While the block runs, advance to what `count` says every now and then: of work that other processes do."""
+        ended = threading.Event()
+
+        def look() -> None:
+            self.advance(count() - self.done)
+
+        def keep_looking() -> None:
+            while not ended.wait(SECONDS_BETWEEN_LOOKS):
+                look()
+
+        looking = threading.Thread(target=keep_looking, daemon=True)
+        looking.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            looking.join()
+            look()
 
     def __enter__(self) -> "Progress":
         """Start; nothing is printed before the first unit."""
