@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from bertline.components.store.syntax import AT_IMPORT, Definition, Imported, Module, read_module
+from bertline.components.store.deciding_code import Imported
+from bertline.components.store.syntax import AT_IMPORT, Definition, Module, read_module
 
 PACKAGE = "bertline"
 ROOT = Path(__file__).parents[2]  # the folder of the package, whose subfolders are the floors

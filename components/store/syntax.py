@@ -1,37 +1,15 @@
-"""A module's source -> its definitions, each without what decides no bytes of an artifact.
-
-Left out are comments and formatting, docstrings, annotations (also imports under TYPE_CHECKING), the arguments of
-exceptions, lines for the user (`say`), progress, and local names that only these have used.
-"""
+"""A module's source -> its definitions, each with a digest of what decides bytes in it, and the names that it uses."""
 
 import ast
-import builtins
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
-PROGRESS_MODULE = "bertline.progress"
-SAY, PROGRESS, ADVANCE = "say", "Progress", "advance"
+from bertline.components.store.deciding_code import Imported, is_type_checking, keep_deciding, write_deciding
+
 AT_IMPORT = ""  # the name under which a module keeps the statements that run when it is imported
-
-EXCEPTIONS = frozenset(
-    name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
-)
-# What a local name may be made by for its assignment to go when nothing uses the name.
-WITHOUT_EFFECT = frozenset(("str", "len", "sum", "min", "max", "sorted", "map", "round", "repr", "join", "format"))
-BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # the fields that hold statements
-UNKNOWN_EFFECT = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
-IGNORED_FIELDS = frozenset(("ctx", "type_comment", "returns", "annotation", "simple", "cause", "msg"))
-
-
-class Imported(NamedTuple):
-    """What an import gives a name to: a module, or an attribute of one."""
-
-    module: str
-    attribute: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,10 +29,10 @@ class Module:
     def __init__(self, source: str) -> None:
         body = ast.parse(source).body
         self.imports = _imports(body)
-        for_types = (each for each in body if isinstance(each, ast.If) and _is_type_checking(each))
+        for_types = (each for each in body if isinstance(each, ast.If) and is_type_checking(each))
         self.type_imports = _imports(statement for each in for_types for statement in each.body)
         self._statements: dict[str, list[ast.stmt]] = {}
-        for statement in _kept(body, _Names(self.imports)):
+        for statement in keep_deciding(body, self.imports):
             for name in _defined(statement):
                 self._statements.setdefault(name, []).append(statement)
         self._definitions: dict[str, Definition] = {}
@@ -92,7 +70,7 @@ def _imports(nodes: Iterable[ast.AST]) -> dict[str, Imported]:
                     found[alias.name] = Imported(alias.name)
         elif isinstance(node, ast.ImportFrom):
             found |= {alias.asname or alias.name: Imported(node.module or "", alias.name) for alias in node.names}
-        elif isinstance(node, (ast.If, ast.Try, ast.With)) and not _is_type_checking(node):
+        elif isinstance(node, (ast.If, ast.Try, ast.With)) and not is_type_checking(node):
             found |= _imports(ast.iter_child_nodes(node))
         elif isinstance(node, ast.ExceptHandler):
             found |= _imports(node.body)
@@ -116,18 +94,10 @@ def _definition(statements: list[ast.stmt], imports: Mapping[str, Imported]) -> 
     nodes = [node for statement in statements for node in ast.walk(statement)]
     inside = _imports(nodes)
     annotations = set(_annotated(nodes))
-    names = _Names({**imports, **inside})
-    names.find_progress(nodes)
-    _strip(statements, names)
-    while True:
-        written = _Written(names.progress)
-        for statement in statements:
-            written.add(statement)
-        if not any(_drop_unused(statement, written.used) for statement in statements):
-            break
-    digest = hashlib.sha256("\0".join(written.text).encode("utf-8", "surrogatepass")).hexdigest()
+    text, names = write_deciding(statements, {**imports, **inside})
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     is_class = isinstance(statements[0], ast.ClassDef)
-    return Definition(digest, tuple(sorted(written.names)), tuple(sorted(annotations)), inside, is_class)
+    return Definition(digest, tuple(sorted(names)), tuple(sorted(annotations)), inside, is_class)
 
 
 def _annotated(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -139,168 +109,3 @@ def _annotated(nodes: Iterable[ast.AST]) -> Iterator[str]:
                     yield part.id
                 elif isinstance(part, ast.Constant) and isinstance(part.value, str):
                     yield from re.findall(r"\w+", part.value)
-
-
-class _Names:
-    """Which names stand for lines to the user and for progress."""
-
-    def __init__(self, imports: Mapping[str, Imported]) -> None:
-        self.say = {name for name, target in imports.items() if target == (PROGRESS_MODULE, SAY)}
-        self.progress = {name for name, target in imports.items() if target == (PROGRESS_MODULE, PROGRESS)}
-        self.bars: set[str] = set()
-
-    def find_progress(self, nodes: Iterable[ast.AST]) -> None:
-        """Note every variable and attribute that is given a Progress."""
-        for node in nodes if self.progress else ():
-            if isinstance(node, ast.withitem) and node.optional_vars and self.makes_progress(node.context_expr):
-                self.bars.add(_dotted(node.optional_vars))
-            elif isinstance(node, ast.Assign) and self.makes_progress(node.value):
-                self.bars.update(map(_dotted, node.targets))
-            elif isinstance(node, ast.arg) and node.annotation and _dotted(node.annotation) in self.progress:
-                self.bars.add(node.arg)
-
-    def makes_progress(self, value: ast.expr) -> bool:
-        """Whether an expression is `Progress(...)`, or `stack.enter_context(Progress(...))`."""
-        if not isinstance(value, ast.Call):
-            return False
-        return _dotted(value.func) in self.progress or any(map(self.makes_progress, value.args))
-
-    def is_told(self, statement: ast.stmt) -> bool:
-        """Whether a statement is a line for the user or an advance of progress."""
-        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)):
-            return False
-        function = statement.value.func
-        if isinstance(function, ast.Attribute) and function.attr == ADVANCE:
-            return _dotted(function.value) in self.bars
-        return _dotted(function) in self.say
-
-
-def _dotted(node: ast.AST) -> str:
-    """`self.progress` of such a node; "" of others."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Constant):
-        return str(node.value)  # an annotation between quotes
-    return f"{_dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
-
-
-def _strip(statements: Iterable[ast.AST], names: _Names) -> None:
-    """Take what decides nothing out of all bodies below."""
-    for statement in statements:
-        for field in BODIES:
-            below = getattr(statement, field, None)
-            if isinstance(below, list):
-                kept = list(_kept(below, names, in_class=isinstance(statement, ast.ClassDef)))
-                setattr(statement, field, kept)
-                _strip(kept, names)
-
-
-def _kept(body: Iterable[ast.stmt], names: _Names, *, in_class: bool = False) -> Iterator[ast.stmt]:
-    """The statements that decide something."""
-    for statement in body:
-        if isinstance(statement, (ast.Pass, ast.Import, ast.ImportFrom)) or names.is_told(statement):
-            continue
-        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-            continue  # a docstring, or the dots of a body without code
-        if isinstance(statement, ast.If) and _is_type_checking(statement):
-            yield from _kept(statement.orelse, names)
-        elif isinstance(statement, ast.With):
-            statement.items = [item for item in statement.items if not names.makes_progress(item.context_expr)]
-            yield from [statement] if statement.items else _kept(statement.body, names)
-        elif isinstance(statement, ast.If) and not statement.orelse and all(map(names.is_told, statement.body)):
-            if not _is_without_effect(statement.test):
-                yield ast.copy_location(ast.Expr(statement.test), statement)
-        elif isinstance(statement, ast.AnnAssign) and not in_class:
-            if statement.value is not None:
-                yield ast.copy_location(ast.Assign([statement.target], statement.value), statement)
-        else:
-            yield statement
-
-
-def _is_type_checking(statement: ast.AST) -> bool:
-    return isinstance(statement, ast.If) and _dotted(statement.test).endswith("TYPE_CHECKING")
-
-
-class _Written:
-    """A syntax tree as text, without what decides nothing in expressions, and the names that it uses."""
-
-    def __init__(self, progress: Set[str]) -> None:
-        self._without_arguments = EXCEPTIONS | progress
-        self.text: list[str] = []
-        self.names: set[str] = set()  # "np.sum" where it is the attribute that is used
-        self.used: set[str] = set()  # "np"
-
-    def add(self, node: ast.AST) -> None:
-        """Append what a node is and holds."""
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            self._use(node.value.id, f"{node.value.id}.{node.attr}")
-            self.text += ("Attribute", node.value.id, node.attr)
-        elif isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Store):
-                self._use(node.id, node.id)
-            self.text += ("Name", node.id)
-        elif isinstance(node, ast.Constant):
-            self.text += ("Constant", repr(node.value))
-        elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            self.text.append("Raise")
-            self.add(node.exc.func)
-        elif isinstance(node, ast.Call) and _dotted(node.func) in self._without_arguments:
-            self.text.append("Call")
-            self.add(node.func)
-        else:
-            self._add_fields(node)
-
-    def _add_fields(self, node: ast.AST) -> None:
-        text = self.text
-        text.append(type(node).__name__)
-        for field in node._fields:
-            value = getattr(node, field, None)
-            if value is None or value == [] or field in IGNORED_FIELDS:  # newer versions of Python have more
-                continue
-            text.append(field)
-            for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, ast.AST):
-                    self.add(each)
-                else:
-                    text.append(repr(each))
-        text.append(")")
-        if isinstance(node, (ast.Global, ast.Nonlocal)):
-            self.used.update(node.names)
-            self.names.update(node.names)
-
-    def _use(self, name: str, as_part: str) -> None:
-        self.used.add(name)
-        self.names.add(as_part)
-
-
-def _drop_unused(node: ast.AST, used: set[str], *, in_function: bool = False) -> bool:
-    """Take assignments without an effect, to names that nothing uses, out of functions; whether one went."""
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        in_function = not isinstance(node, ast.ClassDef)
-    dropped = False
-    for field in BODIES:
-        below = getattr(node, field, None)
-        if isinstance(below, list):
-            kept = [each for each in below if not (in_function and _is_unused(each, used))]
-            setattr(node, field, kept)
-            dropped |= len(kept) < len(below)
-            for each in kept:
-                dropped |= _drop_unused(each, used, in_function=in_function)
-    return dropped
-
-
-def _is_unused(statement: ast.AST, used: set[str]) -> bool:
-    return (
-        isinstance(statement, ast.Assign)
-        and all(isinstance(target, ast.Name) and target.id not in used for target in statement.targets)
-        and _is_without_effect(statement.value)
-    )
-
-
-def _is_without_effect(expression: ast.expr) -> bool:
-    for node in ast.walk(expression):
-        if isinstance(node, UNKNOWN_EFFECT):
-            return False
-        if isinstance(node, ast.Call) and _dotted(node.func).rpartition(".")[2] not in WITHOUT_EFFECT:
-            return False
-    return True
