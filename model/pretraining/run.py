@@ -68,11 +68,10 @@ def run(
     `vocab` is a vocab.txt, or None where a model brings its own: `checkpoint`, the folder of the stage before, whose
     schedule goes on with its weights, Adam slots, step and log, or `initial`, which reads a model of any format, whose
     weights start a schedule of their own. On the records `heldout`, weights are scored on the way and at the end; the
-    best are written into `out/best` if they are not the last (training/snapshots.py). Snapshots go to `work`, which
-    the caller deletes (those that are to stay lie beside it then): the same call after a crash goes on from the newest,
-    and (compiled by XLA) ends with the same bytes; it is refused where the `digests` of its input are others.
-    TensorBoard events go to `log_dir`. Of
-    several `hosts`, which all call this and read the same files, the first writes.
+    best are written into `out/best` if they are not the last (training/best.py). Snapshots go to `work`, which the
+    caller deletes; those that are to stay are laid beside it. The same call after a crash goes on from the newest, and
+    (compiled by XLA) ends with the same bytes; it is refused where the `digests` of its input are others. TensorBoard
+    events go to `log_dir`. Of several `hosts`, which all call this and read the same files, the first writes.
     Raises PreemptedError when SIGTERM came, after a snapshot.
     """
     use_backend(config.backend)

@@ -72,7 +72,7 @@ def _require_same_run(work: Path, there: Mapping[str, Any], here: Mapping[str, A
     there, here = dict(there), dict(here)
     _require_same_code(work, there.pop("code", None), here.pop("code", None))
     if there != here:
-        unknown = sorted(here.keys() - there.keys())  # no settings, but what the version that wrote it did not note
+        unknown = sorted(here.keys() - there.keys())  # to the version that wrote it, and not settings
         found = dict(sorted({**there, **dict.fromkeys(unknown)}.items()))
         raise ValueError(
             f"{work} holds an interrupted run whose {describe_differences(found, here)}; "
