@@ -1,6 +1,5 @@
 """The command line's verbs for models of any format: convert, inspect."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +7,10 @@ from typing import TYPE_CHECKING
 from bertline.components.declaration import make
 from bertline.components.step_table import ANY_MODEL, STEPS
 from bertline.pipelines.cli.tables import print_counts, print_facts, print_rows
-from bertline.pipelines.cli.verbs import Verb, add_config_flags, config_from_flags
+from bertline.pipelines.cli.verbs import Flags, Parser, Verb, add_config_flags, config_from_flags
 
 if TYPE_CHECKING:
     from bertline.model.formats.loaded_model import LoadedModel
-
-Flags = argparse.Namespace
-Parser = argparse.ArgumentParser
 
 STEP = STEPS["convert"]
 

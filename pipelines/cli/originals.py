@@ -1,13 +1,12 @@
 """The originals' programs as tables: their flags, each a setting of ours, with their defaults where these differ."""
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from bertline.pipelines.cli.verbs import Setting, add_setting_flags, list_settings, read_given_settings
+from bertline.pipelines.cli.verbs import Flags, Parser, Setting, add_setting_flags, list_settings, read_given_settings
 from bertline.settings import restore_types
 
 
@@ -31,7 +30,7 @@ class Program:
     fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # settings without a flag
     own: Callable[[], list[Setting]] = list  # flags of the program that are not settings of the step
 
-    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+    def add_flags(self, parser: Parser) -> None:
         """All its flags, and --config."""
         parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
         add_setting_flags(parser, f"settings ({self.name})", [*self.own(), *self.list_settings()])
@@ -42,7 +41,7 @@ class Program:
         table = {**self.flags, **{name: Flag() for name in self.further}}
         return [_renamed(name, flag, ours[flag.setting or name]) for name, flag in table.items()]
 
-    def read_given(self, arguments: argparse.Namespace) -> dict[str, Any]:
+    def read_given(self, arguments: Flags) -> dict[str, Any]:
         """The flags and the file of --config, by the program's names; ValueError for unknown and wrong ones."""
         types = {setting.name: setting.type for setting in [*self.own(), *self.list_settings()]}
         return restore_types(self.name, types, read_given_settings(arguments, types))

@@ -1,15 +1,11 @@
 """The command line's verb create_pretraining_data, with the flags of google-research/bert's program."""
 
-import argparse
 from pathlib import Path
 
 from bertline.components.declaration import vocab_file
 from bertline.pipelines.cli import originals
 from bertline.pipelines.cli.tables import print_figures
-from bertline.pipelines.cli.verbs import Verb
-
-Flags = argparse.Namespace
-Parser = argparse.ArgumentParser
+from bertline.pipelines.cli.verbs import Flags, Parser, Verb
 
 
 def _flags(parser: Parser) -> None:

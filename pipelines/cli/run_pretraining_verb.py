@@ -1,6 +1,5 @@
 """The command line's verb run_pretraining, with the flags of google-research/bert's run_pretraining.py."""
 
-import argparse
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,11 @@ from bertline.components.pretraining_data.patterns import matching_files
 from bertline.components.store.artifacts import make_writable
 from bertline.pipelines.cli import originals
 from bertline.pipelines.cli.tables import print_figures
-from bertline.pipelines.cli.verbs import Verb
+from bertline.pipelines.cli.verbs import Flags, Parser, Verb
 
 if TYPE_CHECKING:
     from bertline.model.pretraining.config import PretrainConfig
     from bertline.model.pretraining.google_config import RunPretrainingConfig
-
-Flags = argparse.Namespace
-Parser = argparse.ArgumentParser
 
 
 def _flags(parser: Parser) -> None:

@@ -8,14 +8,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bertline.pipelines.cli.verbs import Verb, add_config_flags, field_comments, list_settings, read_config_file
+from bertline.pipelines.cli.verbs import (
+    Flags,
+    Parser,
+    Verb,
+    add_config_flags,
+    field_comments,
+    list_settings,
+    read_config_file,
+)
 from bertline.settings import restore_types
 
 if TYPE_CHECKING:
     from bertline.pipelines.run_settings import Run
-
-Flags = argparse.Namespace
-Parser = argparse.ArgumentParser
 
 OLD_TASKS = {"pairs": "mrpc", "sentences": "sst2"}  # flags of their own once
 SINGLE_STEPS = """\

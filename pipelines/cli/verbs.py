@@ -90,7 +90,7 @@ def list_settings(cls: type[Any]) -> list[Setting]:
     ]
 
 
-def add_setting_flags(parser: argparse.ArgumentParser, title: str, settings: Iterable[Setting]) -> None:
+def add_setting_flags(parser: Parser, title: str, settings: Iterable[Setting]) -> None:
     """One `--name=value` flag per setting."""
     group = parser.add_argument_group(title)
     for setting in settings:
@@ -103,17 +103,17 @@ def add_setting_flags(parser: argparse.ArgumentParser, title: str, settings: Ite
             group.add_argument(*names, dest=setting.name, metavar=setting.type.__name__, help=text)
 
 
-def add_config_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
+def add_config_flags(parser: Parser, cls: type[Any]) -> None:
     """One `--field=value` flag per field of `cls`."""
     add_setting_flags(parser, f"settings ({cls.__name__})", list_settings(cls))
 
 
-def config_from_flags(arguments: argparse.Namespace, cls: type[Config]) -> Config:
+def config_from_flags(arguments: Flags, cls: type[Config]) -> Config:
     """An instance of `cls` from the flags given and the file of --config, over which flags win."""
     return from_mapping(cls, read_given_settings(arguments, [field.name for field in dataclasses.fields(cls)]))  # type: ignore[arg-type]
 
 
-def read_given_settings(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+def read_given_settings(arguments: Flags, names: Iterable[str]) -> dict[str, Any]:
     """The settings in the file of --config, and over them those of `names` that are given as flags."""
     from_file = read_config_file(Path(arguments.config)) if getattr(arguments, "config", None) else {}
     given = {name: getattr(arguments, name, None) for name in names}
