@@ -24,7 +24,6 @@ def _convert_flags(parser: Parser) -> None:
     parser.add_argument("source", metavar="SRC", help=ANY_MODEL)
     parser.add_argument("target", metavar="DST", help="the folder to write; must not exist yet")
     _files_flags(parser, "vocab_file", "bert_config_file", "new_vocab")
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
     add_config_flags(parser, STEP.config_class())
 
 

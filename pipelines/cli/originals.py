@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from bertline.pipelines.cli.verbs import Flags, Parser, Setting, add_setting_flags, list_settings, read_given_settings
-from bertline.settings import restore_types
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,6 @@ class Program:
 
     def add_flags(self, parser: Parser) -> None:
         """All its flags, and --config."""
-        parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
         add_setting_flags(parser, f"settings ({self.name})", [*self.own(), *self.list_settings()])
 
     def list_settings(self) -> list[Setting]:
@@ -44,7 +42,7 @@ class Program:
     def read_given(self, arguments: Flags) -> dict[str, Any]:
         """The flags and the file of --config, by the program's names; ValueError for unknown and wrong ones."""
         types = {setting.name: setting.type for setting in [*self.own(), *self.list_settings()]}
-        return restore_types(self.name, types, read_given_settings(arguments, types))
+        return read_given_settings(arguments, self.name, types)
 
     def translate(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The step's settings that follow from some of the program's, the original's defaults among them."""

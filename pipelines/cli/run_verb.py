@@ -16,6 +16,7 @@ from bertline.pipelines.cli.verbs import (
     field_comments,
     list_settings,
     read_config_file,
+    restore_types_of_file,
 )
 from bertline.settings import restore_types
 
@@ -42,7 +43,6 @@ def _flags(parser: Parser) -> None:
     parser.add_argument("name", choices=names, help="whose settings are the defaults: a run of the example's size, or "
                         "a recipe for --model (docs/recipes.md)")  # fmt: skip
     parser.add_argument("--out", default="out", metavar="DIR", help="folder of all artifacts (default: out)")
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
     parser.add_argument("--print_config", action="store_true", help="write all settings of the run as a TOML file to "
                         "standard output and do nothing else; --config with it runs the same")  # fmt: skip
     parser.add_argument("--task", action="append", metavar="TASK=DIR", help="to fine-tune on, mrpc (sentence pairs) or "
@@ -83,14 +83,11 @@ def _short_names(flags: Flags, file: Mapping[str, Any]) -> dict[str, Any]:
 
     types = {name: wanted for name, wanted in get_type_hints(Run).items() if name != "steps"}
     types |= dict.fromkeys(OLD_TASKS, str)
-    try:
-        from_file = restore_types("run", types, file)
-    except ValueError as error:
-        raise ValueError(f"{flags.config}: {error}") from error
+    from_file = restore_types_of_file(flags.config, "run", types, file)
     given = {name: value for name, value in vars(flags).items() if name in types and value is not None}
     if flags.task is not None:
         given["tasks"] = [task for task in flags.task if task]  # --task= is for no task
-    return {**from_file, **restore_types("run", types, given)}
+    return from_file | restore_types("run", types, given)
 
 
 def _tasks(given: Mapping[str, Any], named: tuple[str, ...]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from bertline.components.declaration import Step, make, vocab_file
 from bertline.components.step_table import STEPS
 from bertline.files import draft_of
 from bertline.pipelines.cli.tables import print_counts
-from bertline.settings import from_mapping, suggest
+from bertline.settings import restore_types, suggest
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -91,7 +91,8 @@ def list_settings(cls: type[Any]) -> list[Setting]:
 
 
 def add_setting_flags(parser: Parser, title: str, settings: Iterable[Setting]) -> None:
-    """One `--name=value` flag per setting."""
+    """One `--name=value` flag per setting, and --config."""
+    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
     group = parser.add_argument_group(title)
     for setting in settings:
         default = "required" if setting.default is dataclasses.MISSING else f"default {setting.default!r}"
@@ -104,28 +105,41 @@ def add_setting_flags(parser: Parser, title: str, settings: Iterable[Setting]) -
 
 
 def add_config_flags(parser: Parser, cls: type[Any]) -> None:
-    """One `--field=value` flag per field of `cls`."""
+    """One `--field=value` flag per field of `cls`, and --config."""
     add_setting_flags(parser, f"settings ({cls.__name__})", list_settings(cls))
 
 
 def config_from_flags(arguments: Flags, cls: type[Config]) -> Config:
     """An instance of `cls` from the flags given and the file of --config, over which flags win."""
-    return from_mapping(cls, read_given_settings(arguments, [field.name for field in dataclasses.fields(cls)]))  # type: ignore[arg-type]
+    types = get_type_hints(cls)
+    known = {field.name: types[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return cls(**read_given_settings(arguments, cls.__name__, known))
 
 
-def read_given_settings(arguments: Flags, names: Iterable[str]) -> dict[str, Any]:
-    """The settings in the file of --config, and over them those of `names` that are given as flags."""
-    from_file = read_config_file(Path(arguments.config)) if getattr(arguments, "config", None) else {}
-    given = {name: getattr(arguments, name, None) for name in names}
-    return {**from_file, **{name: value for name, value in given.items() if value is not None}}
+def read_given_settings(arguments: Flags, owner: str, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `owner` in the file of --config, and over them those that are given as flags."""
+    file = arguments.config
+    from_file = restore_types_of_file(file, owner, types, read_config_file(Path(file))) if file else {}
+    given = {name: value for name, value in vars(arguments).items() if name in types and value is not None}
+    return from_file | restore_types(owner, types, given)
+
+
+def restore_types_of_file(file: str, owner: str, types: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a file, as `restore_types` reads them; its messages name the file."""
+    try:
+        return restore_types(owner, types, values)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def read_config_file(path: Path) -> Mapping[str, Any]:
     """The mapping in a .json or .toml file; ValueError when it is neither."""
-    text = path.read_text(encoding="utf-8")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; --config takes a JSON or TOML file of settings")
     try:
+        text = path.read_text(encoding="utf-8")
         value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}; expected a JSON or TOML file of settings") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected an object of settings, found a {type(value).__name__}")
@@ -164,7 +178,6 @@ def _step_flags(step: Step, parser: Parser) -> None:
     for name, each in step.inputs.items():
         parser.add_argument(f"--{name}", required=not each.optional, metavar="PATH", help=each.help)
     parser.add_argument("--out", required=True, metavar="PATH", help="what to write; must not exist yet")
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
     add_config_flags(parser, step.config_class())
 
 

@@ -21,7 +21,6 @@ class Settings:
 
 def parsed(*argv: str) -> Settings:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--config")
     add_config_flags(parser, Settings)
     parser.format_help()
     return config_from_flags(parser.parse_args(with_underscores(argv)), Settings)
@@ -54,12 +53,13 @@ def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) 
         ("{", "expected a JSON or TOML file"),
         ("[1]", "found a list"),
         ('{"max_len": 1}', "unknown Settings keys: max_len"),
+        ('{"max_seq_length": "long"}', "max_seq_length must be int"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "settings.json"
     file.write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"{file}: .*{message}"):
         parsed(f"--config={file}")
 
 
