@@ -13,6 +13,7 @@ from bertline.components.tasks.classification import columns_of
 from bertline.model.finetuning.run import FinetuneConfig
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.step_settings import RUN_STEPS, StepSetting, config_class, select_settings
+from bertline.settings import require_at_least
 
 EVALUATIONS = 20  # in a whole schedule, where a run does not say otherwise
 EVAL_SHARE = 0.05  # of the time of training
@@ -91,12 +92,8 @@ class Run:
 
     def __post_init__(self) -> None:
         """Refuse budgets that no run can have."""
-        for name in ("steps_128", "steps_512", "batch", "num_workers", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("evaluate_examples", "eval_every", "batch_512"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        require_at_least(self, 1, "steps_128", "steps_512", "batch", "num_workers", "save_every")
+        require_at_least(self, 0, "evaluate_examples", "eval_every", "batch_512")
         parse_tasks(self.tasks)
 
 

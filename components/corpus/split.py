@@ -15,6 +15,7 @@ from pathlib import Path
 from bertline.components.corpus.documents import Document, document_shards, read_documents
 from bertline.components.run_process import end_with_parent
 from bertline.progress import Progress
+from bertline.settings import require_at_least
 
 
 def _words(table: str) -> frozenset[str]:
@@ -97,8 +98,7 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         """Refuse a number of workers that could do nothing."""
-        if self.num_workers < 1:
-            raise ValueError(f"num_workers is {self.num_workers}; it must be at least 1")
+        require_at_least(self, 1, "num_workers")
 
 
 def split_sentences(paragraph: str) -> list[str]:

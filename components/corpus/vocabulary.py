@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bertline.components.pretraining_data.files import sentence_files
 from bertline.progress import Progress
+from bertline.settings import require_at_least
 from bertline.tokenizer.learn import learn_pieces
 from bertline.tokenizer.normalize import LineNormalizer
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, load_vocabulary
@@ -26,10 +27,8 @@ class VocabularyConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no vocabulary can have."""
-        least_size = len(SPECIAL_TOKENS) + 1
-        for name, least in (("vocab_size", least_size), ("min_count", 1), ("alphabet_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        require_at_least(self, len(SPECIAL_TOKENS) + 1, "vocab_size")
+        require_at_least(self, 1, "min_count", "alphabet_size")
 
 
 def run(

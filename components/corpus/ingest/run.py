@@ -14,6 +14,7 @@ from bertline.components.corpus.ingest.reading import Advance, SourceFile
 from bertline.components.corpus.ingest.text import read_jsonl_file, read_text_file, read_wikiextractor_file
 from bertline.components.corpus.ingest.wikipedia import read_articles
 from bertline.progress import Progress
+from bertline.settings import require_at_least, require_positive
 
 # What a folder is searched for, per kind of source; a file that is named itself may have any name.
 FOLDER_PATTERNS: dict[str, tuple[str, ...]] = {
@@ -43,12 +44,8 @@ class IngestConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings with which nothing could be read."""
-        if self.min_document_characters < 1:
-            raise ValueError(f"min_document_characters is {self.min_document_characters}; it must be at least 1")
-        if not self.page_timeout_seconds > 0:
-            raise ValueError(f"page_timeout_seconds is {self.page_timeout_seconds}; it must be more than 0")
-        if self.num_workers < 1:
-            raise ValueError(f"num_workers is {self.num_workers}; it must be at least 1")
+        require_at_least(self, 1, "min_document_characters", "num_workers")
+        require_positive(self, "page_timeout_seconds")
 
 
 @dataclass(frozen=True)
