@@ -9,6 +9,7 @@ from typing import Any
 
 from bertline.components.corpus.vocabulary import VocabularyConfig
 from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.step_table import INGEST
 from bertline.components.tasks.classification import columns_of
 from bertline.model.finetuning.run import FinetuneConfig
 from bertline.model.pretraining.config import PretrainConfig
@@ -140,7 +141,7 @@ STAGE_FIELDS = (
     *("learning_rate", "learning_rate_decay", "optimizer", "initializer_range", "dropout"),
     *("devices", "gradient_accumulation_steps", "recompute_layers", "do_lower_case", "seed"),
 )
-TEXT_SOURCES = ("dump", "books", "text", "wikiextractor", "jsonl")
+TEXT_SOURCES = tuple(INGEST.inputs)
 
 
 def with_own_text(run: Run) -> Run:
