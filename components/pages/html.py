@@ -56,8 +56,8 @@ def bars(rows: Iterable[Bar]) -> str:
     return f'<table class="bars">{"".join(_bar_row(row) for row in rows)}</table>'
 
 
-def counted(number: int, things: str) -> str:
-    """`counted(1234, "rows") == "1,234 rows"`, `counted(1, "rows") == "1 row"`."""
+def format_count(number: int, things: str) -> str:
+    """`format_count(1234, "rows") == "1,234 rows"`, `format_count(1, "rows") == "1 row"`."""
     return f"{number:,} {things.removesuffix('s') if number == 1 else things}"
 
 
@@ -82,9 +82,9 @@ def histogram(drawn: Histogram) -> str:
     total = sum(drawn.counts)
     if not total:
         return f'<figure>{title}<p class="nothing">Empty: no {html.escape(drawn.things)} were counted.</p></figure>'
-    shown = _joined(_trimmed(drawn))
+    shown = _join_bins(_trim_ends(drawn))
     steep = max(shown.counts) > STEEP * median(count for count in shown.counts if count)
-    caption = f"{counted(total, drawn.things)}, mean {_mean(drawn)}"
+    caption = f"{format_count(total, drawn.things)}, mean {_mean(drawn)}"
     if len(shown.counts) < len(drawn.counts) and _unit_bins(drawn):
         caption += f", {shown.edges[1] - shown.edges[0]:g} to a bar"
     caption += ", logarithmic axis" if steep else ""
@@ -120,7 +120,7 @@ def _mean(drawn: Histogram) -> str:
     return f"{mean:,.1f}" if _unit_bins(drawn) else f"about {mean:,.1f}"
 
 
-def _trimmed(drawn: Histogram) -> Histogram:
+def _trim_ends(drawn: Histogram) -> Histogram:
     """Without the empty bins at the ends, except where the whole range is known and tells something."""
     if _unit_bins(drawn):
         return drawn
@@ -131,7 +131,7 @@ def _trimmed(drawn: Histogram) -> Histogram:
     return _with_bins(drawn, drawn.edges[first : last + 1], drawn.counts[first:last])
 
 
-def _joined(drawn: Histogram) -> Histogram:
+def _join_bins(drawn: Histogram) -> Histogram:
     """Neighbouring bins as one, until no more than MOST_BARS are left."""
     size = 1
     while len(drawn.counts) > size * MOST_BARS:
@@ -153,7 +153,7 @@ def _bars_of(drawn: Histogram, total: int, steep: bool) -> str:
     for place, count in enumerate(drawn.counts):
         if count:
             x, height = LEFT + place * width, max(1.5, _height(count, top, steep))
-            title = f"{_bin_name(drawn, place)}: {counted(count, drawn.things)} ({percent(count / total)})"
+            title = f"{_bin_name(drawn, place)}: {format_count(count, drawn.things)} ({percent(count / total)})"
             drawing.append(
                 f'<g class="bin"><title>{html.escape(title)}</title>'
                 f'<rect class="target" x="{x:.2f}" y="{TOP}" width="{width:.2f}" height="{HEIGHT - TOP - BOTTOM}"/>'

@@ -45,14 +45,14 @@ class Node:
     inputs: tuple[str, ...]  # digests
 
 
-def write_page(root: Path, page: Path, run: str = "") -> str:
+def write_page(root: Path, file: Path, run: str = "") -> str:
     """Write the page of all artifacts below `root`; with `run`, of those that this run made or used."""
     nodes = read_nodes(root, _paths_of_run(root, run) if run else None)
     if not nodes:
         raise ValueError(f"{root}: no artifacts here (no folder with a MANIFEST.json); give the folder of a store")
     text = render(nodes, title=f"Lineage of run {run}" if run else "Lineage")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(page, text)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, text)
     return text
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from bertline.components.pages.html import Bar, Histogram, bars, counted, histogram, page, percent, table
+from bertline.components.pages.html import Bar, Histogram, bars, format_count, histogram, page, percent, table
 
 MOST_SOURCES = 30  # documents per source: the others are shown as one
 OPEN_INSTANCES = 2  # of the first instances; the others open by a click
@@ -41,7 +41,7 @@ def statistics_page(statistics: Mapping[str, Any]) -> str:
 def _summary(statistics: Mapping[str, Any]) -> str:
     counts = statistics["counts"]
     known = [name for name in ("instances", "documents", "sentences", "tokens", "shards") if name in counts]
-    figures = ", ".join(counted(counts[name], name) for name in known)
+    figures = ", ".join(format_count(counts[name], name) for name in known)
     return f"{figures}." if figures else "No counts."
 
 
@@ -130,7 +130,7 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
 
 def _frequent(pairs: Sequence[Sequence[Any]]) -> str:
     """Two columns where there is room; names and figures have fixed widths, so that all bars can be compared."""
-    drawn = _ranked(pairs)
+    drawn = _scale_bars(pairs)
     half = (len(drawn) + 1) // 2
     return f'<div class="pair even"><div>{bars(drawn[:half])}</div><div>{bars(drawn[half:])}</div></div>'
 
@@ -139,11 +139,11 @@ def _sources(documents: Mapping[str, int]) -> str:
     ranked = sorted(documents.items(), key=lambda pair: (-pair[1], pair[0]))
     shown, others = ranked[:MOST_SOURCES], ranked[MOST_SOURCES:]
     if others:
-        shown.append((counted(len(others), "other sources"), sum(count for _, count in others)))
-    return _section("Documents per source", bars(_ranked(shown)) if shown else _nothing("No sources."))
+        shown.append((format_count(len(others), "other sources"), sum(count for _, count in others)))
+    return _section("Documents per source", bars(_scale_bars(shown)) if shown else _nothing("No sources."))
 
 
-def _ranked(pairs: Sequence[Sequence[Any]]) -> list[Bar]:
+def _scale_bars(pairs: Sequence[Sequence[Any]]) -> list[Bar]:
     """Bars of (name, count), the largest over the whole width."""
     largest = max(1, max(count for _, count in pairs))
     return [Bar(name, count / largest, f"{count:,}", name) for name, count in pairs]
@@ -162,9 +162,8 @@ def _instance(instance: Mapping[str, Any], number: int) -> str:
     predicted = sum(original is not None for _, original in pieces)
     label = LABELS.get(instance["next_sentence"], instance["next_sentence"])
     badge = f'<span class="badge">{html.escape(label)}</span>' if label else ""
-    summary = (
-        f"<summary><strong>{number}</strong> {badge}{counted(len(pieces), 'tokens')}, {predicted} to predict</summary>"
-    )
+    size = f"{format_count(len(pieces), 'tokens')}, {predicted} to predict"
+    summary = f"<summary><strong>{number}</strong> {badge}{size}</summary>"
     drawn = "".join(f'<p class="segment" dir="auto">{_words(segment)}</p>' for segment in _segments(pieces))
     return f'<details class="instance"{" open" if number <= OPEN_INSTANCES else ""}>{summary}{drawn}</details>'
 
