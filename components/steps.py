@@ -11,7 +11,7 @@ body that imports what it uses. For `split` it is
         sentences: Output[Dataset],
         name: str = "",
     ) -> None:
-        \"\"\"documents -> sentences, one a line, a blank line after each document.\"\"\"
+        "documents -> sentences, one a line, a blank line after each document."
         from bertline.components.kfp_artifacts import perform_step
 
         inputs = {"documents": documents}
@@ -22,6 +22,7 @@ artifacts passed between tasks point into it; `name` is the task's in the notes 
 """
 
 import functools
+import json
 import linecache
 import os
 from typing import Any
@@ -67,7 +68,7 @@ def write_source(step: Step) -> str:
     handed = f"{step.output}{', metrics' if step.scores else ''}"
     return (
         f"def {step.name}(\n{lines}) -> None:\n"
-        f'    """{step.summary}."""\n'
+        f"    {json.dumps(f'{step.summary}.', ensure_ascii=False)}\n"
         "    from bertline.components.kfp_artifacts import perform_step\n\n"
         f"    inputs = {{{inputs}}}\n"
         f'    perform_step("{step.name}", store, run, name, config, inputs, {handed})\n'

@@ -27,6 +27,13 @@ def test_the_page_of_components_shows_one_as_it_is() -> None:
     assert textwrap.indent(steps.write_source(STEPS["split"]), "    ") in str(steps.__doc__)
 
 
+@pytest.mark.parametrize("summary", ['"text" -> """text"""', "a\\b -> 'ü'"])
+def test_a_summary_may_hold_any_character(summary: str) -> None:
+    names = dict(vars(steps.dsl))
+    exec(steps.write_source(dataclasses.replace(STEPS["split"], summary=summary)), names)
+    assert names["split"].__doc__ == f"{summary}."
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     size: int = 3
