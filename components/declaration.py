@@ -1,6 +1,6 @@
 """What a step declares of itself, and the one way in which every step's artifact is made from that."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -74,9 +74,10 @@ class Step:
         """The dataclass of the step's settings."""
         return load(self.config)  # type: ignore[no-any-return]
 
-    def readers(self) -> list[str]:
-        """What reads inputs, as "module:function"."""
-        return [each.read for each in self.inputs.values() if each.read]
+    def list_modules(self, given: Iterable[str]) -> list[str]:
+        """The modules whose code decides what the step makes of the inputs `given`."""
+        readers = [self.inputs[name].read for name in given if self.inputs[name].read]
+        return [reference.partition(":")[0] for reference in (self.run, *self.code, *readers)]
 
     def select_inputs(self, inputs: Mapping[str, str | Path | None]) -> dict[str, Any]:
         """The inputs that count, in the declared order: paths, and text as it is; ValueError for a missing one."""
@@ -126,18 +127,15 @@ def make(
 def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Provenance:
     """The provenance of what the step would make of the inputs `given`, after they are seen to be what is wanted."""
     recorded: dict[str, Sequence[Path]] = {}
-    code = [step.run.partition(":")[0], *step.code]
     for name, value in given.items():
         each = step.inputs[name]
         if each.wanted != TEXT:
             recorded[each.recorded_as or name] = _list_files(each.wanted, value)
-        if each.read:
-            code.append(each.read.partition(":")[0])
     if step.sources:
         recorded |= load(step.sources)(**{name: given[name] for name in given if step.inputs[name].wanted == TEXT})
     for check in step.requires:
         load(check)(**given)
-    return Provenance(step.kind.format(config=config, **given), step.name, recorded, config, code)
+    return Provenance(step.kind.format(config=config, **given), step.name, recorded, config, step.list_modules(given))
 
 
 def vocab_file(vocab: Path) -> Path:

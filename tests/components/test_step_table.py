@@ -19,7 +19,7 @@ def test_what_a_step_names_is_there_and_takes_its_inputs(step: Step) -> None:
     further = {"work": step.resumes or step.trains, "log_dir": step.trains, "digests": step.trains}
     further |= {"hosts": step.shared}
     inspect.signature(load(step.run)).bind(**given, **{name: None for name, asked in further.items() if asked})
-    for reference in (*step.requires, *step.readers()):
+    for reference in (*step.requires, *(each.read for each in step.inputs.values() if each.read)):
         assert callable(load(reference))
 
 

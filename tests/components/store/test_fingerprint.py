@@ -10,10 +10,7 @@ import pytest
 from bertline.components.step_table import STEPS
 from bertline.components.store import fingerprint as code
 
-MODULES = {
-    name: tuple(reference.partition(":")[0] for reference in (step.run, *step.code, *step.readers()))
-    for name, step in STEPS.items()
-}
+MODULES = {name: tuple(step.list_modules(step.inputs)) for name, step in STEPS.items()}
 NEVER_CALLED = "\n\ndef never_called(number):\n    return number + 17\n"
 NEW_DOCSTRING = '"""Another text."""'
 
