@@ -37,7 +37,7 @@ class RunPreemption(Preemption):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let SIGTERM do again what it did before."""
+        """Restore SIGTERM's handler, and remove what told the steps."""
         super().__exit__(kind, error, trace)
         for name in (ENDING, STEPS):
             (self._folder / name).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import Any, Dict, List  # noqa: UP035 - KFP knows the types of a lis
 from bertline.pipelines.platforms import Platform
 
 NAME = "bertline-pretraining"
-# Parameters of the pipeline that hold settings -> the step whose they are.
+# Parameters of the pipeline that hold settings -> the step that takes them.
 STEP_OF_SETTINGS = {
     "ingest": "ingest",
     "split": "split",

@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
-from bertline.components.kfp_artifacts import read_run_notes
+from bertline.components.kfp_artifacts import BAD_INPUT, read_run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
 from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
@@ -168,12 +168,12 @@ def _join_steps(log: TextIO) -> Iterator[None]:
 
 
 def _report_failure(notes: list[dict[str, Any]], failure: RuntimeError, log: Path) -> int:
-    """2 when a step refused its input (it has said why), 1 when one broke."""
+    """BAD_INPUT when a step refused its input (it has said why), 1 when one broke."""
     refused = [note for note in notes if "error" in note]
     if refused:
         for note in refused:
             print(f"bertline run: error: {note['task']}: {note['error']}", file=sys.stderr)
-        return 2
+        return BAD_INPUT
     print(f"bertline run: {failure}\nThe whole story is in {log}", file=sys.stderr)
     return 1
 

@@ -35,7 +35,7 @@ class Preemption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give SIGTERM back; once it has ended the training it is ignored, for it may come to a run and its steps."""
+        """Restore SIGTERM's handler; once it ended the training, ignore it: it may come to a run and its steps."""
         if self._listens:
             signal.signal(signal.SIGTERM, signal.SIG_IGN if kind is PreemptedError else self._before)
 
