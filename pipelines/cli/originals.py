@@ -1,11 +1,13 @@
 """The originals' programs as tables: their flags, each a setting of ours, with their defaults where these differ."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
+from bertline.components.declaration import load
+from bertline.components.pretraining_data.files import PROCESSES
+from bertline.components.step_table import PREPARE, PRETRAIN
 from bertline.pipelines.cli.verbs import Flags, Parser, Setting, add_setting_flags, list_settings, read_given_settings
 
 
@@ -23,54 +25,52 @@ class Program:
     """A program of google-research/bert's on a step of ours."""
 
     name: str
-    config: Callable[[], type[Any]]  # of the step, loaded late
+    config: str  # "module:Class", the step's settings
     flags: Mapping[str, Flag]  # the original's
     further: tuple[str, ...]  # settings of ours that are flags, too, under our names
-    fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # settings without a flag
-    own: Callable[[], list[Setting]] = list  # flags of the program that are not settings of the step
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings without a flag
+    own: str = ""  # "module:Class", the program's flags that are not settings of the step
 
     def add_flags(self, parser: Parser) -> None:
         """All its flags, and --config."""
-        add_setting_flags(parser, f"settings ({self.name})", [*self.own(), *self.list_settings()])
+        add_setting_flags(parser, f"settings ({self.name})", self.list_settings())
 
     def list_settings(self) -> list[Setting]:
+        """All that its flags set: what is its own, and the step's settings."""
+        return [*(list_settings(load(self.own)) if self.own else []), *self._list_step_settings()]
+
+    def _list_step_settings(self) -> list[Setting]:
         """The step's settings as the flags of this program."""
-        ours = {setting.name: setting for setting in list_settings(self.config())}
+        ours = {setting.name: setting for setting in list_settings(load(self.config))}
         table = {**self.flags, **{name: Flag() for name in self.further}}
-        return [_renamed(name, flag, ours[flag.setting or name]) for name, flag in table.items()]
+        return [_rename(name, flag, ours[flag.setting or name]) for name, flag in table.items()]
 
     def read_given(self, arguments: Flags) -> dict[str, Any]:
         """The flags and the file of --config, by the program's names; ValueError for unknown and wrong ones."""
-        types = {setting.name: setting.type for setting in [*self.own(), *self.list_settings()]}
+        types = {setting.name: setting.type for setting in self.list_settings()}
         return read_given_settings(arguments, self.name, types)
 
     def translate(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The step's settings that follow from some of the program's, the original's defaults among them."""
         values = dict(self.fixed)
-        for setting in self.list_settings():
+        for setting in self._list_step_settings():
             name = self.flags.get(setting.name, Flag()).setting or setting.name
             values[name] = given.get(setting.name, setting.default)
         return values
 
     def make_config(self, given: Mapping[str, Any]) -> Any:
         """The step's config that follows from some of the program's settings."""
-        return self.config()(**self.translate(given))
+        return load(self.config)(**self.translate(given))
 
 
-def _renamed(name: str, flag: Flag, ours: Setting) -> Setting:
+def _rename(name: str, flag: Flag, ours: Setting) -> Setting:
     default = ours.default if flag.default is None else flag.default
     return dataclasses.replace(ours, name=name, default=default, help=flag.help or ours.help, other_flags=())
 
 
-def _prepare_config() -> type[Any]:
-    from bertline.components.pretraining_data.config import PrepareConfig
-
-    return PrepareConfig
-
-
 CREATE_PRETRAINING_DATA = Program(
     "create_pretraining_data",
-    _prepare_config,
+    PREPARE.config,
     flags={  # create_pretraining_data.py
         "do_lower_case": Flag(),
         "do_whole_word_mask": Flag(default=False, help="mask whole words"),
@@ -86,25 +86,11 @@ CREATE_PRETRAINING_DATA = Program(
         *("max_ngram", "span_geometric_p", "replace_per", "segmenter", "num_workers"),
     ),
     # All documents go into the files that output_file names, made without Beam.
-    fixed={"part": "all", "heldout_share": 0.0, "runner": "processes"},
+    fixed={"part": "all", "heldout_share": 0.0, "runner": PROCESSES},
 )
-
-
-def _pretrain_config() -> type[Any]:
-    from bertline.model.pretraining.config import PretrainConfig
-
-    return PretrainConfig
-
-
-def _run_pretraining_flags() -> list[Setting]:
-    from bertline.model.pretraining.google_config import RunPretrainingConfig
-
-    return list_settings(RunPretrainingConfig)
-
-
 RUN_PRETRAINING = Program(
     "run_pretraining",
-    _pretrain_config,
+    PRETRAIN.config,
     flags={  # run_pretraining.py
         "max_seq_length": Flag(help="of the records"),
         "train_batch_size": Flag(help="rows an update"),
@@ -118,19 +104,11 @@ RUN_PRETRAINING = Program(
         *("seed", "backend", "devices", "precision", "jit_compile", "steps_per_call", "gradient_accumulation_steps"),
         *("recompute_layers", "optimizer", "weight_decay", "learning_rate_decay", "log_every_steps"),
     ),
-    own=_run_pretraining_flags,
+    own="bertline.model.pretraining.google_config:RunPretrainingConfig",
 )
-
-
-def _features_config() -> type[Any]:
-    from bertline.model.features.run import FeaturesConfig
-
-    return FeaturesConfig
-
-
 EXTRACT_FEATURES = Program(
     "extract_features",
-    _features_config,
+    "bertline.model.features.run:FeaturesConfig",
     flags={"layers": Flag(), "max_seq_length": Flag(), "batch_size": Flag()},  # extract_features.py
     further=("format", "align", "word_vectors", "pooling", "precision"),
 )
