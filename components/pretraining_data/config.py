@@ -22,16 +22,16 @@ STATIC_DUPE_FACTOR, DYNAMIC_DUPE_FACTOR = 10, 1
 class PrepareConfig:
     """How sentences become training instances; defaults are those of create_pretraining_data unless noted."""
 
-    max_seq_length: int = 128  # includes [CLS] and both [SEP]
-    max_predictions_per_seq: int = MaskConfig.max_predictions_per_seq  # at most; 77 suits 512
-    masked_lm_prob: float = MaskConfig.masked_lm_prob  # Devlin et al. 2018, 3.1
-    short_seq_prob: float = 0.1  # of a document's pass having a shorter target length
+    max_seq_length: int = 128  # tokens of a row, [CLS] and both [SEP] among them
+    max_predictions_per_seq: int = MaskConfig.max_predictions_per_seq  # masked tokens of a row, at most; 77 suits 512
+    masked_lm_prob: float = MaskConfig.masked_lm_prob  # share of masked tokens; Devlin et al. 2018, 3.1
+    short_seq_prob: float = 0.1  # chance of a shorter target length, for each pass over a document
     dupe_factor: int = 0  # passes over the corpus, each with fresh pairs and masks; 0: 10, or 1 with dynamic masking
     do_whole_word_mask: bool = True  # as the models released in 2019; the original's default is False
-    do_lower_case: bool = True  # must be what the vocabulary was made with
+    do_lower_case: bool = True  # lower-case the text; must be what the vocabulary was made with
     seed: int = 12345  # of everything random
     part: str = "train"  # train, heldout or all; which documents are held out depends on their ids alone
-    heldout_share: float = 0.05  # of the documents
+    heldout_share: float = 0.05  # of the documents that is never trained on
     semantics: str = "fixed"  # fixed, or google: with the defects of the original, for comparison
     pairs: str = "next_sentence"  # or sentence_order (ALBERT), or none: full sentences of one document (RoBERTa, 4.2)
     random_next_prob: float = 0.5  # share of random pairs, or of swapped ones
