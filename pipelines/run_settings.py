@@ -159,7 +159,7 @@ def pipeline_arguments(run: Run) -> dict[str, Any]:
     steps = {}
     for step in RUN_STEPS:
         defaults = {field.name: field.default for field in dataclasses.fields(config_class(step))}
-        steps[step] = {**defaults, **derived[step], **_given(run, step)}
+        steps[step] = {**defaults, **derived[step], **_select_given(run, step)}
     return {
         **{name: getattr(run, name) for name in TEXT_SOURCES},
         "tasks": _tasks(run),
@@ -199,7 +199,7 @@ def batch_512(run: Run) -> int:
     return run.batch_512 or max(1, run.batch // 4)
 
 
-def _given(run: Run, step: str) -> dict[str, Any]:
+def _select_given(run: Run, step: str) -> dict[str, Any]:
     return {name: setting.value for name, setting in select_settings(step, run.steps).items()}
 
 
@@ -208,7 +208,7 @@ def _warmup(run: Run) -> int:
 
 
 def _records(run: Run, step: str) -> dict[str, Any]:
-    given, length, trained_on = _given(run, step), _length(step), step.startswith("prepare")
+    given, length, trained_on = _select_given(run, step), _length(step), step.startswith("prepare")
     masking = given.get("masking", run.masking if trained_on else "static")  # the same held-out masks for every model
     return {
         "max_seq_length": length,
@@ -244,7 +244,7 @@ def _bins_of(length: int, bins: str) -> str:
 
 
 def _stage(run: Run, step: str, batch: int) -> dict[str, Any]:
-    given = _given(run, step)
+    given = _select_given(run, step)
     batch = given.get("train_batch_size", batch)
     save_every = given.get("save_checkpoints_steps", run.save_every)
     eval_every = run.eval_every or max(save_every, (run.steps_128 + run.steps_512) // EVALUATIONS)

@@ -29,7 +29,7 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: PrepareConf
     a kill goes on with the shards that were not finished. Raises FileNotFoundError when a pattern matches
     nothing, ValueError for input without text.
     """
-    texts, outputs = matching_files(input_file), _outputs(output_file)
+    texts, outputs = matching_files(input_file), _parse_outputs(output_file)
     provenance = Provenance("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
     work = outputs[0].with_name(f".{outputs[0].name}.{provenance.fingerprint()}.work")
     try:
@@ -50,7 +50,7 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: PrepareConf
     return counts_of(totals, shards, vocabulary.unk_id, config)
 
 
-def _outputs(files: str) -> list[Path]:
+def _parse_outputs(files: str) -> list[Path]:
     outputs = [Path(each.strip()) for each in files.split(",") if each.strip()]
     if not outputs or len(set(outputs)) < len(outputs):
         raise ValueError(f'output_file is "{files}"; give one file, or several different ones, comma-separated')

@@ -64,7 +64,7 @@ def forget() -> None:
 def _lines(root: Path, modules: tuple[str, ...]) -> dict[Place, str]:
     """Of each definition in reach its line, where it lies."""
     source = _source(root)
-    return {place: source.line(place) for place in source.reached(modules)}
+    return {place: source.line(place) for place in source.find_reached(modules)}
 
 
 @cache
@@ -89,13 +89,13 @@ class _Source:
             self._written[place] = " ".join([place.name, self.definition(place).digest, *meanings])
         return self._written[place]
 
-    def reached(self, modules: Iterable[str]) -> set[Place]:
+    def find_reached(self, modules: Iterable[str]) -> set[Place]:
         """All that `modules` define, and what is used by it at any depth."""
         found: set[Place] = set()
         imported: set[str] = set()
         waiting = []
         for module in modules:
-            waiting += [*self._declared(module), *self._run_at_import(module, imported)]
+            waiting += [*self._list_declared(module), *self._run_at_import(module, imported)]
         while waiting:
             place = waiting.pop()
             if place in found:
@@ -103,7 +103,7 @@ class _Source:
             found.add(place)
             used = self._uses(place).values()
             waiting += [each for places in used if not isinstance(places, str) for each in places]
-            waiting += self._annotated_classes(place)
+            waiting += self._find_annotated_classes(place)
             for module in (place.module, *(target.module for target in self.definition(place).imports.values())):
                 waiting += self._run_at_import(module, imported)
         return found
@@ -114,7 +114,7 @@ class _Source:
         assert module is not None
         return module[place.name]
 
-    def _declared(self, name: str) -> list[Place]:
+    def _list_declared(self, name: str) -> list[Place]:
         if self._module(name) is None and not _is_without_bytes(name):
             raise ValueError(f"{name}: no such module, but a step names it as its code; correct the step's declaration")
         return self._whole(name)
@@ -124,10 +124,10 @@ class _Source:
 
     def _uses(self, place: Place) -> Uses:
         if place not in self._used:
-            self._used[place] = dict(self._found_uses(place))
+            self._used[place] = dict(self._find_uses(place))
         return self._used[place]
 
-    def _found_uses(self, place: Place) -> Iterator[tuple[str, str | list[Place]]]:
+    def _find_uses(self, place: Place) -> Iterator[tuple[str, str | list[Place]]]:
         module, definition = self._module(place.module), self.definition(place)
         assert module is not None
         imports = {**module.imports, **definition.imports}
@@ -136,9 +136,9 @@ class _Source:
             if first in module and first not in definition.imports:
                 yield name, [Place(place.module, first)]
             elif first in imports:
-                yield name, self._imported_as(imports[first], attribute)
+                yield name, self._resolve(imports[first], attribute)
 
-    def _annotated_classes(self, place: Place) -> Iterator[Place]:
+    def _find_annotated_classes(self, place: Place) -> Iterator[Place]:
         """The classes of bertline that a caller may hand over, such as a step's config."""
         module, definition = self._module(place.module), self.definition(place)
         assert module is not None
@@ -146,24 +146,24 @@ class _Source:
         for name in definition.annotations:
             named: str | list[Place] = [Place(place.module, name)] if name in module else []
             if not named and name in imports:
-                named = self._imported_as(imports[name])
+                named = self._resolve(imports[name])
             if not isinstance(named, str):
                 yield from (each for each in named if self.definition(each).is_class)
 
-    def _imported_as(self, target: Imported, attribute: str = "") -> str | list[Place]:
+    def _resolve(self, target: Imported, attribute: str = "") -> str | list[Place]:
         """What an import gives its name to, or of a module that attribute; nothing where that decides no bytes."""
         inner = ".".join(filter(None, target))
         if target.module.partition(".")[0] != PACKAGE:
             return inner
         if self._module(inner) is not None or _is_without_bytes(inner):
-            return self._imported_as(Imported(inner, attribute)) if attribute else self._whole(inner)
+            return self._resolve(Imported(inner, attribute)) if attribute else self._whole(inner)
         module = self._module(target.module)
         if module is None or _is_without_bytes(target.module):
             return []
         if target.attribute in module:
             return [Place(target.module, target.attribute)]
         if target.attribute in module.imports:
-            return self._imported_as(module.imports[target.attribute])
+            return self._resolve(module.imports[target.attribute])
         return self._whole(target.module)
 
     def _whole(self, name: str) -> list[Place]:
