@@ -8,7 +8,14 @@ from typing import Any
 from bertline.components.declaration import load
 from bertline.components.pretraining_data.files import PROCESSES
 from bertline.components.step_table import PREPARE, PRETRAIN
-from bertline.pipelines.cli.verbs import Flags, Parser, Setting, add_setting_flags, list_settings, read_given_settings
+from bertline.pipelines.cli.verbs import (
+    Flags,
+    Parser,
+    Setting,
+    add_setting_flags,
+    describe_settings,
+    read_given_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -33,27 +40,27 @@ class Program:
 
     def add_flags(self, parser: Parser) -> None:
         """All its flags, and --config."""
-        add_setting_flags(parser, f"settings ({self.name})", self.list_settings())
+        add_setting_flags(parser, f"settings ({self.name})", self.describe_settings())
 
-    def list_settings(self) -> list[Setting]:
+    def describe_settings(self) -> list[Setting]:
         """All that its flags set: what is its own, and the step's settings."""
-        return [*(list_settings(load(self.own)) if self.own else []), *self._list_step_settings()]
+        return [*(describe_settings(load(self.own)) if self.own else []), *self._describe_step_settings()]
 
-    def _list_step_settings(self) -> list[Setting]:
+    def _describe_step_settings(self) -> list[Setting]:
         """The step's settings as the flags of this program."""
-        ours = {setting.name: setting for setting in list_settings(load(self.config))}
+        ours = {setting.name: setting for setting in describe_settings(load(self.config))}
         table = {**self.flags, **{name: Flag() for name in self.further}}
         return [_rename(name, flag, ours[flag.setting or name]) for name, flag in table.items()]
 
     def read_given(self, arguments: Flags) -> dict[str, Any]:
         """The flags and the file of --config, by the program's names; ValueError for unknown and wrong ones."""
-        types = {setting.name: setting.type for setting in self.list_settings()}
+        types = {setting.name: setting.type for setting in self.describe_settings()}
         return read_given_settings(arguments, self.name, types)
 
     def translate(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The step's settings that follow from some of the program's, the original's defaults among them."""
         values = dict(self.fixed)
-        for setting in self._list_step_settings():
+        for setting in self._describe_step_settings():
             name = self.flags.get(setting.name, Flag()).setting or setting.name
             values[name] = given.get(setting.name, setting.default)
         return values

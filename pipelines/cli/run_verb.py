@@ -13,8 +13,8 @@ from bertline.pipelines.cli.verbs import (
     Parser,
     Verb,
     add_config_flags,
+    describe_settings,
     field_comments,
-    list_settings,
     read_config_file,
     restore_types_of_file,
 )
@@ -53,7 +53,7 @@ def _flags(parser: Parser) -> None:
     add_config_flags(parser, Run)
     parser.add_argument_group("settings of single steps", SINGLE_STEPS.format(steps=" ".join(STEPS_OF_NAME)))
     for step in STEPS_OF_NAME:
-        for setting in list_settings(config_class_of_name(step)):
+        for setting in describe_settings(config_class_of_name(step)):
             one_word: dict[str, Any] = {"nargs": "?", "const": "true"} if setting.type is bool else {}
             parser.add_argument(f"--{step}.{setting.name}", help=argparse.SUPPRESS, **one_word)
 

@@ -74,7 +74,7 @@ class FlagParser(argparse.ArgumentParser):
         return f"; steps: {', '.join(steps)}{suggest(step[2:], steps)}" if steps else ""
 
 
-def list_settings(cls: type[Any]) -> list[Setting]:
+def describe_settings(cls: type[Any]) -> list[Setting]:
     """The fields of a step's dataclass that a flag can hold: all but lists."""
     types, comments = get_type_hints(cls), field_comments(cls)
     return [
@@ -106,7 +106,7 @@ def add_setting_flags(parser: Parser, title: str, settings: Iterable[Setting]) -
 
 def add_config_flags(parser: Parser, cls: type[Any]) -> None:
     """One `--field=value` flag per field of `cls`, and --config."""
-    add_setting_flags(parser, f"settings ({cls.__name__})", list_settings(cls))
+    add_setting_flags(parser, f"settings ({cls.__name__})", describe_settings(cls))
 
 
 def config_from_flags(arguments: Flags, cls: type[Config]) -> Config:

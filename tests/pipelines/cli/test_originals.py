@@ -54,7 +54,7 @@ DEFAULTS: list[tuple[Program, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("program", "defaults"), DEFAULTS, ids=lambda each: getattr(each, "name", ""))
 def test_the_originals_defaults(program: Program, defaults: dict[str, Any]) -> None:
-    ours = {setting.name: setting.default for setting in program.list_settings()}
+    ours = {setting.name: setting.default for setting in program.describe_settings()}
     assert {name: ours[name] for name in defaults} == defaults
 
 
