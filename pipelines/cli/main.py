@@ -14,6 +14,7 @@ from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
 from bertline.pipelines.cli.verbs import FlagParser, with_underscores
 from bertline.preemption import TRY_AGAIN, PreemptedError
+from bertline.settings import suggest
 
 VERBS = {
     **verbs.VERBS,
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if given else BAD_INPUT
     name, *rest = given
     if name not in VERBS:
-        print(f'bertline: error: unknown verb "{name}"; known: {", ".join(VERBS)}', file=sys.stderr)
+        known = f"{', '.join(VERBS)}{suggest(name, VERBS)}"
+        print(f'bertline: error: unknown verb "{name}"; known: {known}', file=sys.stderr)
         return BAD_INPUT
     verb = VERBS[name]
     parser = FlagParser(
