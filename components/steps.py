@@ -25,6 +25,7 @@ import functools
 import json
 import linecache
 import os
+from collections.abc import Callable
 from typing import Any
 
 from kfp import dsl
@@ -33,14 +34,12 @@ from kfp.dsl import HTML, Output
 from bertline.components.declaration import FILE, MODEL, TEXT, Input, Step
 from bertline.components.step_table import STEPS
 
-# The image that a cluster runs; the local runner only wants to see "python" in the name.
-IMAGE = os.environ.get("BERTLINE_IMAGE", "bertline-python:latest")
+IMAGE_VARIABLE = "BERTLINE_IMAGE"  # names the image that a cluster runs
+DEFAULT_IMAGE = "bertline-python:latest"  # the local runner only wants to see "python" in the name
 KFP_TYPES = {
     **dict.fromkeys(("documents", "sentences", "records"), "Dataset"),
     **dict.fromkeys(("checkpoint", "model"), "Model"),
 }
-
-as_component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
 
 
 @functools.cache
@@ -51,6 +50,12 @@ def build_component(name: str) -> Any:
     names = dict(vars(dsl))
     exec(compile(source, file, "exec"), names)
     return as_component(names[name])
+
+
+def as_component(function: Callable[..., Any]) -> Any:
+    """The KFP component of a function."""
+    image = os.environ.get(IMAGE_VARIABLE, DEFAULT_IMAGE)
+    return dsl.component(function, base_image=image, install_kfp_package=False)
 
 
 def write_source(step: Step) -> str:
@@ -85,7 +90,6 @@ def _kfp_type(kind: str) -> str:
     return KFP_TYPES.get(kind, "Artifact")
 
 
-@as_component
 def draw_lineage(store: str, run: str, page: Output[HTML]) -> None:
     """The page that shows what was made from what."""
     from pathlib import Path

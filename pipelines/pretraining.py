@@ -31,7 +31,7 @@ def build_pipeline(platform: Platform) -> Any:
     """
     from kfp import dsl
 
-    from bertline.components.steps import build_component, draw_lineage
+    from bertline.components.steps import as_component, build_component, draw_lineage
 
     @dsl.pipeline(name=NAME, description="Wikipedia dump and books to an evaluated BERT")
     def pretraining(
@@ -103,7 +103,7 @@ def build_pipeline(platform: Platform) -> Any:
                 store=store, run=run, checkpoint=checkpoint, task=task.kind, **files, config=finetune
             )
             finished.append(platform.on_training_machine(tuned, "finetune"))
-        platform.on_data_machine(draw_lineage(store=store, run=run), "lineage").after(*finished)
+        platform.on_data_machine(as_component(draw_lineage)(store=store, run=run), "lineage").after(*finished)
 
     return pretraining
 
