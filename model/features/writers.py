@@ -9,6 +9,7 @@ Parquet: a row for each vector, with the columns line (int64), position (int32, 
 """
 
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bertline.files import draft_of
 from bertline.model.features.text import json_line
 
 COPIED_AT_ONCE = 1 << 22  # bytes
@@ -37,21 +39,11 @@ class FeatureWriter(Protocol):
 
 @contextmanager
 def open_writer(path: Path, file_format: str, layers: Sequence[int], hidden: int) -> Iterator[FeatureWriter]:
-    """A writer to `path`, whose file appears, or takes the place of an older one, when all is written.
-
-    Until then it lies in a hidden folder beside it, which is removed if something fails.
-    """
-    work = path.with_name(f".{path.name}.draft")
-    shutil.rmtree(work, ignore_errors=True)  # of a killed run
-    try:
-        work.mkdir()
-        with ExitStack() as stack:
-            writer = WRITERS[file_format](work / path.name, layers, hidden, stack)
-            yield writer
-            writer.finish()
-        (work / path.name).replace(path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    """A writer to `path`, whose file appears, or takes the place of an older one, when all is written."""
+    with draft_of(path) as draft, ExitStack() as stack:
+        writer = WRITERS[file_format](draft, layers, hidden, stack)
+        yield writer
+        writer.finish()
 
 
 class JsonLines:
@@ -77,13 +69,13 @@ class JsonLines:
 
 
 class Npz:
-    """A zip of arrays, whose lengths are known at the end only: until then each grows in a file of its own."""
+    """A zip of arrays, whose lengths are known at the end only: until then each grows in a nameless file beside it."""
 
     def __init__(self, path: Path, layers: Sequence[int], hidden: int, stack: ExitStack) -> None:
         self._path, self._hidden = path, hidden
         self._layers = [f"layer_{layer}" for layer in layers]
         self._files = {
-            name: stack.enter_context(path.with_name(f"{name}.raw").open("w+b"))
+            name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent))  # noqa: SIM115 (the stack closes it)
             for name in (*self._layers, "lines", "offsets", "tokens")
         }
         self._files["offsets"].write(np.zeros(1, np.int64).tobytes())
@@ -113,8 +105,7 @@ class Npz:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array_header_1_0(member, head)
                     shutil.copyfileobj(file, member, COPIED_AT_ONCE)
-                file.close()
-                Path(file.name).unlink()
+                file.close()  # and with that it is gone
 
 
 class Parquet:

@@ -123,8 +123,7 @@ def test_an_interrupt_leaves_the_earlier_output_and_no_draft(files: dict[str, st
     process.stdin.write("the man\n" * 60_000)
     process.stdin.flush()
     assert process.stderr is not None
-    draft = out.with_name(f".{out.name}.draft")
-    while not any(file.stat().st_size for file in draft.glob("*")):
+    while not any(draft.stat().st_size for draft in out.parent.glob(f".{out.name}.*.tmp")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
