@@ -181,7 +181,7 @@ def print_steps(steps: list[Step]) -> None:
 def print_markdown(steps: list[Step]) -> None:
     """Each file under the step that enters it first, with what the page says of it now."""
     page = (ROOT / "docs" / "one_sentence.md").read_text(encoding="utf-8")
-    texts = dict(re.findall(r"^\d+\. `([^`]+)`:(.*\n(?: {4}.*\n)*)", page, re.MULTILINE))
+    texts = dict(re.findall(r"^\d+\. `([^`]+)`:(.*\n(?: {3,4}.*\n)*)", page, re.MULTILINE))
     told = set(re.findall(r"^- `([^`]+)`", page, re.MULTILINE))  # beside the way
     number = 0
     for step in steps:
