@@ -86,7 +86,7 @@ def test_unfit_inputs_are_refused(checkpoint: Path, toy_folder: Path, toy_batch,
 
 @pytest.mark.golden
 def test_accuracies_and_losses_of_the_original(reference: Path, toy_folder: Path, tmp_path: Path) -> None:
-    """The two losses of model_outputs.npz; test_run_pretraining.py compares with pretraining_eval_results.txt."""
+    """The two losses of model_outputs.npz; test_run_pretraining_verb.py compares with pretraining_eval_results.txt."""
     stored, golden = np.load(reference / "model_weights.npz"), np.load(reference / "model_outputs.npz")
     weights = {name.replace("|", "/"): stored[name] for name in stored}
     config = read_bert_config(reference / "bert_config.json")
