@@ -156,19 +156,27 @@ def test_sigterm_saves_the_step_and_the_same_command_goes_on(stages: Path, first
     assert files_of(first_stage("resumed")) == files_of(stages / "first")
 
 
-def test_a_cut_snapshot_gives_way_to_the_one_before_with_the_same_bytes(
-    stages: Path, first_stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def snapshots(stages: Path, tmp_path: Path) -> Path:
+    """The work folder of the first stage as an uninterrupted run leaves it, with snapshots of steps 60 and 62."""
+    work = shutil.copytree(stages / "work_first", tmp_path / "work")
+    assert snapshot_steps(work) == [60, 62]
+    return work
+
+
+def test_a_cut_snapshot_and_a_checkpoint_in_the_place_of_one_give_way_to_the_one_before_with_the_same_bytes(
+    stages: Path, snapshots: Path, first_stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first_stage("whole")
-    assert snapshot_steps(tmp_path / "work") == [60, 62]
-    slots = tmp_path / "work" / "snapshot-000000062" / "optimizer.safetensors"
+    slots = snapshots / "snapshot-000000062" / "optimizer.safetensors"
     slots.write_bytes(slots.read_bytes()[:-1])
+    shutil.copytree(stages / "first", snapshots / "snapshot-000000063")
     assert files_of(first_stage("resumed", save_checkpoints_steps=1)) == files_of(stages / "first")
     said = capsys.readouterr().err
+    assert "snapshot-000000063: damaged, going back to the one before" in said
     assert "snapshot-000000062: damaged, going back to the one before" in said
     assert "optimizer.safetensors: not a whole safetensors file" in said
-    assert snapshot_steps(tmp_path / "work") == [62, 63]
-    assert newest_snapshot(tmp_path / "work", read_snapshot) is not None
+    assert snapshot_steps(snapshots) == [62, 63]
+    assert newest_snapshot(snapshots, read_snapshot) is not None
 
 
 FULL_DISK = """
@@ -297,19 +305,10 @@ def test_a_work_folder_of_another_stage_is_refused(
         run(toy_folder / "records_32", None, tmp_path, config, **places)
 
 
-def test_a_checkpoint_in_the_place_of_a_snapshot_is_passed_over(
-    stages: Path, first_stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(stages / "first", tmp_path / "work" / "snapshot-000000003")
-    assert files_of(first_stage("out")) == files_of(stages / "first")
-    assert "snapshot-000000003: damaged, going back to the one before" in capsys.readouterr().err
-
-
 def test_a_snapshot_of_a_version_that_knew_fewer_settings_goes_on_where_they_have_their_defaults(
-    stages: Path, first_stage, tmp_path: Path
+    stages: Path, snapshots: Path, first_stage
 ) -> None:
-    first_stage("whole")
-    for snapshot in (tmp_path / "work").iterdir():
+    for snapshot in snapshots.iterdir():
         path = snapshot / "training_state.json"
         state = json.loads(path.read_text())
         del state["stage"]["pre_layer_norm"], state["stage"]["recompute_layers"]
@@ -320,8 +319,7 @@ def test_a_snapshot_of_a_version_that_knew_fewer_settings_goes_on_where_they_hav
 
 
 @pytest.mark.slow
-def test_how_often_snapshots_come_and_stay_may_change_on_the_way(stages: Path, first_stage, tmp_path: Path) -> None:
-    first_stage("whole")
+def test_how_often_snapshots_come_and_stay_may_change_on_the_way(stages: Path, snapshots: Path, first_stage) -> None:
     resumed = first_stage("resumed", save_checkpoints_steps=1000, keep_checkpoints=1, keep_checkpoints_every_steps=10)
     assert files_of(resumed) == files_of(stages / "first")
 
