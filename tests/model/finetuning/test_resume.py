@@ -29,7 +29,9 @@ SETTINGS: dict[str, Any] = {
     "log_every_steps": 7,
     "eval_every_steps": 40,
     "save_checkpoints_steps": 2,
+    "jit_compile": False,
 }
+SHORT = SETTINGS | {"num_train_epochs": 1.0}  # 5 steps
 COMMAND = """
 import json, sys
 from pathlib import Path
@@ -67,12 +69,16 @@ def inputs(toy, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
 
 @pytest.fixture(scope="module")
 def whole(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fine-tuning without interruption; its snapshots lie in work/."""
+    """What a fine-tuning without interruption leaves."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "out").mkdir()
-    train, dev, config = examples_of(20, 1), examples_of(9, 2), FinetuneConfig(**SETTINGS)
-    run(inputs["checkpoint"], train, dev, LABELS, folder / "out", config, work=folder / "work")
-    return folder
+    return run_whole(inputs, folder / "out", folder / "work", SETTINGS)
+
+
+def run_whole(inputs: dict[str, Path], out: Path, work: Path, settings: dict[str, Any]) -> Path:
+    out.mkdir()
+    train, dev = examples_of(20, 1), examples_of(9, 2)
+    run(inputs["checkpoint"], train, dev, LABELS, out, FinetuneConfig(**settings), work=work)
+    return out
 
 
 def start(inputs: dict[str, Path], folder: Path) -> "subprocess.Popen[bytes]":
@@ -107,17 +113,20 @@ def test_killed_and_preempted_it_ends_with_the_bytes_of_an_uninterrupted_one(
     assert signal_after(200, start(inputs, tmp_path), work, signal.SIGTERM) == TRY_AGAIN
     assert not list((tmp_path / "out").iterdir())
     assert start(inputs, tmp_path).wait(timeout=SECONDS) == 0
-    assert files_of(tmp_path / "out") == files_of(whole / "out")
+    assert files_of(tmp_path / "out") == files_of(whole)
 
 
-def test_other_settings_or_examples_are_refused(inputs: dict[str, Path], whole: Path, tmp_path: Path) -> None:
-    train, dev, config = examples_of(20, 1), examples_of(9, 2), FinetuneConfig(**SETTINGS)
+def test_other_settings_or_examples_are_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    work, out = tmp_path / "work", tmp_path / "out"
+    run_whole(inputs, tmp_path / "first", work, SHORT)
+    train, dev, config = examples_of(20, 1), examples_of(9, 2), FinetuneConfig(**SHORT)
     others = [
-        (train, dev, FinetuneConfig(**SETTINGS | {"seed": 1}), "seed is 12345 there and 1 here"),
+        (train, dev, FinetuneConfig(**SHORT | {"seed": 1}), "seed is 12345 there and 1 here"),
         (examples_of(20, 3), dev, config, "train is .* there and .* here"),
         (train, examples_of(9, 3), config, "dev is .* there and .* here"),
     ]
+    out.mkdir()
     for other_train, other_dev, other_config, message in others:
         with pytest.raises(ValueError, match=rf"work holds an interrupted run whose .*{message}.*; repeat that run"):
-            run(inputs["checkpoint"], other_train, other_dev, LABELS, tmp_path, other_config, work=whole / "work")
-    assert not list(tmp_path.iterdir())
+            run(inputs["checkpoint"], other_train, other_dev, LABELS, out, other_config, work=work)
+    assert not list(out.iterdir())
