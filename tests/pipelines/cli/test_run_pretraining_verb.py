@@ -121,30 +121,22 @@ def test_it_leaves_what_the_originals_users_expect(given: Path, trained: Path) -
     assert [row["learning_rate"] for row in rows] == pytest.approx([1e-2 * 5 / 8, 1e-2 * 2 / 8, 0.0], abs=1e-8)
 
 
-def test_it_goes_on_from_a_checkpoint_to_the_same_bytes(
+def test_it_goes_on_from_the_newest_whole_checkpoint_to_the_same_bytes(
     given: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = shutil.copytree(trained, tmp_path / "out")
-    for file in [*out.glob("model.ckpt-6.*"), *out.glob("model.ckpt-8.*")]:
+    for file in out.glob("model.ckpt-8.*"):
         file.unlink()
-    note = [f'all_model_checkpoint_paths: "model.ckpt-{step}"\n' for step in (2, 4)]
-    (out / "checkpoint").write_text("".join(['model_checkpoint_path: "model.ckpt-4"\n', *note]))
+    note = [f'all_model_checkpoint_paths: "model.ckpt-{step}"\n' for step in (2, 4, 6)]
+    (out / "checkpoint").write_text("".join(['model_checkpoint_path: "model.ckpt-6"\n', *note]))
+    data = out / "model.ckpt-6.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-100])
     assert main(argv_of(given, out, "--do_train=True", "--init_checkpoint=none/model.ckpt")) == 0
     said = capsys.readouterr().err
+    assert f"{out}/model.ckpt-6: damaged, going back to model.ckpt-4 (" in said
     assert f"{out}/model.ckpt-4: training goes on from its step 4" in said
     assert f"none/model.ckpt: not read, {out} holds a checkpoint already" in said
     assert " there and " not in said
-    assert_same_files(out, trained, 8)
-
-
-def test_a_cut_checkpoint_is_passed_over_for_the_one_before(
-    given: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = shutil.copytree(trained, tmp_path / "out")
-    data = out / "model.ckpt-8.data-00000-of-00001"
-    data.write_bytes(data.read_bytes()[:-100])
-    assert main(argv_of(given, out, "--do_train=True")) == 0
-    assert f"{out}/model.ckpt-8: damaged, going back to model.ckpt-6 (" in capsys.readouterr().err
     assert_same_files(out, trained, 8)
 
 
@@ -248,27 +240,27 @@ def encoder_checkpoint(folder: Path, shape: BertConfig = SHAPE) -> Path:
     return folder / "bert_model.ckpt"
 
 
-def test_init_checkpoint_gives_weights_and_heads_that_it_lacks_are_fresh(
+def test_init_checkpoint_gives_weights_heads_that_it_lacks_are_fresh_and_no_vocabulary_is_needed(
     given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     initial, out = encoder_checkpoint(tmp_path / "initial"), tmp_path / "out"
-    settings = "--do_train", "--do_eval", "--num_train_steps=3", "--learning_rate=1e-9", "--jit_compile=False"
+    config = shutil.copy(given / "bert_config.json", tmp_path)  # no vocab.txt is beside it
+    settings = "--do_train", "--do_eval", "--num_train_steps=3", "--learning_rate=1e-9", f"--bert_config_file={config}"
     assert main(argv_of(given, out, f"--init_checkpoint={initial}", *settings)) == 0
     said = capsys.readouterr().err
     assert "has no masked-LM head, no next-sentence head; fresh weights take its place" in said
-    reached = read_tf1(out).checkpoint
+    assert not (out / "vocab.txt").exists()
+    reached = read_tf1(out, vocab_file=given / "vocab.txt").checkpoint
     assert reached.state["step"] == 3
     for name, weight in initial_weights(encoder_shapes(SHAPE), 0.3, seed=1).items():
         np.testing.assert_allclose(reached.weights[name], weight, atol=1e-7)
 
 
-def test_a_vocabulary_is_not_needed_and_kept_only_if_it_is_the_models(
+def test_a_vocabulary_is_kept_only_if_it_is_the_models(
     given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = shutil.copy(given / "bert_config.json", tmp_path)
     settings = f"--bert_config_file={config}", "--do_train", "--num_train_steps=2", "--jit_compile=False"
-    assert main(argv_of(given, tmp_path / "without", *settings)) == 0
-    assert not (tmp_path / "without" / "vocab.txt").exists()
     (tmp_path / "vocab.txt").write_text("\n".join(PIECES[:-1]) + "\n")
     assert main(argv_of(given, tmp_path / "other", *settings)) == 0
     assert "has 19 entries, but vocab_size in" in capsys.readouterr().err
