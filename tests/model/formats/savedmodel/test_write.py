@@ -57,8 +57,9 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "bertline"
 
 @pytest.fixture(scope="module")
 def model_of(toy: BertConfig, toy_folder: Path) -> Callable[..., Checkpoint]:
-    def make(*heads: str, **fields: Any) -> Checkpoint:
-        shapes = {name: shape for head in (ENCODER, *heads) for name, shape in head_shapes(toy, 3)[head].items()}
+    def make(*heads: str, layers: int = 1, **fields: Any) -> Checkpoint:
+        config = dataclasses.replace(toy, num_hidden_layers=layers)
+        shapes = {name: shape for head in (ENCODER, *heads) for name, shape in head_shapes(config, 3)[head].items()}
         weights = initial_weights(shapes, 0.2, seed=1)
         biases = np.random.default_rng(2)
         weights = {
@@ -66,7 +67,7 @@ def model_of(toy: BertConfig, toy_folder: Path) -> Callable[..., Checkpoint]:
             for name, array in weights.items()
         }
         state = fields.pop("state", {"step": 3})
-        return Checkpoint(toy, weights, (toy_folder / "vocab.txt").read_bytes(), True, state, **fields)
+        return Checkpoint(config, weights, (toy_folder / "vocab.txt").read_bytes(), True, state, **fields)
 
     return make
 
@@ -80,7 +81,7 @@ def written(folder: Path, checkpoint: Checkpoint) -> Any:
 @pytest.fixture(scope="module")
 def pretrained(model_of: Callable[..., Checkpoint], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
-    counts = write_savedmodel(folder, model_of(*PRETRAINED))
+    counts = write_savedmodel(folder, model_of(*PRETRAINED, layers=2))
     assert counts == {"variables": 46, "parameters": 21802}
     return folder
 
@@ -97,7 +98,7 @@ def assert_near(found: Any, expected: Any) -> None:
 def test_runs_in_a_process_without_this_package(
     pretrained: Path, model_of: Callable[..., Checkpoint], tmp_path: Path
 ) -> None:
-    checkpoint, out = model_of(*PRETRAINED), tmp_path / "out.npz"
+    checkpoint, out = model_of(*PRETRAINED, layers=2), tmp_path / "out.npz"
     sentences = ["word1 WORD22, word3", "word7"]
     subprocess.run(
         [sys.executable, "-I", "-c", ALONE, str(pretrained), "|".join(sentences), str(out)], check=True, cwd=tmp_path
@@ -217,7 +218,7 @@ def test_everything_comes_back(activation: str, model_of: Callable[..., Checkpoi
 
 def test_same_model_same_bytes(pretrained: Path, model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:
     first, second = pretrained, tmp_path
-    write_savedmodel(second, model_of(*PRETRAINED))
+    write_savedmodel(second, model_of(*PRETRAINED, layers=2))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert {str(file) for file in files} == {
         "assets.extra/bert_config.json",
