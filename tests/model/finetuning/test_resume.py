@@ -1,5 +1,6 @@
 """An interrupted fine-tuning goes on: killed or preempted, it ends with the bytes of one that was not."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -59,6 +60,7 @@ def inputs(toy, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     """A pretrained checkpoint, and both sets of a task."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "pretrained").mkdir()
+    toy = dataclasses.replace(toy, num_hidden_layers=1)
     weights = initial_weights(pretraining_shapes(toy), 0.1, seed=1)
     vocabulary = (toy_folder / "vocab.txt").read_bytes()
     write_checkpoint(folder / "pretrained", Checkpoint(toy, weights, vocabulary, True, {"step": 40}))
