@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,29 +88,23 @@ def start(inputs: dict[str, Path], folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", COMMAND, request], stderr=subprocess.DEVNULL)
 
 
-def signal_after(step: int, process: "subprocess.Popen[bytes]", work: Path, number: signal.Signals) -> int:
-    """The exit code of a process that gets a signal once there is a snapshot after `step`."""
-    deadline = time.monotonic() + SECONDS
-    while max(snapshot_steps(work), default=0) <= step:
-        assert process.poll() is None, f"ended before step {step}"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    os.kill(process.pid, number)
-    return process.wait(timeout=SECONDS)
-
-
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
 def test_killed_and_preempted_it_ends_with_the_bytes_of_an_uninterrupted_one(
-    inputs: dict[str, Path], whole: Path, tmp_path: Path
+    inputs: dict[str, Path], whole: Path, tmp_path: Path, signal_once
 ) -> None:
     work = tmp_path / "work"
-    for step in (5, 130):
-        assert signal_after(step, start(inputs, tmp_path), work, signal.SIGKILL) == -signal.SIGKILL
-    assert signal_after(200, start(inputs, tmp_path), work, signal.SIGTERM) == TRY_AGAIN
+    for after, number, code in (
+        (5, signal.SIGKILL, -signal.SIGKILL),
+        (130, signal.SIGKILL, -signal.SIGKILL),
+        (200, signal.SIGTERM, TRY_AGAIN),
+    ):
+        process = start(inputs, tmp_path)
+        signal_once(process, number, lambda step=after: max(snapshot_steps(work), default=0) > step)
+        assert process.returncode == code
     assert not list((tmp_path / "out").iterdir())
     assert start(inputs, tmp_path).wait(timeout=SECONDS) == 0
     assert files_of(tmp_path / "out") == files_of(whole)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,18 +199,6 @@ def start(arguments: dict[str, Any], **environment: str) -> "subprocess.Popen[by
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | environment)
 
 
-def signalled(arguments: dict[str, Any], number: signal.Signals, once: str) -> int:
-    """The exit code of a run that gets a signal once something of that name is in its work folder."""
-    process = start(arguments)
-    deadline = time.monotonic() + SECONDS
-    while not list(Path(arguments["work"]).glob(once)):
-        assert process.poll() is None, f"ended before {once}"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, number)
-    return process.wait(timeout=SECONDS)
-
-
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -219,22 +206,24 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 @pytest.mark.parametrize("once", ["best-*", "snapshot-*2?"])
 def test_killed_and_run_again_gives_the_same_log_and_best_weights(
-    once: str, whole: Path, toy_folder: Path, heldout: Path, tmp_path: Path
+    once: str, whole: Path, toy_folder: Path, heldout: Path, tmp_path: Path, signal_once
 ) -> None:
     arguments = command_of(toy_folder, heldout, tmp_path)
-    assert signalled(arguments, signal.SIGKILL, once) == -signal.SIGKILL
+    signal_once(process := start(arguments), signal.SIGKILL, lambda: list((tmp_path / "work").glob(once)))
+    assert process.returncode == -signal.SIGKILL
     assert start(arguments).wait(timeout=SECONDS) == 0
     assert files_of(tmp_path / "out") == files_of(whole)
 
 
 @pytest.mark.slow
 def test_sigterm_does_not_wait_for_an_evaluation_and_none_is_lost(
-    trained: Trained, toy_folder: Path, heldout: Path, tmp_path: Path
+    trained: Trained, toy_folder: Path, heldout: Path, tmp_path: Path, signal_once
 ) -> None:
     """Every step is to be scored, so the step that SIGTERM ends is one."""
     uninterrupted = trained(eval_every_steps=1)
     arguments = command_of(toy_folder, heldout, tmp_path, eval_every_steps=1)
-    assert signalled(arguments, signal.SIGTERM, "best-*") == TRY_AGAIN
+    signal_once(process := start(arguments), signal.SIGTERM, lambda: list((tmp_path / "work").glob("best-*")))
+    assert process.returncode == TRY_AGAIN
     assert start(arguments).wait(timeout=SECONDS) == 0
     assert files_of(tmp_path / "out") == files_of(uninterrupted)
 

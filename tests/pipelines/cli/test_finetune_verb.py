@@ -2,8 +2,6 @@
 
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,6 @@ import pytest
 
 from bertline.model.training.snapshots import snapshot_steps
 from bertline.pipelines.cli.main import main
-
-SECONDS = 120
 
 
 def sentences(seed: int) -> str:
@@ -24,8 +20,15 @@ def sentences(seed: int) -> str:
 
 @pytest.mark.slow
 def test_sigterm_ends_with_75_and_a_snapshot_from_which_only_the_same_input_goes_on(
-    pretrain_arguments, started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pretrain_arguments, started, signal_once, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def terminate(after: int) -> str:
+        """What it said, when it got SIGTERM at a snapshot `after` a step, and ended with 75."""
+        process, work = started(command), tmp_path / "out.work"
+        message = signal_once(process, signal.SIGTERM, lambda: max(snapshot_steps(work), default=0) > after)
+        assert process.returncode == 75, message
+        return message
+
     for name, seed in (("train", 1), ("dev", 2), ("other", 3)):
         (tmp_path / f"{name}.tsv").write_text(sentences(seed))
     assert main(pretrain_arguments(tmp_path / "pretrained", "--num_train_steps=2")) == 0
@@ -33,28 +36,15 @@ def test_sigterm_ends_with_75_and_a_snapshot_from_which_only_the_same_input_goes
     settings = ["--max_seq_length=16", "--train_batch_size=4", "--save_checkpoints_steps=1", "--jit_compile=false"]
     given = [f"--checkpoint={tmp_path / 'pretrained'}", "--task=sst2", *files, *settings]
     command = ["finetune", *given, "--num_train_epochs=4000", "--eval_every_steps=100000"]
-    assert "by SIGTERM, all of it saved; the same command goes on from there" in terminate(started(command), tmp_path)
+    assert "by SIGTERM, all of it saved; the same command goes on from there" in terminate(after=0)
     assert not (tmp_path / "out").exists()
     reached = snapshot_steps(tmp_path / "out.work")[-1]
 
     assert main([*command, f"--train={tmp_path / 'other.tsv'}"]) == 2
     assert "out.work holds an interrupted run whose input train is " in capsys.readouterr().err
-    assert "by SIGTERM" in terminate(started(command), tmp_path, after=reached)
+    assert "by SIGTERM" in terminate(after=reached)
 
     shutil.rmtree(tmp_path / "out.work")
     assert main([*command, "--num_train_epochs=2"]) == 0
     assert {"best.json", "training_log.jsonl", "scores.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert list((tmp_path / "out.tensorboard").iterdir())
-
-
-def terminate(process: "subprocess.Popen[str]", folder: Path, after: int = 0) -> str:
-    """What it said, when it got SIGTERM at a snapshot `after` a step, and ended with 75."""
-    deadline = time.monotonic() + SECONDS
-    while max(snapshot_steps(folder / "out.work"), default=0) <= after:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(signal.SIGTERM)
-    message = process.communicate(timeout=SECONDS)[1]
-    assert process.returncode == 75, message
-    return message

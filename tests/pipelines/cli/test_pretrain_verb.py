@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -95,32 +93,25 @@ def test_snapshots_that_were_asked_for_are_models_beside_the_finished_stage(pret
     assert main(["inspect", str(snapshots[0])]) == 0
 
 
-def ended_by_sigterm(process: "subprocess.Popen[str]", folder: Path, once: str) -> str:
-    """What it said, when it got SIGTERM once something of that name was in the folder, and ended with 75."""
-    deadline = time.monotonic() + SECONDS
-    while not list(folder.glob(once)):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(signal.SIGTERM)
-    message = process.communicate(timeout=SECONDS)[1]
-    assert process.returncode == 75, message
-    return message
-
-
 @pytest.mark.slow
-def test_sigterm_ends_with_75_before_the_first_step_too(pretrain_arguments, started, tmp_path: Path) -> None:
+def test_sigterm_ends_with_75_before_the_first_step_too(
+    pretrain_arguments, started, signal_once, tmp_path: Path
+) -> None:
+    process = started(pretrain_arguments(tmp_path / "out"))
     # Its files are being made; TensorFlow is not loaded yet.
-    message = ended_by_sigterm(started(pretrain_arguments(tmp_path / "out")), tmp_path, once=".out.*.tmp")
+    message = signal_once(process, signal.SIGTERM, lambda: list(tmp_path.glob(".out.*.tmp")))
+    assert process.returncode == 75, message
     assert "bertline pretrain: ended by SIGTERM; the same command goes on from the last snapshot" in message
     assert not list(tmp_path.glob("*out*"))
 
 
 @pytest.mark.slow
 def test_sigterm_ends_with_75_and_a_snapshot_from_which_only_the_same_input_goes_on(
-    pretrain_inputs: Path, pretrain_arguments, started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pretrain_inputs: Path, pretrain_arguments, started, signal_once, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = ended_by_sigterm(started(pretrain_arguments(tmp_path / "out")), tmp_path, once="out.work/snapshot-*")
+    process = started(pretrain_arguments(tmp_path / "out"))
+    message = signal_once(process, signal.SIGTERM, lambda: list(tmp_path.glob("out.work/snapshot-*")))
+    assert process.returncode == 75, message
     assert "by SIGTERM, all of it saved; the same command goes on from there" in message
     assert not (tmp_path / "out").exists()
     other = shutil.copytree(pretrain_inputs / "heldout", tmp_path / "other")  # as many examples, of the same length

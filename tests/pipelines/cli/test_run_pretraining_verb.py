@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -173,17 +172,12 @@ def long_trained(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_and_run_again_gives_the_same_bytes(
-    given: Path, long_trained: Path, tmp_path: Path, number: signal.Signals
+    given: Path, long_trained: Path, tmp_path: Path, number: signal.Signals, signal_once
 ) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", COMMAND, *argv_of(given, out, *LONG)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 600
-    while not (out / "checkpoint").exists():
-        assert process.poll() is None, "ended before its first checkpoint"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, number)
-    assert process.wait(timeout=600) == (TRY_AGAIN if number == signal.SIGTERM else -signal.SIGKILL)
+    signal_once(process, number, (out / "checkpoint").exists)
+    assert process.returncode == (TRY_AGAIN if number == signal.SIGTERM else -signal.SIGKILL)
     reached = [int(step) for step in re.findall(r"^all_.*-(\d+)", (out / "checkpoint").read_text(), re.MULTILINE)]
     assert 0 < max(reached) < 300
     assert main(argv_of(given, out, *LONG)) == 0
