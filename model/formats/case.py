@@ -6,12 +6,12 @@ commands feed lower-cased text to a cased model. The vocabulary itself tells.
 
 import re
 import string
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from bertline.model.formats.files import read_object
 from bertline.model.training.checkpoint import TOKENIZER_FILE
+from bertline.tokenizer.normalize import strip_accents
 from bertline.tokenizer.wordpiece import Vocabulary
 
 # Above this share of pieces with capital letters a vocabulary is cased. The released cased one has 29%, the uncased
@@ -74,15 +74,10 @@ def _explain_lower_case(capitals: Sequence[str], vocabulary: Vocabulary) -> str:
             f"text is lower-cased and stripped of accents: only {len(capitals):,} of {len(vocabulary):,} pieces "
             f"have capital letters ({_shorten(capitals)}), and can match nothing"
         )
-    lost = [piece for piece in vocabulary.tokens if not _is_marker(piece) and _strip_accents(piece) != piece]
+    lost = [piece for piece in vocabulary.tokens if not _is_marker(piece) and strip_accents(piece) != piece]
     if lost:
         remark += f"; stripping accents changes {len(lost):,} pieces ({_shorten(lost)}), which can match nothing either"
     return remark
-
-
-def _strip_accents(piece: str) -> str:
-    """As the tokenizer strips them; it also takes Hangul syllables apart."""
-    return "".join(letter for letter in unicodedata.normalize("NFD", piece) if unicodedata.category(letter) != "Mn")
 
 
 def _shorten(pieces: Sequence[str]) -> str:
