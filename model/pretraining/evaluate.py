@@ -28,6 +28,15 @@ Scores = dict[str, int | float]
 
 LARGEST_EXPONENT = 700.0  # beyond, a float has no exponential
 LOGGED = ("masked_lm_loss", "masked_lm_accuracy", "perplexity", "next_sentence_loss", "next_sentence_accuracy")
+# What the original writes, in the order of its file.
+RESULTS = (
+    "global_step",
+    "loss",
+    "masked_lm_accuracy",
+    "masked_lm_loss",
+    "next_sentence_accuracy",
+    "next_sentence_loss",
+)
 # Devlin in google-research/bert #90; Devlin et al. 2018, table 6 and 5.1.
 EXPECTED = (
     "after a million steps of 256 sequences BERT-Base has a masked-LM loss of about 1.4 nats (perplexity 4.0; the "
@@ -88,15 +97,7 @@ def model_scores(model: Checkpoint, examples: Records, config: EvaluateConfig) -
 
 def eval_results(scores: Scores) -> str:
     """The original's file: sorted "key = value" lines, in the digits of a float32."""
-    names = (
-        "global_step",
-        "loss",
-        "masked_lm_accuracy",
-        "masked_lm_loss",
-        "next_sentence_accuracy",
-        "next_sentence_loss",
-    )
-    return "".join(f"{name} = {_as_original(scores[name])}\n" for name in names)
+    return "".join(f"{name} = {_as_original(scores[name])}\n" for name in RESULTS)
 
 
 def open_heldout(folder: Path | None, config: PretrainConfig, vocab_size: int) -> Records | None:

@@ -21,7 +21,7 @@ from bertline.model.formats.tf1.config import read_config
 from bertline.model.formats.tf1.folder import BESIDE, checkpoint_name, save_numbered
 from bertline.model.formats.tf1.variables import write_variables
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.model.pretraining.evaluate import Scores, eval_results, model_scores
+from bertline.model.pretraining.evaluate import RESULTS, Scores, eval_results, model_scores
 from bertline.model.pretraining.google_config import RunPretrainingConfig
 from bertline.model.pretraining.google_start import Start, start_of
 from bertline.model.pretraining.run import new_stage, require_possible, training_counts
@@ -55,17 +55,15 @@ class Files:
     bert_config_file: Path
     output_dir: Path
     init_checkpoint: Path | None = None
-    vocab_file: Path | None = (
-        None  # not read by training; kept with the checkpoints, as is one beside the configuration
-    )
+    vocab_file: Path | None = None  # training does not read it; kept with the checkpoints
 
 
 @ended_by_sigterm()
 def run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) -> dict[str, int | float]:
     """Train and score as `config` asks; returns the counts of training, or the scores where they were asked for.
 
-    Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises what
-    `pretrain` raises: ValueError and FileNotFoundError before the first step, PreemptedError when SIGTERM came.
+    Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises
+    ValueError and FileNotFoundError before the first step, PreemptedError when SIGTERM came.
     """
     use_backend(settings.backend)
     shape = read_config(files.bert_config_file).bert_config
@@ -221,6 +219,5 @@ def _write_scores(output_dir: Path, scores: Scores) -> None:
     """The original's file, and the same numbers as TensorBoard's events."""
     output_dir.mkdir(parents=True, exist_ok=True)
     write_whole(output_dir / EVAL_FILE, eval_results(scores))
-    names = [line.split(" = ")[0] for line in eval_results(scores).splitlines()]
-    point = {name: float(scores[name]) for name in names if name != "global_step"}
-    ScalarEvents(output_dir / EVAL_FOLDER).add({"step": scores["global_step"], **point})
+    point = {name: float(scores[name]) for name in RESULTS if name != STEP}
+    ScalarEvents(output_dir / EVAL_FOLDER).add({"step": scores[STEP], **point})
