@@ -70,13 +70,13 @@ def run(checkpoint: Path, records: Path, out: Path, config: EvaluateConfig) -> d
     select(model.weights, pretraining_shapes(model.bert_config), checkpoint)
     examples = open_records(records, vocab_size=model.bert_config.vocab_size)
     require_vocabulary(records, model.vocabulary)
-    scores = model_scores(model, examples, config)
+    scores = score_model(model, examples, config)
     (out / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (out / "eval_results.txt").write_text(eval_results(scores), encoding="utf-8")
+    (out / "eval_results.txt").write_text(format_results(scores), encoding="utf-8")
     return scores
 
 
-def model_scores(model: Checkpoint, examples: Records, config: EvaluateConfig) -> Scores:
+def score_model(model: Checkpoint, examples: Records, config: EvaluateConfig) -> Scores:
     """The scores of a model with both heads, each record once; ValueError for records longer than its positions."""
     from bertline.model.training.backends.choice import compile_forward
 
@@ -89,15 +89,15 @@ def model_scores(model: Checkpoint, examples: Records, config: EvaluateConfig) -
     )
     totals: dict[str, float] = {}
     with Progress("evaluate", count, "examples") as progress:
-        for batch in _batches(examples, count, config.eval_batch_size):
+        for batch in _cut_batches(examples, count, config.eval_batch_size):
             _add_sums(totals, forward(batch))
             progress.advance(int(batch["example_weights"].sum()))
-    return {"global_step": model.state["step"], **_scores_of(totals)}
+    return {"global_step": model.state["step"], **_average(totals)}
 
 
-def eval_results(scores: Scores) -> str:
+def format_results(scores: Scores) -> str:
     """The original's file: sorted "key = value" lines, in the digits of a float32."""
-    return "".join(f"{name} = {_as_original(scores[name])}\n" for name in RESULTS)
+    return "".join(f"{name} = {_format_number(scores[name])}\n" for name in RESULTS)
 
 
 def open_heldout(folder: Path | None, config: PretrainConfig, vocab_size: int) -> Records | None:
@@ -133,11 +133,11 @@ class HeldoutScore:
         size = -(-min(self._config.eval_batch_size, self._count) // devices) * devices
         mine = host_share(size, self._hosts.number, self._hosts.count)
         totals: dict[str, float] = {}
-        for batch in _batches(self._examples, self._count, size):
+        for batch in _cut_batches(self._examples, self._count, size):
             if stopping():
                 return None
             _add_sums(totals, forward({name: values[mine] for name, values in batch.items()}))
-        scores = _scores_of(totals)
+        scores = _average(totals)
         return {name: scores[name] for name in LOGGED}
 
     def describe(self, scores: Mapping[str, float]) -> str:
@@ -179,7 +179,7 @@ def _is_right(logits: Tensor, labels: Tensor) -> Tensor:
     return ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels), "float32")
 
 
-def _batches(examples: Records, count: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def _cut_batches(examples: Records, count: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """The first `count` records in order, each once; filling has weight 0 everywhere."""
     for first in range(0, count, batch_size):
         wanted = np.arange(first, first + batch_size)
@@ -195,7 +195,7 @@ def _add_sums(totals: dict[str, float], sums: Mapping[str, Any]) -> None:
         totals[name] = totals.get(name, 0.0) + float(value)
 
 
-def _scores_of(totals: Mapping[str, float]) -> Scores:
+def _average(totals: Mapping[str, float]) -> Scores:
     """Means over all predictions and examples; loss is their sum (the original's is a mean of batches')."""
     if not totals["predictions"]:
         raise ValueError("no record has a masked position; prepare the records again")
@@ -213,5 +213,5 @@ def _scores_of(totals: Mapping[str, float]) -> Scores:
     }
 
 
-def _as_original(value: float) -> str:
+def _format_number(value: float) -> str:
     return str(value) if isinstance(value, int) else str(np.float32(value))

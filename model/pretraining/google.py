@@ -21,9 +21,9 @@ from bertline.model.formats.tf1.config import read_config
 from bertline.model.formats.tf1.folder import BESIDE, checkpoint_name, save_numbered
 from bertline.model.formats.tf1.variables import write_variables
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.model.pretraining.evaluate import RESULTS, Scores, eval_results, model_scores
+from bertline.model.pretraining.evaluate import RESULTS, Scores, format_results, score_model
 from bertline.model.pretraining.google_config import RunPretrainingConfig
-from bertline.model.pretraining.google_start import Start, start_of
+from bertline.model.pretraining.google_start import Start, find_start
 from bertline.model.pretraining.run import new_stage, require_possible, training_counts
 from bertline.model.records.masking import MASKING_FILE
 from bertline.model.records.reader import Records
@@ -62,23 +62,23 @@ class Files:
 def run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) -> dict[str, int | float]:
     """Train and score as `config` asks; returns the counts of training, or the scores where they were asked for.
 
-    Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises
-    ValueError and FileNotFoundError before the first step, PreemptedError when SIGTERM came.
+    Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises ValueError and
+    FileNotFoundError before the first step, PreemptedError when SIGTERM came.
     """
     use_backend(settings.backend)
     shape = read_config(files.bert_config_file).bert_config
     shape_text = files.bert_config_file.read_text(encoding="utf-8")
     require_length(settings.max_seq_length, shape.max_position_embeddings)
-    vocabulary = _vocabulary(files, shape)
-    examples = _examples(files.input_files, settings.max_seq_length, config.max_predictions_per_seq, shape)
-    start = start_of(files.output_dir, files.init_checkpoint, shape, settings.seed, fresh=config.do_train)
+    vocabulary = _read_vocabulary(files, shape)
+    examples = _open_examples(files.input_files, settings.max_seq_length, config.max_predictions_per_seq, shape)
+    start = find_start(files.output_dir, files.init_checkpoint, shape, settings.seed, fresh=config.do_train)
     counts: dict[str, int | float] = {}
     checkpoint = start.checkpoint
     if config.do_train:
         training = _Training(files, settings, examples, start, shape_text, vocabulary)
         checkpoint, counts = _train(training)
     if config.do_eval:
-        scores = model_scores(checkpoint, examples, config.evaluate_config(settings))
+        scores = score_model(checkpoint, examples, config.evaluate_config(settings))
         _write_scores(files.output_dir, scores)
         counts |= scores
     return counts
@@ -108,16 +108,16 @@ def _train(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
         return start.checkpoint, {"step": first_step, "steps": 0}
     if start.where is not None:
         _say_how_it_goes_on(training)
-    require_possible(start.checkpoint, config, _named(training.files.input_files), len(training.examples))
+    require_possible(start.checkpoint, config, _name_files(training.files.input_files), len(training.examples))
     if start.checkpoint.slots is None and start.where is not None:
         raise ValueError(
             f"{start.where}: holds no Adam slots, without which its training cannot go on; give it as init_checkpoint, "
             "with another output_dir"
         )
-    log = TrainingLog(config.log_every_steps, _rows_until(output_dir, first_step), start.beside.get("pending", ()))
+    log = TrainingLog(config.log_every_steps, _read_rows(output_dir, first_step), start.beside.get("pending", ()))
 
     def writer(checkpoint: Checkpoint, log: TrainingLog, identity: Mapping[str, Any]) -> Callable[[Path], None]:
-        return _writer(training, checkpoint, log)
+        return _make_writer(training, checkpoint, log)
 
     def put(step: int, write: Callable[[Path], None]) -> None:
         save_numbered(output_dir, step, write)
@@ -133,7 +133,7 @@ def _train(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
         final = Training(
             stage, start.checkpoint, log, output_dir, log_dir=output_dir, snapshots=snapshots, writer=writer
         ).run()
-        put(final.state["step"], _writer(training, final, log))
+        put(final.state["step"], _make_writer(training, final, log))
     finally:
         with contextlib.suppress(OSError):
             output_dir.rmdir()  # if nothing came of it
@@ -151,7 +151,7 @@ def _say_how_it_goes_on(training: _Training) -> None:
         say(f"{start.where}: {other}")
 
 
-def _examples(paths: list[Path], max_seq_length: int, max_predictions_per_seq: int, shape: BertConfig) -> Records:
+def _open_examples(paths: list[Path], max_seq_length: int, max_predictions_per_seq: int, shape: BertConfig) -> Records:
     """The records of all files; ValueError for another length or number of predictions than the flags say."""
     examples = Records(paths, vocab_size=shape.vocab_size, masking=paths[0].parent / MASKING_FILE)
     wanted = {"max_seq_length": max_seq_length, "max_predictions_per_seq": max_predictions_per_seq}
@@ -159,18 +159,18 @@ def _examples(paths: list[Path], max_seq_length: int, max_predictions_per_seq: i
         there = getattr(examples, name)
         if there != said:
             raise ValueError(
-                f"{_named(paths)}: {name} is {there}, the flag says {said}; give --{name}={there}, or make the "
+                f"{_name_files(paths)}: {name} is {there}, the flag says {said}; give --{name}={there}, or make the "
                 "records again"
             )
-    say(f"{_named(paths)}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")
+    say(f"{_name_files(paths)}: {len(examples):,} {examples.schema} examples of length {examples.max_seq_length}")
     return examples
 
 
-def _named(paths: list[Path]) -> str:
+def _name_files(paths: list[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
 
 
-def _vocabulary(files: Files, shape: BertConfig) -> bytes | None:
+def _read_vocabulary(files: Files, shape: BertConfig) -> bytes | None:
     """The vocabulary to keep with the checkpoints; one beside the configuration only if it is this model's."""
     path = files.vocab_file or files.bert_config_file.with_name(VOCABULARY_FILE)
     if files.vocab_file is None and not path.is_file():
@@ -185,7 +185,7 @@ def _vocabulary(files: Files, shape: BertConfig) -> bytes | None:
     return path.read_bytes()
 
 
-def _writer(training: _Training, checkpoint: Checkpoint, log: TrainingLog) -> Callable[[Path], None]:
+def _make_writer(training: _Training, checkpoint: Checkpoint, log: TrainingLog) -> Callable[[Path], None]:
     """A function that writes model.ckpt-N into a folder, with what its training needs to go on, all as it is now.
 
     The log, and the configuration for readers, are written into output_dir.
@@ -208,7 +208,7 @@ def _writer(training: _Training, checkpoint: Checkpoint, log: TrainingLog) -> Ca
     return write
 
 
-def _rows_until(output_dir: Path, step: int) -> list[dict[str, float]]:
+def _read_rows(output_dir: Path, step: int) -> list[dict[str, float]]:
     """The curve up to the checkpoint that training goes on from."""
     path = output_dir / LOG_FILE
     rows = rows_of(path.read_text(encoding="utf-8")) if path.is_file() else []
@@ -218,6 +218,6 @@ def _rows_until(output_dir: Path, step: int) -> list[dict[str, float]]:
 def _write_scores(output_dir: Path, scores: Scores) -> None:
     """The original's file, and the same numbers as TensorBoard's events."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_whole(output_dir / EVAL_FILE, eval_results(scores))
+    write_whole(output_dir / EVAL_FILE, format_results(scores))
     point = {name: float(scores[name]) for name in RESULTS if name != STEP}
     ScalarEvents(output_dir / EVAL_FOLDER).add({"step": scores[STEP], **point})

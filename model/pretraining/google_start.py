@@ -24,55 +24,55 @@ class Start:
     beside: Mapping[str, Any] = field(default_factory=dict)  # what bertline keeps with that one
 
 
-def start_of(output_dir: Path, init_checkpoint: Path | None, shape: BertConfig, seed: int, *, fresh: bool) -> Start:
+def find_start(output_dir: Path, init_checkpoint: Path | None, shape: BertConfig, seed: int, *, fresh: bool) -> Start:
     """The model to go on with; weights from nowhere only if `fresh`.
 
     Raises FileNotFoundError when there is none, ValueError for a damaged one or one of another shape.
     """
     names = find_checkpoints(output_dir)
     if names:
-        return _reached(names, shape)
+        return _read_newest(names, shape)
     if init_checkpoint is not None:
-        return Start(_initial(init_checkpoint, shape, seed))
+        return Start(_read_initial(init_checkpoint, shape, seed))
     if not fresh:
         raise FileNotFoundError(
             f"{output_dir}: holds no checkpoint to evaluate; give the output_dir of a training, or init_checkpoint"
         )
-    return Start(_fresh(shape, seed))
+    return Start(_make_fresh(shape, seed))
 
 
-def _fresh(shape: BertConfig, seed: int) -> Checkpoint:
+def _make_fresh(shape: BertConfig, seed: int) -> Checkpoint:
     from bertline.model.bert import initial_weights
 
-    return _checkpoint(shape, initial_weights(pretraining_shapes(shape), shape.initializer_range, seed))
+    return _make_checkpoint(shape, initial_weights(pretraining_shapes(shape), shape.initializer_range, seed))
 
 
-def _initial(path: Path, shape: BertConfig, seed: int) -> Checkpoint:
+def _read_initial(path: Path, shape: BertConfig, seed: int) -> Checkpoint:
     """The weights of a TF1 checkpoint, by name; heads that it lacks are made afresh, which is said."""
     with locate_checkpoint(path) as prefix:
         read = read_variables(prefix, shape)
     missing = [part for part in INITIALIZED_HEADS.values() if part not in read.heads]
     if missing:
         say(f"{path}: has no {', no '.join(missing)}; fresh weights take its place")
-    checkpoint = initialize_heads(_checkpoint(shape, read.weights), missing, seed, path)
+    checkpoint = initialize_heads(_make_checkpoint(shape, read.weights), missing, seed, path)
     return dataclasses.replace(checkpoint, weights=select(checkpoint.weights, pretraining_shapes(shape), path))
 
 
-def _reached(names: list[Path], shape: BertConfig) -> Start:
+def _read_newest(names: list[Path], shape: BertConfig) -> Start:
     """The newest checkpoint; where that is damaged, the one before."""
     from bertline.model.training.update import ADAM_M, ADAM_V
 
-    prefix, read = _first_whole(names, shape)
+    prefix, read = _read_first_whole(names, shape)
     shapes = pretraining_shapes(shape)
     weights, slots = select(read.weights, shapes, prefix), None
     if read.slots is not None:
         slots = {name + slot: read.slots[name + slot] for name in shapes for slot in (ADAM_M, ADAM_V)}
-    checkpoint = dataclasses.replace(_checkpoint(shape, weights), slots=slots, state={"step": read.step})
+    checkpoint = dataclasses.replace(_make_checkpoint(shape, weights), slots=slots, state={"step": read.step})
     beside = prefix.with_name(prefix.name + BESIDE)
     return Start(checkpoint, prefix, json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {})
 
 
-def _first_whole(names: list[Path], shape: BertConfig) -> tuple[Path, ReadVariables]:
+def _read_first_whole(names: list[Path], shape: BertConfig) -> tuple[Path, ReadVariables]:
     """The first that can be read; the first one's error when none can."""
     errors: list[ValueError | FileNotFoundError] = []
     for name in names:
@@ -88,5 +88,5 @@ def _first_whole(names: list[Path], shape: BertConfig) -> tuple[Path, ReadVariab
     raise errors[0]
 
 
-def _checkpoint(shape: BertConfig, weights: Mapping[str, Any]) -> Checkpoint:
+def _make_checkpoint(shape: BertConfig, weights: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(shape, weights, vocabulary=b"", do_lower_case=True, state={"step": 0})
