@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # A file's tests run in one process, so that what a file or a session makes once is made once.
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder
+# Only the files that hold such tests: to collect all would load TensorFlow beside JAX.
+ON_JAX = KERAS_BACKEND=jax $(BIN)/python -m pytest $$(grep -rl --include='test_*.py' 'mark[.]jax' tests)
 FLAGS = --out=$(OUT) $(if $(DUMP),--dump='$(DUMP)') $(if $(BOOKS),--books='$(BOOKS)') $(if $(VOCAB),--vocab='$(VOCAB)') \
 	$(if $(MODEL),--model='$(MODEL)') $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
 	$(if $(BATCH),--batch=$(BATCH)) $(ARGS)
@@ -40,11 +42,11 @@ compile: install ## the pipeline's files for kfp.local, Kubeflow and Vertex, int
 
 test: install ## every promise in its smallest form, on 2 cores
 	@$(PYTEST) -m "not slow"
-	@KERAS_BACKEND=jax $(BIN)/python -m pytest tests/model -m "jax and not slow"
+	@$(ON_JAX) -m "jax and not slow"
 
 test-all: install ## these, and kills, several hosts, whole pipelines and many more examples; shows the slowest 20
 	@$(PYTEST) --hypothesis-profile=many --durations=20
-	@KERAS_BACKEND=jax $(BIN)/python -m pytest tests/model -m jax
+	@$(ON_JAX) -m jax
 
 bench: install ## claims of speed, measured in pairs (benchmarks/README.md); settings go through ARGS
 	@$(BIN)/python benchmarks/datagen.py $(ARGS)
