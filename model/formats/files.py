@@ -1,7 +1,7 @@
 """The small files of a model folder: read with errors that name them, and written alike everywhere."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +46,9 @@ def require_fetched(path: Path) -> None:
             f'{path}: a git-lfs pointer, the real file was not fetched; run "git lfs pull" in that folder, '
             "or download the file itself"
         )
+
+
+def name_some(names: Sequence[object], shown: int = 3) -> str:
+    """The first names, with commas between them, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(str, names[:shown])) + more

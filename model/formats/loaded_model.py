@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bertline.model.config import BertConfig, Shapes, classifier_shapes, pretraining_shapes, span_shapes
+from bertline.model.formats.files import name_some
 from bertline.model.training.checkpoint import Checkpoint
 
 ENCODER, POOLER = "encoder", "pooler"
@@ -18,7 +19,6 @@ CLASSIFIER, ANSWER_SPANS = "classifier", "answer-span head"
 # The heads that can be asked for, by the name of their flag's value.
 INITIALIZED_HEADS = {"pooler": POOLER, "masked_lm": MASKED_LM, "next_sentence": NEXT_SENTENCE}
 PREFIXES = {"bert/pooler/": POOLER, "cls/predictions/": MASKED_LM, "cls/seq_relationship/": NEXT_SENTENCE}
-SHOWN = 3  # variables named in a message
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def find_heads(weights: Mapping[str, np.ndarray], config: BertConfig, where: Pat
             found.append(head)
         elif present or head == ENCODER:
             missing = sorted(set(shapes) - set(present))
-            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            shown = ", ".join(missing[:SHOWN]) + more
-            raise ValueError(f"{where}: the {head} is not whole, {shown} missing; take the files as they were released")
+            raise ValueError(
+                f"{where}: the {head} is not whole, {name_some(missing)} missing; take the files as they were released"
+            )
     return tuple(found[1:])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.model.formats.case import infer_case
-from bertline.model.formats.files import read_bytes, read_object, write_json
+from bertline.model.formats.files import name_some, read_bytes, read_object, write_json
 from bertline.model.training.checkpoint import Checkpoint
 from bertline.tokenizer.wordpiece import CONTINUATION, MAX_WORD_CHARACTERS, Vocabulary, parse_vocabulary
 
@@ -21,7 +21,6 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 OUR_KIND = ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
-SHOWN = 3  # tokens named in a remark
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,9 @@ def _fill_up(
     named = [added[number] for number in range(count, vocab_size) if added.get(number)]
     remarks = [f"{source.name} has {count} entries for {vocab_size} rows; filled up with [unused...] entries"]
     if named:
-        shown = ", ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else "")
-        remarks.append(f"added tokens ({shown}) keep their rows, but in a text they are split like other words")
+        remarks.append(
+            f"added tokens ({name_some(named)}) keep their rows, but in a text they are split like other words"
+        )
     end = b"" if content.endswith(b"\n") else b"\n"
     return content + end + "".join(f"{token}\n" for token in rows).encode(), remarks
 

@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from bertline.model.formats.files import require_fetched
+from bertline.model.formats.files import name_some, require_fetched
 
 # The files of a TF1 checkpoint and its companions; the rest (.meta, licences) stays in the zip.
 NEEDED = ("*.index", "*.data-?????-of-?????", "*.json", "*.txt", "checkpoint")
 MOST_BYTES = 32 << 30  # unpacked; BERT-Large with Adam's slots has 4 GB
 # What zipfile raises for damaged bytes, found by flipping them; an OSError (EINVAL) for a negative offset.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, UnicodeDecodeError, OSError)
-SHOWN = 5  # members named in a message
 
 
 @contextmanager
@@ -67,8 +66,7 @@ def _choose_members(members: Sequence[zipfile.ZipInfo], path: Path) -> list[zipf
     if len(folders) > 1:
         raise ValueError(f"{path}: holds several checkpoints, in {', '.join(folders)}; unpack it and give one folder")
     if not folders:
-        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-        held = ", ".join(map(str, [*places][:SHOWN])) + more or "nothing"
+        held = name_some([*places], shown=5) or "nothing"
         raise ValueError(f"{path}: holds no TF1 checkpoint (*.index), but {held}; a zip in it must be unpacked first")
     return [
         member
