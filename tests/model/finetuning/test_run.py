@@ -85,10 +85,21 @@ def test_it_is_scored_on_the_way_and_the_best_weights_are_kept(tuned: tuple[Path
     assert len(list(out.with_suffix(".tensorboard").iterdir())) == 1
 
 
-def test_without_an_interval_it_is_scored_where_each_epoch_ends(checkpoint: Path, tmp_path: Path) -> None:
-    train, dev = examples_of(20, 1), examples_of(5, 2)
-    run(checkpoint, train, dev, LABELS, tmp_path, config_of(num_train_epochs=3.0), work=tmp_path / "work")
-    rows = rows_of((tmp_path / "training_log.jsonl").read_text())
+def run_short(checkpoint: Path, out: Path, **changes: Any) -> Path:
+    """Three epochs of 20 examples."""
+    out.mkdir()
+    train, dev, config = examples_of(20, 1), examples_of(5, 2), config_of(num_train_epochs=3.0, **changes)
+    run(checkpoint, train, dev, LABELS, out, config, work=out.with_suffix(".work"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def short(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_short(checkpoint, tmp_path_factory.mktemp("short") / "out")
+
+
+def test_without_an_interval_it_is_scored_where_each_epoch_ends(short: Path) -> None:
+    rows = rows_of((short / "training_log.jsonl").read_text())
     assert [row["step"] for row in evaluations(rows)] == [2, 3]  # 20 examples are a batch of 16 and some
 
 
@@ -110,20 +121,9 @@ def test_predictions_table(tuned: tuple[Path, dict[str, Any]]) -> None:
     assert right == pytest.approx(tuned[1]["accuracy"])
 
 
-def test_same_seed_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
-    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        (tmp_path / name).mkdir()
-        config = config_of(num_train_epochs=2.0, seed=seed)
-        run(
-            checkpoint,
-            examples_of(20, 1),
-            examples_of(5, 2),
-            LABELS,
-            tmp_path / name,
-            config,
-            work=tmp_path / f"{name}w",
-        )
-    one, two, three = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
+def test_same_seed_same_bytes(checkpoint: Path, short: Path, tmp_path: Path) -> None:
+    again, other = run_short(checkpoint, tmp_path / "again"), run_short(checkpoint, tmp_path / "other", seed=2)
+    one, two, three = ((out / "model.safetensors").read_bytes() for out in (short, again, other))
     assert one == two != three
 
 

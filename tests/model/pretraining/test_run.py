@@ -72,7 +72,8 @@ def test_with_xla_and_in_bfloat16_it_trains_alike(
     assert counts["last.loss"] == pytest.approx(first_row["loss"], abs=tolerance)
 
 
-@pytest.mark.parametrize("decay", ["original", pytest.param("linear", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("decay", ["original", "linear"])
 def test_the_logged_learning_rate_is_the_formula_s_at_every_step_of_both_stages(
     decay: str, toy_folder: Path, stage_config, tmp_path: Path
 ) -> None:

@@ -126,7 +126,7 @@ def test_layers_computed_again_have_the_same_gradient(trained: Trained, backend:
     [
         ("tensorflow", "tensorflow_alone", {}),
         pytest.param("tensorflow", "xla", {"jit_compile": True}, marks=pytest.mark.slow),
-        ("jax", "jax_alone", {}),
+        pytest.param("jax", "jax_alone", {}, marks=pytest.mark.slow),
         ("jax", "jax_2_micro", {"devices": 2, "micro_batches": 2}),
     ],
 )
