@@ -22,6 +22,7 @@ MAKE = [command for command in COMMANDS if command.startswith("make ")]
 
 
 def test_every_command_is_of_a_kind_that_is_checked_here() -> None:
+    assert STEPS and MAKE
     assert sorted(STEPS + MAKE) == sorted(COMMANDS)
 
 
@@ -34,7 +35,7 @@ def test_make_targets_exist_and_pass_their_settings_on(command: str) -> None:
 
 def test_bare_make_prints_help() -> None:
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    lines = "help install test test-all lint pretrain-base pretrain-tiny lineage compile bench"
+    lines = "help install test test-all lint pretrain pretrain-base pretrain-tiny lineage compile bench"
     for target in lines.split():
         assert re.search(rf"^{target} +\S", shown, flags=re.MULTILINE)
 
