@@ -17,6 +17,7 @@ from bertline.model.heads import (
     pretraining_losses,
     pretraining_whole,
 )
+from bertline.model.training.backends.choice import compile_forward
 
 
 def plain_dense(w, name, x):
@@ -101,19 +102,29 @@ def lively_weights(config: BertConfig) -> dict[str, np.ndarray]:
     }
 
 
+def compute_compiled(weights, config, batch):
+    """Embeddings and all layers, the pooler's output, and the losses; operation by operation JAX takes a minute."""
+
+    def compute(weights, batch):
+        encoded = encode_batch(weights, config, batch)
+        losses = pretraining_losses(weights, config, batch, pretraining_whole(batch))
+        return (encoded.embeddings, *encoded.layers), encoded.pooled, losses
+
+    return compile_forward(compute, weights, jit_compile=False)(batch)
+
+
 @pytest.mark.jax
 @pytest.mark.parametrize("pre_layer_norm", [False, True])
 def test_encoder_and_losses_equal_plain_numpy(toy, toy_batch, pre_layer_norm: bool) -> None:
     toy = dataclasses.replace(toy, pre_layer_norm=pre_layer_norm)
     lively, batch = lively_weights(toy), toy_batch(5)
     assert parameter_count(toy) == sum(array.size for array in lively.values())
-    encoded = encode_batch(lively, toy, batch)
+    ours, our_pooled, losses = compute_compiled(lively, toy, batch)
     wide = {name: array.astype(np.float64) for name, array in lively.items()}
     layers, pooled = plain_bert(wide, toy, batch)
-    for ours, theirs in zip((encoded.embeddings, *encoded.layers), layers, strict=True):
-        np.testing.assert_allclose(np.asarray(ours), theirs, atol=1e-5)
-    np.testing.assert_allclose(np.asarray(encoded.pooled), pooled, atol=1e-5)
-    losses = pretraining_losses(lively, toy, batch, pretraining_whole(batch))
+    for our_layer, theirs in zip(ours, layers, strict=True):
+        np.testing.assert_allclose(np.asarray(our_layer), theirs, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(our_pooled), pooled, atol=1e-5)
     mlm_loss, nsp_loss = plain_losses(wide, layers[-1], pooled, batch)
     np.testing.assert_allclose(float(losses["mlm_loss"]), mlm_loss, atol=1e-5)
     np.testing.assert_allclose(float(losses["nsp_loss"]), nsp_loss, atol=1e-5)
