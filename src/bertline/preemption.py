@@ -44,14 +44,14 @@ class Preemption:
 
 
 @contextmanager
-def ended_by_sigterm(*, listens: bool = True) -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """SIGTERM raises PreemptedError at once: for what goes on before and after the updates of a training."""
 
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise PreemptedError("ended by SIGTERM; the same command goes on from the last snapshot")
 
-    if not (listens and threading.current_thread() is threading.main_thread()):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, end)
