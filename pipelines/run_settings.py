@@ -162,7 +162,7 @@ def pipeline_arguments(run: Run) -> dict[str, Any]:
         steps[step] = {**defaults, **derived[step], **_select_given(run, step)}
     return {
         **{name: getattr(run, name) for name in TEXT_SOURCES},
-        "tasks": _tasks(run),
+        "tasks": _list_tasks(run),
         "vocab": run.vocab,
         "initial": run.initial,
         **steps,
@@ -267,7 +267,7 @@ def _eval_examples(run: Run, batch: int, eval_every: int) -> int:
     return min(affordable, run.evaluate_examples or affordable)
 
 
-def _tasks(run: Run) -> list[dict[str, str]]:
+def _list_tasks(run: Run) -> list[dict[str, str]]:
     return [
         {"kind": kind, "train": str(_folder(folder) / "train.tsv"), "dev": str(_folder(folder) / "dev.tsv")}
         for kind, folder in parse_tasks(run.tasks).items()

@@ -93,7 +93,7 @@ class DocumentWriter:
         self._rejected.close()
 
 
-def document_shards(folder: Path) -> list[Path]:
+def list_document_shards(folder: Path) -> list[Path]:
     """The shards of a documents folder in order; FileNotFoundError for a folder without any."""
     shards = sorted(folder.glob("documents-*.jsonl.gz"))
     if not shards:

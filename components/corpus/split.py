@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertline.components.corpus.documents import Document, document_shards, read_documents
+from bertline.components.corpus.documents import Document, list_document_shards, read_documents
 from bertline.components.run_process import end_with_parent
 from bertline.progress import Progress
 from bertline.settings import require_at_least
@@ -118,7 +118,7 @@ def run(documents: Path, out: Path, config: SplitConfig) -> dict[str, int | floa
     A blank line follows each document. Returns counts of documents, sentences, characters and dropped documents; raises
     ValueError when the documents hold not one sentence.
     """
-    shards = document_shards(documents)
+    shards = list_document_shards(documents)
     counts: Counter[str] = Counter()
     with Progress("split", len(shards), "shards") as progress:
         for shard_counts in _split_shards(shards, out, config.num_workers):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertline.components.pretraining_data.files import sentence_files
+from bertline.components.pretraining_data.files import list_sentence_files
 from bertline.progress import Progress
 from bertline.settings import require_at_least
 from bertline.tokenizer.learn import learn_pieces
@@ -67,7 +67,7 @@ def _copy_released(released: Path, copy: Path) -> dict[str, int | float]:
 def _count_words(sentences: Path, do_lower_case: bool) -> Counter[str]:
     normalizer = LineNormalizer(do_lower_case)
     counts: Counter[str] = Counter()
-    texts = [Path(file.text) for file in sentence_files(sentences)]
+    texts = [Path(file.text) for file in list_sentence_files(sentences)]
     with Progress("vocabulary: words", sum(text.stat().st_size for text in texts), "bytes") as progress:
         for text in texts:
             for lines in _line_blocks(text):

@@ -47,7 +47,7 @@ class Node:
 
 def write_page(root: Path, file: Path, run: str = "") -> str:
     """Write the page of all artifacts below `root`; with `run`, of those that this run made or used."""
-    nodes = read_nodes(root, _paths_of_run(root, run) if run else None)
+    nodes = read_nodes(root, _list_paths_of_run(root, run) if run else None)
     if not nodes:
         raise ValueError(f"{root}: no artifacts here (no folder with a MANIFEST.json); give the folder of a store")
     text = render(nodes, title=f"Lineage of run {run}" if run else "Lineage")
@@ -89,7 +89,7 @@ def render(nodes: dict[str, Node], title: str) -> str:
     return page(title, f"{len(nodes)} artifacts and files, {len(edges)} uses. {READING}", body, STYLE)
 
 
-def _paths_of_run(root: Path, run: str) -> list[Path]:
+def _list_paths_of_run(root: Path, run: str) -> list[Path]:
     return [Path(note["path"]) for note in read_run_notes(root, run) if "path" in note]
 
 

@@ -25,7 +25,7 @@ OUTCOMES = (  # Devlin et al. 2018, 3.1: what the model is shown where it must p
 LABELS = {"next": "B follows A", "random": "B is random", "swapped": "A and B are swapped"}
 
 
-def statistics_page(statistics: Mapping[str, Any]) -> str:
+def draw_statistics(statistics: Mapping[str, Any]) -> str:
     """A self-contained HTML page; `statistics` is the content of a stats.json."""
     sections = (
         f'<div class="pair">{_settings(statistics["settings"])}{_counts(statistics["counts"])}</div>',

@@ -113,7 +113,7 @@ def _documents_of(manifest: Mapping[str, Any]) -> tuple[list[str], Part]:
     return text, Part(settings.get("part", "all"), settings.get("heldout_share", 0.0))
 
 
-def sentence_files(folder: Path) -> list[SentenceFile]:
+def list_sentence_files(folder: Path) -> list[SentenceFile]:
     """The files of a sentences folder: sentences-00000.txt with ids-00000.txt, and so on."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder of sentences; run "bertline split"')
@@ -127,7 +127,7 @@ def sentence_files(folder: Path) -> list[SentenceFile]:
     return [SentenceFile(str(text), str(ids)) for text, ids in pairs]
 
 
-def plain_files(texts: Iterable[Path]) -> list[SentenceFile]:
+def list_plain_files(texts: Iterable[Path]) -> list[SentenceFile]:
     """Text files without ids; documents are named after their file's place in the list, its name and their number."""
     return [SentenceFile(str(text), "", f"{number:05}-{text.name}") for number, text in enumerate(texts)]
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.files import COPIED_AT_ONCE, plain_files
-from bertline.components.pretraining_data.patterns import matching_files
+from bertline.components.pretraining_data.files import COPIED_AT_ONCE, list_plain_files
+from bertline.components.pretraining_data.patterns import find_matching_files
 from bertline.components.pretraining_data.prepare import write_shards
 from bertline.components.pretraining_data.shards import shard_files
 from bertline.components.pretraining_data.statistics import Counts, counts_of
@@ -29,11 +29,11 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: PrepareConf
     a kill goes on with the shards that were not finished. Raises FileNotFoundError when a pattern matches
     nothing, ValueError for input without text.
     """
-    texts, outputs = matching_files(input_file), _parse_outputs(output_file)
+    texts, outputs = find_matching_files(input_file), _parse_outputs(output_file)
     provenance = Provenance("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
     work = outputs[0].with_name(f".{outputs[0].name}.{provenance.fingerprint()}.work")
     try:
-        totals, shards = write_shards(plain_files(texts), input_file, vocab_file, work, config)
+        totals, shards = write_shards(list_plain_files(texts), input_file, vocab_file, work, config)
         made = [work / file for number in range(shards) for file in shard_files(number, shards, config)]
         if len(made) < len(outputs):
             made = _deal_out(made, len(outputs), work)

@@ -171,7 +171,7 @@ def _pair(
     after_a = sentence + 1 + below(draw(key, SPLIT), max(chunk_end - sentence - 1, 1))
     length_a = offsets[after_a] - start
     if random_next:
-        start_b, length_b = _random_span(documents, document, target - length_a, key, rules)
+        start_b, length_b = _draw_span(documents, document, target - length_a, key, rules)
         # The rest of the chunk is put back, so that no sentence is wasted.
         return (start, length_a, start_b, length_b, UNUSUAL), after_a
     if chunk_end == sentence + 1:  # the document's last sentence alone is cut in two
@@ -189,7 +189,7 @@ def _is_random(documents: TokenizedDocuments, sentence: int, chunk_end: int, wan
 
 
 @compiled
-def _random_span(
+def _draw_span(
     documents: TokenizedDocuments, own: int, wanted: int, key: np.uint64, rules: PackingRules
 ) -> tuple[int, int]:
     """Start and length of whole sentences of another document, at least `wanted` tokens where there are so many."""

@@ -4,7 +4,7 @@ import glob
 from pathlib import Path
 
 
-def matching_files(patterns: str) -> list[Path]:
+def find_matching_files(patterns: str) -> list[Path]:
     """The files that comma-separated names and globs name, in the order of the patterns.
 
     Raises FileNotFoundError for a pattern that matches no file.

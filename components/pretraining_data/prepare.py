@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertline.components.pages.statistics import statistics_page
+from bertline.components.pages.statistics import draw_statistics
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.files import (
     PROCESSES,
@@ -29,10 +29,10 @@ from bertline.components.pretraining_data.files import (
     document_places,
     for_workers,
     is_local,
+    list_sentence_files,
     open_bytes,
     read_texts,
     require_reachable,
-    sentence_files,
 )
 from bertline.components.pretraining_data.shards import (
     ShardWriter,
@@ -68,7 +68,7 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
     files that do not correspond and for a part without instances.
     """
     _warn_of_few_predictions(config)
-    totals, shards = write_shards(sentence_files(sentences), str(sentences), vocab, work or out, config)
+    totals, shards = write_shards(list_sentence_files(sentences), str(sentences), vocab, work or out, config)
     vocabulary = load_vocabulary(vocab)
     for number in range(shards):
         Path(totals_path(str(work or out), number)).unlink()
@@ -81,7 +81,7 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
     counts = counts_of(totals, shards, vocabulary.unk_id, config)
     content = {"kind": config.kind, **statistics(totals, counts, vocabulary, config)}
     (out / STATISTICS_FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    (out / PAGE_FILE).write_text(statistics_page(content), encoding="utf-8")
+    (out / PAGE_FILE).write_text(draw_statistics(content), encoding="utf-8")
     return counts
 
 
@@ -258,7 +258,7 @@ def _write_shard(
 @lru_cache(maxsize=1)
 def _writer(vocab: str, config: PrepareConfig, folder: str, shards: int) -> ShardWriter:
     """One for all shards of a worker: its tokenizer gets faster with every word that it has met."""
-    vocabulary = _vocabulary(vocab)
+    vocabulary = _load_vocabulary(vocab)
     segment = segmenter(config.segmenter) if config.segmenter else None
     tokenizer = WordPieceTokenizer(vocabulary, config.do_lower_case)
     encode = word_pieces(tokenizer, config.do_whole_word_mask, segment)
@@ -266,7 +266,7 @@ def _writer(vocab: str, config: PrepareConfig, folder: str, shards: int) -> Shar
     return ShardWriter(folder, shards, config, vocabulary, encode, rules)
 
 
-def _vocabulary(path: str) -> Vocabulary:
+def _load_vocabulary(path: str) -> Vocabulary:
     """A vocab.txt that may lie in a bucket."""
     if "://" not in path:
         return load_vocabulary(Path(path))

@@ -24,7 +24,7 @@ from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import RESULTS, Scores, format_results, score_model
 from bertline.model.pretraining.google_config import RunPretrainingConfig
 from bertline.model.pretraining.google_start import Start, find_start
-from bertline.model.pretraining.run import new_stage, require_possible, training_counts
+from bertline.model.pretraining.run import count_training, new_stage, require_possible
 from bertline.model.records.masking import MASKING_FILE
 from bertline.model.records.reader import Records
 from bertline.model.training.backends.choice import use_backend
@@ -137,7 +137,7 @@ def _train(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
     finally:
         with contextlib.suppress(OSError):
             output_dir.rmdir()  # if nothing came of it
-    return final, training_counts(final, log, config, training.examples, first_step)
+    return final, count_training(final, log, config, training.examples, first_step)
 
 
 def _say_how_it_goes_on(training: _Training) -> None:

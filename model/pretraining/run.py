@@ -76,7 +76,7 @@ def run(
     """
     use_backend(config.backend)
     opened = None if initial is None else initial()  # once the backend is chosen, for it loads Keras
-    start = start_of_stage(vocab, checkpoint, opened, config)
+    start = choose_start(vocab, checkpoint, opened, config)
     examples = open_records(records, config.max_seq_length, start.bert_config.vocab_size)
     require_possible(start, config, records, len(examples))
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
@@ -94,7 +94,7 @@ def run(
         "length_bins": dict(zip(map(str, examples.bin_widths), examples.bin_sizes)),
     }
     stage = new_stage(config, examples, held_out, start.bert_config, start.state["step"], identity, hosts)
-    reached, log = restore(work, start, _rows_before(checkpoint), identity, config)
+    reached, log = restore(work, start, _read_rows_before(checkpoint), identity, config)
     hosts.agree({"the step that training goes on from": reached.state["step"]})
     snapshots = Snapshots(work, config.keep_checkpoints, config.keep_checkpoints_every_steps)
     training = Training(stage, reached, log, work, log_dir=log_dir, snapshots=snapshots)
@@ -103,10 +103,10 @@ def run(
     scores = training.write(out, final)
     if hosts.writes and config.keep_checkpoints_every_steps:
         lay_beside(work.with_suffix(".snapshots"), work, config.keep_checkpoints_every_steps)
-    return {**training_counts(final, log, config, examples, stage.first_step), **scores}
+    return {**count_training(final, log, config, examples, stage.first_step), **scores}
 
 
-def start_of_stage(
+def choose_start(
     vocab: Path | None, checkpoint: Path | None, initial: LoadedModel | None, config: PretrainConfig
 ) -> Checkpoint:
     """What a stage starts with: the stage before (`checkpoint`), the weights of `initial`, or fresh ones."""
@@ -117,11 +117,11 @@ def start_of_stage(
     if config.attention_initializer != RANDOM and initial is not None:
         raise ValueError("attention_initializer is for fresh weights, not for a released model's; leave it out")
     if checkpoint is not None:
-        return next_stage(checkpoint, vocab, config)
-    return first_stage(vocab, config) if initial is None else released_model(initial, vocab, config)
+        return start_from_stage(checkpoint, vocab, config)
+    return start_fresh(vocab, config) if initial is None else start_from_released(initial, vocab, config)
 
 
-def first_stage(vocab: Path | None, config: PretrainConfig) -> Checkpoint:
+def start_fresh(vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     """Fresh weights for a new vocabulary."""
     from bertline.model.bert import initial_weights
 
@@ -134,7 +134,7 @@ def first_stage(vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     return Checkpoint(shape, weights, vocab.read_bytes(), config.do_lower_case, state={"step": 0})
 
 
-def released_model(opened: LoadedModel, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
+def start_from_released(opened: LoadedModel, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     """The weights of a model of any format, for a schedule of its own: Adam's slots start at zero.
 
     A head that the model lacks is made afresh if `config.initialize` asks for it, and refused otherwise.
@@ -151,7 +151,7 @@ def released_model(opened: LoadedModel, vocab: Path | None, config: PretrainConf
     return dataclasses.replace(checkpoint, bert_config=shape, weights=weights, slots=None, state={"step": 0})
 
 
-def next_stage(folder: Path, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
+def start_from_stage(folder: Path, vocab: Path | None, config: PretrainConfig) -> Checkpoint:
     """The checkpoint of the stage before, checked against what this stage asks for."""
     checkpoint = read_checkpoint(folder)
     if "schedule" not in checkpoint.state:
@@ -218,7 +218,7 @@ def new_stage(
 
     return Stage(
         label=f"pretrain {config.max_seq_length}",
-        update=_update(config, shape),
+        update=_new_update(config, shape),
         data=RecordBatches(examples, config.train_batch_size, config.seed, first_step),
         first_step=first_step,
         last_step=config.last_step,
@@ -254,7 +254,7 @@ class RecordBatches:
         return batch_indices(self.examples.bin_sizes, self.batch_size, self.seed, step - self.first_step)
 
 
-def training_counts(
+def count_training(
     final: Checkpoint, log: TrainingLog, config: PretrainConfig, examples: Records, first_step: int
 ) -> dict[str, int | float]:
     """What was done since `first_step`, and the last row of the curve."""
@@ -271,7 +271,7 @@ def training_counts(
     }
 
 
-def _update(config: PretrainConfig, shape: BertConfig) -> Update:
+def _new_update(config: PretrainConfig, shape: BertConfig) -> Update:
     from bertline.model.heads import pretraining_losses, pretraining_whole
     from bertline.model.training.update import Objective, Update
 
@@ -288,7 +288,7 @@ def _update(config: PretrainConfig, shape: BertConfig) -> Update:
     )
 
 
-def _rows_before(checkpoint: Path | None) -> Sequence[Row]:
+def _read_rows_before(checkpoint: Path | None) -> Sequence[Row]:
     """The curve of the stages before, so that the last checkpoint holds all of it."""
     path = None if checkpoint is None else checkpoint / LOG_FILE
     return rows_of(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else []

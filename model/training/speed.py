@@ -57,21 +57,21 @@ def forward_flops(config: BertConfig, batch: int, length: int, predictions: int,
 
 
 @functools.cache
-def measured_peak(precision: str) -> float:
+def measure_peak(precision: str) -> float:
     """Operations a second of square matrix multiplications in that precision on the backend's device, measured.
 
     Takes about half a second; on a device whose other users take their share it is less than the device's best.
     """
     peak = 0.0
     for size in SIZES:
-        seconds = _seconds_of_product(size, precision)
+        seconds = _time_product(size, precision)
         peak = max(peak, 2 * size**3 / seconds)
         if seconds > LONG_ENOUGH_SECONDS:
             break
     return peak
 
 
-def _seconds_of_product(size: int, precision: str) -> float:
+def _time_product(size: int, precision: str) -> float:
     from keras import ops
 
     from bertline.model.training.backends.choice import compile_forward
@@ -133,7 +133,7 @@ class Rates:
 
 def new_rates(work_of: Callable[[Arrays], StepWork], devices: int, precision: str) -> Rates:
     """The meter of a training's speed, against the peak of its devices, which is measured and said."""
-    peak = measured_peak(precision)
+    peak = measure_peak(precision)
     say(f"peak: {format_with_prefix(peak)} FLOP/s, measured of matrix multiplications in {precision} on this device")
     return Rates(work_of, devices * peak)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertline.components.declaration import vocab_file
-from bertline.components.pretraining_data.patterns import matching_files
+from bertline.components.pretraining_data.patterns import find_matching_files
 from bertline.components.store.artifacts import make_writable
 from bertline.pipelines.cli import originals
 from bertline.pipelines.cli.tables import print_figures
@@ -49,7 +49,7 @@ def _run_pretraining(flags: Flags) -> int:
 
     output_dir = Path(flags.output_dir)
     files = Files(
-        matching_files(flags.input_file),
+        find_matching_files(flags.input_file),
         Path(flags.bert_config_file),
         output_dir,
         Path(flags.init_checkpoint) if flags.init_checkpoint else None,

@@ -72,7 +72,7 @@ def read_run(flags: Flags) -> "Run":
     if flags.name in RUNS and any(given.get(source) for source in TEXT_SOURCES):
         run = with_own_text(run)
     changes = {name: value for name, value in given.items() if name not in OLD_TASKS}
-    changes["tasks"] = _tasks(given, run.tasks)
+    changes["tasks"] = _merge_tasks(given, run.tasks)
     changes["steps"] = (*read_tables(tables, flags.config or ""), *read_flags(single))
     return dataclasses.replace(run, **changes)
 
@@ -90,7 +90,7 @@ def _short_names(flags: Flags, file: Mapping[str, Any]) -> dict[str, Any]:
     return from_file | restore_types("run", types, given)
 
 
-def _tasks(given: Mapping[str, Any], named: tuple[str, ...]) -> tuple[str, ...]:
+def _merge_tasks(given: Mapping[str, Any], named: tuple[str, ...]) -> tuple[str, ...]:
     """The tasks given, or those of the named run, and in them the folders given by the old flags."""
     tasks = list(given.get("tasks", named))
     for old, kind in OLD_TASKS.items():

@@ -9,7 +9,7 @@ from bertline.model.attention_init import OFFSETS, POSITIONS, shift, sinusoids, 
 from bertline.model.bert import initial_weights
 from bertline.model.config import bert_config, encoder_shapes, pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
-from bertline.model.pretraining.run import first_stage
+from bertline.model.pretraining.run import start_fresh
 
 SHAPE = dataclasses.replace(bert_config("tiny", 200), max_position_embeddings=128, initializer_range=0.088)
 
@@ -67,7 +67,7 @@ def test_only_positions_queries_and_keys_differ() -> None:
 def test_a_stage_begins_so_where_it_is_asked_for(toy_folder, stage_config) -> None:
     vocab = toy_folder / "vocab.txt"
     usual, asked = (
-        first_stage(vocab, stage_config(attention_initializer=name)).weights for name in ("random", "neighbours")
+        start_fresh(vocab, stage_config(attention_initializer=name)).weights for name in ("random", "neighbours")
     )
     assert not np.array_equal(usual[POSITIONS], asked[POSITIONS])
     with pytest.raises(ValueError, match='attention_initializer is "near"; known: random, neighbours'):

@@ -16,7 +16,7 @@ MODULE = '''"""Documents -> the longest of them."""
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertline.components.corpus.documents import document_shards, read_documents
+from bertline.components.corpus.documents import list_document_shards, read_documents
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LongestConfig:
 
 def run(documents: Path, out: Path, config: LongestConfig) -> dict[str, int | float]:
     """Write the ids of the longest documents into `out`."""
-    found = [each for shard in document_shards(documents) for each in read_documents(shard)]
+    found = [each for shard in list_document_shards(documents) for each in read_documents(shard)]
     found.sort(key=lambda document: -len(document.text))
     (out / "longest.txt").write_text("".join(f"{each.id}\\\\n" for each in found[: config.number]))
     return {"documents": len(found)}

@@ -8,7 +8,7 @@ from bertline.components.corpus.documents import (
     Document,
     DocumentWriter,
     Rejected,
-    document_shards,
+    list_document_shards,
     one_line,
     read_documents,
 )
@@ -33,32 +33,32 @@ def rejected_of(folder):
 
 def test_line_has_the_keys_in_order_and_readable_text(tmp_path):
     folder = written(tmp_path / "d", [Document("text:a:0", "柏林", "Größe.\n柏林。", "a.txt")])
-    line = gzip.decompress(document_shards(folder)[0].read_bytes()).decode()
+    line = gzip.decompress(list_document_shards(folder)[0].read_bytes()).decode()
     assert line == '{"id": "text:a:0", "title": "柏林", "text": "Größe.\\n柏林。", "source": "a.txt"}\n'
 
 
 def test_documents_come_back_as_they_were(tmp_path):
     documents = [document(0), document(1, "A\u2028b \U0001f600")]
     folder = written(tmp_path / "d", documents)
-    assert list(read_documents(document_shards(folder)[0])) == documents
+    assert list(read_documents(list_document_shards(folder)[0])) == documents
 
 
 def test_a_full_shard_is_closed_and_the_next_begun(tmp_path):
     folder = written(tmp_path / "d", [document(n, "x" * 40) for n in range(5)], shard_size_bytes=200)
-    shards = document_shards(folder)
+    shards = list_document_shards(folder)
     assert [shard.name for shard in shards] == [f"documents-0000{n}.jsonl.gz" for n in range(3)]
     assert [len(list(read_documents(shard))) for shard in shards] == [2, 2, 1]
 
 
 def test_same_documents_same_bytes(tmp_path):
     first, second = (written(tmp_path / name, [document(0), document(1)]) for name in "ab")
-    assert document_shards(first)[0].read_bytes() == document_shards(second)[0].read_bytes()
+    assert list_document_shards(first)[0].read_bytes() == list_document_shards(second)[0].read_bytes()
 
 
 def test_second_document_with_an_id_is_rejected_and_counted(tmp_path):
     counts = Counter()
     folder = written(tmp_path / "d", [document(0, "First."), document(0, "Second.")], counts)
-    assert [each.text for each in read_documents(document_shards(folder)[0])] == ["First."]
+    assert [each.text for each in read_documents(list_document_shards(folder)[0])] == ["First."]
     assert counts == {"documents.kept": 1, "characters.kept": 6, "dropped.duplicate_id": 1}
     (rejected,) = rejected_of(folder)
     assert (rejected["reason"], rejected["text"]) == ("duplicate_id", "Second.")
@@ -78,12 +78,12 @@ def test_one_line_holds_no_line_end_of_any_script_and_no_control_character():
 
 def test_folder_without_documents_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="bertline ingest"):
-        document_shards(tmp_path)
+        list_document_shards(tmp_path)
 
 
 def test_cut_shard_and_broken_line_are_named(tmp_path):
     folder = written(tmp_path / "d", [document(n) for n in range(50)])
-    shard = document_shards(folder)[0]
+    shard = list_document_shards(folder)[0]
     shard.write_bytes(shard.read_bytes()[:-12])
     with pytest.raises(ValueError, match=r"documents-00000\.jsonl\.gz: cut or damaged after line"):
         list(read_documents(shard))

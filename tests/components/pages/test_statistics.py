@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bertline.components.pages.html import MOST_BARS, percent, short
-from bertline.components.pages.statistics import statistics_page
+from bertline.components.pages.statistics import draw_statistics
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}  # HTML's elements without an end
 
@@ -114,7 +114,7 @@ EMPTY = statistics(
 
 
 def test_the_figures_are_on_the_page() -> None:
-    page = Page(statistics_page(statistics()))
+    page = Page(draw_statistics(statistics()))
     assert page.texts["h1"] == ["Statistics of records_8"]
     assert page.texts["p"][0] == "4 instances, 1,234 documents, 7,654,321 tokens, 1 shard."
     facts = dict(zip(page.texts["th"], [text for text in page.texts["td"] if text]))
@@ -150,14 +150,14 @@ def test_the_figures_are_on_the_page() -> None:
 
 
 def test_the_page_needs_nothing_from_outside() -> None:
-    text = statistics_page(statistics())
+    text = draw_statistics(statistics())
     assert text.startswith("<!doctype html>")
     assert "//" not in text
     assert not re.search(r"<script|<link|url\(|@import|src=", text)
 
 
 def test_histograms_tell_total_mean_and_every_bar() -> None:
-    page = Page(statistics_page(statistics()))
+    page = Page(draw_statistics(statistics()))
     assert page.texts["figcaption"] == [
         "4 rows, mean 7.2",
         "4 rows, mean 9.38 %",
@@ -181,7 +181,7 @@ def test_histograms_tell_total_mean_and_every_bar() -> None:
 
 def test_a_histogram_of_many_lengths_joins_its_bars_and_shows_the_low_ones() -> None:
     histograms = statistics()["histograms"] | {"length": [0] + [2] * 511 + [90_000]}
-    text = statistics_page(statistics(histograms=histograms))
+    text = draw_statistics(statistics(histograms=histograms))
     figure = Page(text[text.index("<figure>") : text.index("</figure>") + len("</figure>")])
     assert figure.texts["figcaption"] == ["91,022 rows, mean 509.1, 4 to a bar, logarithmic axis"]
     assert len(figure.texts["title"]) == 129 <= MOST_BARS
@@ -195,7 +195,7 @@ def test_a_histogram_of_many_lengths_joins_its_bars_and_shows_the_low_ones() -> 
 
 
 def test_empty_and_missing_parts_say_so() -> None:
-    page = Page(statistics_page(EMPTY))
+    page = Page(draw_statistics(EMPTY))
     assert page.texts["p"][0] == "No counts."
     nothing = [text for text in page.texts["p"] if "Empty" in text or "No " in text or "records" in text]
     assert nothing[1:] == [
@@ -214,7 +214,7 @@ def test_empty_and_missing_parts_say_so() -> None:
 
 
 def test_instances_show_segments_words_and_predictions_without_padding() -> None:
-    page = Page(statistics_page(statistics()))
+    page = Page(draw_statistics(statistics()))
     assert page.texts["summary"] == ["1 B is random7 tokens, 2 to predict"]
     first, second = page.texts["p"][-2:]
     assert (first, second) == ("[CLS] playing [MASK] → cat [SEP]", "dog → dog [SEP]")
@@ -236,21 +236,21 @@ def test_instances_show_segments_words_and_predictions_without_padding() -> None
     ],
 )
 def test_a_piece_belongs_where_its_original_does(pieces: list[list[str | None]], shown: list[str]) -> None:
-    page = Page(statistics_page(statistics(first_instances=[{"next_sentence": None, "pieces": pieces}])))
+    page = Page(draw_statistics(statistics(first_instances=[{"next_sentence": None, "pieces": pieces}])))
     assert len(page.classed("segment")) == len(shown)
     assert page.texts["p"][len(page.texts["p"]) - len(shown) :] == shown
 
 
 def test_the_smaller_sources_are_shown_as_one() -> None:
     sources = {f"text_{number}": 100 + number for number in range(32)}
-    page = Page(statistics_page(statistics(documents_per_source=sources)))
+    page = Page(draw_statistics(statistics(documents_per_source=sources)))
     assert page.texts["th"][-31:] == [*[f"text_{number}" for number in range(31, 1, -1)], "2 other sources"]
     assert page.texts["td"][-1] == "201"
 
 
 def test_everything_is_escaped() -> None:
     bad = "<script>\"&'</script>"
-    page_text = statistics_page(
+    page_text = draw_statistics(
         statistics(
             kind=bad,
             settings={bad: bad},

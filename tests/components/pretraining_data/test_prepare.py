@@ -12,8 +12,8 @@ from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.files import (
     document_key,
     document_places,
+    list_sentence_files,
     read_documents,
-    sentence_files,
 )
 from bertline.components.pretraining_data.prepare import run
 from bertline.components.pretraining_data.shards import ShardWriter, word_pieces, write_shard
@@ -60,7 +60,7 @@ def prepared(tmp_path, sentences, vocab, name="out", **settings):
 
 
 def places(folder):
-    return [place for file in sentence_files(folder) for place in document_places(file)]
+    return [place for file in list_sentence_files(folder) for place in document_places(file)]
 
 
 def contents(folder):

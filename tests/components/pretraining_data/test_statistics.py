@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pages.statistics import statistics_page
+from bertline.components.pages.statistics import draw_statistics
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.prepare import run
 from bertline.components.pretraining_data.statistics import add_totals, totals_as_json
@@ -90,7 +90,7 @@ def test_tokens_and_first_instances_are_readable(sentences, tmp_path):
 def test_every_kind_of_records_has_its_page(sentences, tmp_path, settings):
     _, statistics = told(sentences, tmp_path / "out", **settings)
     page = (tmp_path / "out" / "stats.html").read_text(encoding="utf-8")
-    assert page == statistics_page(statistics) and "</html>" in page
+    assert page == draw_statistics(statistics) and "</html>" in page
     assert (statistics["outcomes"] is None) == (settings.get("masking") == "dynamic")
     assert (statistics["random_next"] is None) == (settings.get("pairs") == "none")
 

@@ -14,7 +14,7 @@ from bertline.model.training.speed import (
     classification_work,
     format_with_prefix,
     forward_flops,
-    measured_peak,
+    measure_peak,
     pretraining_work,
 )
 
@@ -53,9 +53,9 @@ def test_without_attention_a_step_is_six_operations_a_parameter_and_token() -> N
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_peak_is_measured_once(precision: str) -> None:
-    peak = measured_peak(precision)
+    peak = measure_peak(precision)
     assert 1e8 < peak < 1e16
-    assert measured_peak(precision) == peak
+    assert measure_peak(precision) == peak
 
 
 def test_a_classifier_has_its_labels_in_the_place_of_both_pretraining_heads() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.corpus.documents import document_shards, read_documents
+from bertline.components.corpus.documents import list_document_shards, read_documents
 from bertline.components.corpus.ingest.run import IngestConfig, Sources, run
 
 PROSE = "A sentence of the article that is long enough to be kept. And another one."
@@ -42,7 +42,7 @@ def shelf(tmp_path):
 def ingested(out: Path, sources: Sources, **settings):
     out.mkdir()
     counts = run(out, IngestConfig(**settings), **vars(sources))
-    return counts, [document for shard in document_shards(out) for document in read_documents(shard)]
+    return counts, [document for shard in list_document_shards(out) for document in read_documents(shard)]
 
 
 def test_all_sources_in_the_order_of_the_flags(shelf, tmp_path):
@@ -90,7 +90,7 @@ def test_same_bytes_for_any_worker_count(tmp_path):
     path.write_text(dump([(f"P{n}", PROSE * (1 + n % 7)) for n in range(60)]))
     for workers in (1, 2):
         ingested(tmp_path / str(workers), Sources(dump=str(path)), num_workers=workers)
-    one, two = (document_shards(tmp_path / name)[0].read_bytes() for name in "12")
+    one, two = (list_document_shards(tmp_path / name)[0].read_bytes() for name in "12")
     assert one == two
 
 
