@@ -107,17 +107,17 @@ EXAMPLE_TEXT: dict[str, Any] = {
 }
 EXAMPLE_TASKS: dict[str, Any] = {"tasks": ("mrpc=examples/tasks/pairs", "sst2=examples/tasks/sentiment")}
 
-# Budgets for 2 cores: each ends within 20 minutes; far too short for a useful model of Base's size.
+# Budgets for 2 cores: minutes; far too short for a useful model of Base's size.
 RUNS: dict[str, Run] = {
     "base": Run(
         **EXAMPLE_TEXT,
         **EXAMPLE_TASKS,
         model="base",
-        steps_128=24,
-        steps_512=3,
+        steps_128=12,
+        steps_512=2,
         batch=8,
-        save_every=8,
-        finetune_epochs=1.0,
+        save_every=4,
+        finetune_epochs=0.5,
         finetune_length=48,
     ),
     # First weights in the range 1 / sqrt(hidden_size): Tiny then leaves the plateau of the unigram entropy sooner
