@@ -36,14 +36,15 @@ def write_preprocessing(folder: Path, checkpoint: Checkpoint) -> None:
     packer = _Packer(vocabulary)
     length = min(DEFAULT_LENGTH, checkpoint.bert_config.max_position_embeddings)
     sentences = tf.TensorSpec([None], tf.string, "sentences")
+    tokenize = tf.function(tokenizer.tokenize, [sentences], autograph=False)  # a graph that both functions call
 
     def prepare(sentences: Tensor) -> dict[str, Tensor]:
-        return packer.pack([tokenizer.tokenize(sentences)], length)
+        return packer.pack([tokenize(sentences)], length)
 
     root = tf.train.Checkpoint()
     root.__call__ = tf.function(prepare, [sentences], autograph=False)
     root.tokenize = tf.train.Checkpoint()
-    root.tokenize.__call__ = tf.function(tokenizer.tokenize, [sentences], autograph=False)
+    root.tokenize.__call__ = tokenize
     root.tokenize.get_special_tokens_dict = tf.train.Checkpoint()
     root.tokenize.get_special_tokens_dict.__call__ = tf.function(packer.special_tokens, [], autograph=False)
     root.bert_pack_inputs = tf.train.Checkpoint()

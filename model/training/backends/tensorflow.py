@@ -10,6 +10,8 @@ from bertline.model.bert import Tensor, Weights
 from bertline.model.training.update import Update, Values, losses_and_gradients, move_weights
 
 Arrays = dict[str, np.ndarray]
+# Up to so many, an optimizer's passes over the parameters take less time than to compile them into one.
+FEW_PARAMETERS = 1 << 20
 
 
 class TensorFlowTrainer:
@@ -21,6 +23,7 @@ class TensorFlowTrainer:
         """Start from `weights` and `slots`, by name in a fixed order: the norm's sum depends on it."""
         self._weights, self._slots = variables_of(weights), variables_of(slots)
         self._rule, self._jit_compile = update, jit_compile
+        self._compiles_move = jit_compile or sum(array.size for array in weights.values()) > FEW_PARAMETERS
         self._update = compile_graph(self._trace_update, jit_compile=jit_compile)
         self._updates = compile_graph(self._trace_updates, jit_compile=jit_compile)
 
@@ -53,7 +56,8 @@ class TensorFlowTrainer:
         weights = {name: tf.convert_to_tensor(variable) for name, variable in self._weights.items()}
         losses, gradients = losses_and_gradients(self._rule, values_and_gradients, weights, step, batch)
         # By XLA also within a graph: one pass over the variables, in place, instead of one for each operation.
-        return {**losses, **compile_graph(self._move, jit_compile=True)(gradients, step)}
+        move = compile_graph(self._move, jit_compile=True) if self._compiles_move else self._move
+        return {**losses, **move(gradients, step)}
 
     def _move(self, gradients: Values, step: Tensor) -> Values:
         weights, slots = (

@@ -134,8 +134,8 @@ def test_a_difference_above_the_bound_is_an_error(
 ) -> None:
     one_layer = dataclasses.replace(toy, num_hidden_layers=1)
     made = saved(tmp_path / "made", model_of(one_layer, "answer_spans"))
-    with pytest.raises(ValueError, match=r"by savedmodel differ by .*, more than the bound of 1e-30"):
-        converted(made, tmp_path / "out", "savedmodel", bound=1e-30)
+    with pytest.raises(ValueError, match=r"by onnx differ by .*, more than the bound of 1e-30"):
+        converted(made, tmp_path / "out", "onnx", bound=1e-30)
 
 
 def test_another_vocabulary_on_the_way(toy: BertConfig, model_of: Callable[..., Checkpoint], tmp_path: Path) -> None:

@@ -195,16 +195,14 @@ def test_a_record_of_another_size_is_named_with_its_file(tmp_path):
 def test_more_files_than_a_process_may_open_at_first(tmp_path):
     written(tmp_path / "records", *(some_rows(1, seed=seed) for seed in range(300)))
     program = (
-        "import resource; from pathlib import Path; from bertline.model.records.reader import open_records; "
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, {hard})); "
-        f"print(len(open_records(Path({str(tmp_path / 'records')!r}))))"
+        "import resource; from pathlib import Path; from bertline.model.records.reader import open_records\n"
+        "for hard in (1000, 250):\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))\n"
+        f"    print(len(open_records(Path({str(tmp_path / 'records')!r}))))"
     )
-    run = [
-        subprocess.run([sys.executable, "-c", program.format(hard=hard)], capture_output=True, text=True)
-        for hard in (1000, 250)
-    ]
-    assert run[0].stdout == "300\n"
-    assert "there are 300 files of records, but a process may open 250 (ulimit -Hn)" in run[1].stderr
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "300\n"
+    assert "there are 300 files of records, but a process may open 250 (ulimit -Hn)" in run.stderr
 
 
 @pytest.mark.parametrize("content", [b"hello", b"no TFRecord file at all, but text" * 9, bytes(100)])

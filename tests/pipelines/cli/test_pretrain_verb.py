@@ -75,6 +75,7 @@ def test_held_out_records_with_documents_that_are_trained_on_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_more_devices_than_there_are_end_with_2(pretrain_arguments, started, tmp_path: Path) -> None:
     flags = "--xla_force_host_platform_device_count=2"
     process = started(pretrain_arguments(tmp_path / "out", "--backend=jax", "--devices=4"), XLA_FLAGS=flags)

@@ -175,6 +175,7 @@ def test_is_a_layer_for_keras(pretrained: Path, toy_batch: Callable[..., dict[st
     np.testing.assert_array_equal(layer(inputs)["pooled_output"], expected)
 
 
+@pytest.mark.slow
 def test_without_a_pooler_the_default_is_the_sequence(
     model_of: Callable[..., Checkpoint], toy_batch: Callable[..., dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
