@@ -65,6 +65,7 @@ def pretrain(prepared: Path, out: Path, heldout: Path, *flags: str) -> int:
     )
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_scored_exported_and_trained_on(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
