@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ from bertline.settings import describe_differences, list_settings
 Read = TypeVar("Read")
 
 PREFIX = "snapshot-"
+IN_STORE = re.compile(r"[0-9a-f]{16}\.work")  # the name of a work folder that a store gives
 DRAFTS = ".*.tmp"  # what a killed run was writing or deleting
 
 
@@ -63,36 +65,45 @@ def restore(
     """
     resumed = newest_snapshot(work, read_snapshot)
     if resumed is None:
+        _say_why_not_resumed(work, start, identity, config)
         return start, TrainingLog(config.log_every_steps, rows)
-    _require_same_run(work, {**list_settings(type(config)), **resumed[0].state["stage"]}, identity)
+    other = _describe_other_run(resumed[0], start, identity, config)
+    if other:
+        raise ValueError(
+            f"{work} holds an interrupted run {other}; repeat that run with its settings, input and version, or delete "
+            "the folder to start afresh"
+        )
+    if "code" in identity and "code" not in resumed[0].state["stage"]:
+        say(f"{work}: the snapshot does not say which code began it; training goes on with this version")
     return resumed
 
 
-def _require_same_run(work: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    there, here = dict(there), dict(here)
-    _require_same_code(work, there.pop("code", None), here.pop("code", None))
+def _say_why_not_resumed(work: Path, start: Checkpoint, identity: Mapping[str, Any], config: Any) -> None:
+    """In a store, where every training has a work folder of its own: what is other in the latest interrupted one."""
+    folders = [folder for folder in work.parent.glob(f"*{work.suffix}") if IN_STORE.fullmatch(folder.name)]
+    others = [folder for folder in folders if folder != work and snapshot_steps(folder)]
+    if IN_STORE.fullmatch(work.name) and others:
+        latest = max(others, key=lambda folder: folder.stat().st_mtime)
+        resumed = newest_snapshot(latest, read_snapshot)
+        other = resumed and _describe_other_run(resumed[0], start, identity, config)
+        if other:
+            say(f"{latest} holds an interrupted run {other}; this one starts afresh, beside it")
+
+
+def _describe_other_run(snapshot: Checkpoint, start: Checkpoint, identity: Mapping[str, Any], config: Any) -> str:
+    """What that run has which this one has not, in words; "" where this one may go on from it."""
+    there, here = {**list_settings(type(config)), **snapshot.state["stage"]}, dict(identity)
+    code, own_code = there.pop("code", None), here.pop("code", None)
+    if code is not None and own_code is not None and code["fingerprint"] != own_code["fingerprint"]:
+        modules = code["modules"].keys() | own_code["modules"].keys()
+        changed = sorted(name for name in modules if code["modules"].get(name) != own_code["modules"].get(name))
+        return f"of other code: {', '.join(changed) or 'what its modules use'} changed since"
     if there != here:
         unknown = sorted(here.keys() - there.keys())  # to the version that wrote it, and not settings
         found = dict(sorted({**there, **dict.fromkeys(unknown)}.items()))
-        raise ValueError(
-            f"{work} holds an interrupted run whose {describe_differences(found, here)}; "
-            "repeat that run with its settings and input, or delete the folder to start afresh"
-        )
-
-
-def _require_same_code(work: Path, there: Mapping[str, Any] | None, here: Mapping[str, Any] | None) -> None:
-    """Refuse a snapshot of code that decides weights otherwise, and say which modules have changed."""
-    if here is None:
-        return
-    if there is None:
-        say(f"{work}: the snapshot does not say which code began it; training goes on with this version")
-    elif there["fingerprint"] != here["fingerprint"]:
-        modules = there["modules"].keys() | here["modules"].keys()
-        changed = sorted(name for name in modules if there["modules"].get(name) != here["modules"].get(name))
-        raise ValueError(
-            f"{work} holds an interrupted run of other code: {', '.join(changed) or 'what its modules use'} changed "
-            "since; go on with the version that began it, or delete the folder to start afresh"
-        )
+        return f"whose {describe_differences(found, here)}"
+    shape = describe_differences(*map(dataclasses.asdict, (snapshot.bert_config, start.bert_config)))
+    return f"of another model, whose {shape}" if shape else ""
 
 
 class Snapshots:

@@ -75,9 +75,7 @@ def test_an_interrupted_training_goes_on_unless_code_that_decides_its_weights_ha
     replaced(network, "LAYER_NORM_EPSILON = 1e-12", "LAYER_NORM_EPSILON = 1e-11")
     capsys.readouterr()
     assert main(argv) == 2
-    message = (
-        f"{work} holds an interrupted run of other code: bertline.model.bert changed since; go on with the version"
-    )
+    message = f"{work} holds an interrupted run of other code: bertline.model.bert changed since; repeat that run"
     assert message in capsys.readouterr().err
     assert not out.exists()
 

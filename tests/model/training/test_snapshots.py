@@ -1,12 +1,23 @@
 """Snapshots: whole or not at all, written while training goes on, and as few as asked for."""
 
+import dataclasses
 import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bertline.model.training.snapshots import Snapshots, choose_kept, lay_beside, newest_snapshot
+from bertline.model.config import BertConfig
+from bertline.model.training.checkpoint import Checkpoint, TrainingLog
+from bertline.model.training.snapshots import (
+    Snapshots,
+    choose_kept,
+    lay_beside,
+    newest_snapshot,
+    restore,
+    snapshot_writer,
+)
 
 
 def names(work: Path) -> list[str]:
@@ -141,3 +152,64 @@ def test_a_failure_is_said_where_another_error_is_on_its_way(tmp_path: Path, cap
         raise KeyboardInterrupt
     assert "the snapshot of step 5 is lost" in capsys.readouterr().err
     assert names(tmp_path) == []
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    seed: int = 1
+    log_every_steps: int = 5
+
+
+START = Checkpoint(
+    BertConfig(8, 4, 1, 1, 8, max_position_embeddings=4), {"weight": np.ones(2, np.float32)}, b"[PAD]\n", True, {}
+)
+
+
+def identity(**changes: object) -> dict[str, object]:
+    code = {"fingerprint": "1", "modules": {"bertline.model.bert": "1"}}
+    return {**dataclasses.asdict(Settings()), "code": code, **changes}
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """A work folder as a store names it, with the snapshot of step 3."""
+    work = tmp_path / "checkpoint_128" / f"{'0' * 16}.work"
+    reached = dataclasses.replace(START, slots={"weight/adam_m": np.zeros(2, np.float32)}, state={"step": 3})
+    with Snapshots(work) as snapshots:
+        snapshots.save(3, snapshot_writer(reached, TrainingLog(5, []), identity()))
+    return work
+
+
+OTHER_RUNS = [
+    (START, identity(seed=2), "whose seed is 1 there and 2 here"),
+    (
+        START,
+        identity(code={"fingerprint": "2", "modules": {"bertline.model.bert": "2"}}),
+        "of other code: bertline.model.bert changed since",
+    ),
+    (
+        dataclasses.replace(START, bert_config=dataclasses.replace(START.bert_config, hidden_dropout_prob=0.5)),
+        identity(),
+        "of another model, whose hidden_dropout_prob is 0.1 there and 0.5 here",
+    ),
+]
+
+
+@pytest.mark.parametrize(("start", "here", "message"), OTHER_RUNS)
+def test_a_snapshot_of_another_run_is_refused_and_what_is_other_is_named(
+    interrupted: Path, start: Checkpoint, here: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{interrupted} holds an interrupted run {message}; repeat that run"):
+        restore(interrupted, start, [], here, Settings())
+    assert restore(interrupted, START, [], identity(), Settings())[0].state["step"] == 3
+
+
+@pytest.mark.parametrize(("start", "here", "message"), OTHER_RUNS)
+def test_in_a_store_a_run_that_starts_afresh_says_why_it_does_not_go_on(
+    interrupted: Path, start: Checkpoint, here: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore(interrupted.with_name(f"{'1' * 16}.work"), start, [], here, Settings())[0] is start
+    said = capsys.readouterr().err
+    assert f"{interrupted} holds an interrupted run {message}; this one starts afresh, beside it" in said
+    assert restore(interrupted.with_name("mine.work"), start, [], here, Settings())[0] is start
+    assert not capsys.readouterr().err
