@@ -20,6 +20,7 @@ from bertline.components.store.artifacts import (
 )
 from bertline.components.store.manifests import MANIFEST, read_manifest, verify
 from bertline.preemption import ended_by_sigterm
+from bertline.settings import name_backend
 
 # What an input may be if it is not an artifact of a certain kind:
 VOCABULARY = "vocab.txt"  # such a file, or a folder that holds one: a vocabulary artifact, a checkpoint
@@ -106,7 +107,7 @@ def make(
 
     `callbacks` go to the step's run as they are. Raises ValueError and OSError for inputs that the step refuses.
     """
-    given = step.select_inputs(inputs)
+    config, given = name_backend(config), step.select_inputs(inputs)
     provenance = describe_making(step, config, given)
     arguments = {name: _prepare_argument(each, given.get(name)) for name, each in step.inputs.items()} | callbacks
 

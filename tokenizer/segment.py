@@ -5,11 +5,13 @@ Text and vocabulary stay as they are. Words: Chinese-BERT-wwm (Cui et al. 2019);
 """
 
 import importlib
+import importlib.util
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,15 @@ def segmenter(name: str) -> Segmenter:
         f"unknown segmenter {name!r}; known are {', '.join(KNOWN)}, and module:function for a function of yours that "
         'takes a sentence and gives its words, such as "my_words:words_of"'
     )
+
+
+def find_module_file(name: str) -> Path | None:
+    """The file of the module in "module:function", where there is one: what it says decides the words."""
+    try:
+        found = importlib.util.find_spec(name.partition(":")[0]) if ":" in name else None
+    except (ImportError, ValueError):  # which `segmenter` refuses
+        return None
+    return Path(found.origin) if found is not None and found.has_location and found.origin else None
 
 
 def presegmented(line: str) -> Segmented:

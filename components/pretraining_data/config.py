@@ -1,6 +1,7 @@
 """The settings of `prepare`: how sentences become training records."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from bertline.components.pretraining_data.files import PARTS, Part
 from bertline.components.pretraining_data.instances import PAIRS, PackingRules, packing_rules
 from bertline.model.records.masking import REPLACE_PER, MaskConfig, budgets
 from bertline.model.records.reader import SCHEMAS
+from bertline.tokenizer.segment import find_module_file
 
 SEMANTICS = ("fixed", "google")
 MASKING = ("static", "dynamic")
@@ -66,6 +68,11 @@ class PrepareConfig:
         if self.segmenter and not self.do_whole_word_mask:
             raise ValueError("a segmenter is of no use with do_whole_word_mask=false; leave one of the two out")
         self._require_length_bins()
+
+    def named_files(self) -> dict[str, Path]:
+        """The module of one's own that segments; not what that imports."""
+        module = find_module_file(self.segmenter)
+        return {} if module is None else {"segmenter": module}
 
     @property
     def part_of_text(self) -> Part:

@@ -24,7 +24,7 @@ from bertline.components.store.manifests import (
     verify,
 )
 from bertline.files import draft_of
-from bertline.settings import list_settings
+from bertline.settings import list_named_files, list_settings
 
 SCHEMA = "bertline/manifest/v1"
 
@@ -48,13 +48,14 @@ class Provenance:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """What the artifact's identity is made of: step, parameters, inputs' digests and code."""
+        """What the artifact's identity is made of: step, parameters, the files they name, inputs' digests and code."""
         return {
             "schema": SCHEMA,
             "kind": self.kind,
             "step": self.step,
             "code": code_fingerprint(self.code),
             **{f"parameter {name}": value for name, value in list_settings(self.config).items()},
+            **{f"file of {name}": sha256_of(path) for name, path in list_named_files(self.config).items()},
             **self.digests(),
         }
 

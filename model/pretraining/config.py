@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
 from bertline.model.config import MAX_DROPOUT, BertConfig, bert_config
@@ -105,6 +106,10 @@ class PretrainConfig:
             raise ValueError(f'coordinator is "{self.coordinator}"; give ADDRESS:PORT of host 0')
         if self.coordinator and self.host < 0:
             raise ValueError("coordinator is given, but not host, this host's number from 0")
+
+    def named_files(self) -> dict[str, Path]:
+        """The bert_config.json, where the model is not one of the sizes."""
+        return {"model": Path(self.model)} if Path(self.model).is_file() else {}
 
     @property
     def schedule(self) -> Schedule:

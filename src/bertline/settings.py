@@ -2,13 +2,16 @@
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 Config = TypeVar("Config")
 
 PRECISIONS = ("float32", "mixed_bfloat16")  # of the computation; weights are always kept in float32
-BACKENDS = ("tensorflow", "jax")
+BACKENDS = ("tensorflow", "jax")  # the first is the default
+BACKEND_VARIABLE = "KERAS_BACKEND"  # by which Keras is told
 MAX_SEED = 2**31 - 1  # what every generator in use accepts
 
 
@@ -68,6 +71,23 @@ def list_settings(config: Any, *, volatile: bool = False) -> dict[str, Any]:
     """The settings that decide bytes, or (`volatile`) the others, of a config; of its class, their defaults."""
     names = [field.name for field in dataclasses.fields(config) if bool(field.metadata.get("volatile")) is volatile]
     return {name: getattr(config, name) for name in names}
+
+
+def list_named_files(config: Any) -> dict[str, Path]:
+    """The files that settings name and whose content decides bytes: of a config that has any, its `named_files`."""
+    named: Callable[[], dict[str, Path]] = getattr(config, "named_files", dict)
+    return named()
+
+
+def name_backend(config: Config) -> Config:
+    """The config with the backend that the variable KERAS_BACKEND chooses for it; the default one stays "".
+
+    So an artifact says what it was computed with, and what the other backend computes is another one.
+    """
+    chosen = os.environ.get(BACKEND_VARIABLE, "")
+    if getattr(config, "backend", chosen) or chosen in ("", BACKENDS[0]):
+        return config
+    return dataclasses.replace(config, backend=chosen)  # type: ignore[type-var]
 
 
 def describe_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

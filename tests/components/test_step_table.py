@@ -4,12 +4,18 @@ import dataclasses
 import inspect
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bertline.components import steps
 from bertline.components.declaration import FILE, TEXT, Input, Step, describe_making, load
+from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.step_table import STEPS
+from bertline.components.store.artifacts import Provenance
+from bertline.model.finetuning.run import FinetuneConfig
+from bertline.model.pretraining.config import PretrainConfig
+from bertline.settings import name_backend
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=list(STEPS))
@@ -69,3 +75,32 @@ def test_the_code_that_reads_an_input_counts_where_that_is_given(tmp_path: Path)
 def test_a_text_that_would_leave_no_trace_is_refused() -> None:
     with pytest.raises(ValueError, match="step write: language decides bytes; name it in kind, or declare sources"):
         step_of(language=Input(TEXT, ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("bert_config.json", lambda file: PretrainConfig(model=str(file))),
+        ("words_of_mine.py", lambda file: PrepareConfig(segmenter=f"{file.stem}:words_of")),
+    ],
+)
+def test_what_a_file_says_that_a_setting_names_is_part_of_the_identity(
+    name: str, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def identity(content: str) -> str:
+        (tmp_path / name).write_text(content)
+        return Provenance("kind", "step", {}, config(tmp_path / name), []).fingerprint()
+
+    assert identity("# one") == identity("# one") != identity("# two")
+
+
+@pytest.mark.parametrize("config", [PretrainConfig(), FinetuneConfig()])
+def test_what_another_backend_computes_is_another_artifact(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, named in (("tensorflow", ""), ("jax", "jax"), ("", "")):
+        monkeypatch.setenv("KERAS_BACKEND", variable)
+        assert name_backend(config).backend == named
+        chosen = dataclasses.replace(config, backend="tensorflow")
+        assert name_backend(chosen) == chosen
+    assert name_backend(PrepareConfig()) == PrepareConfig()

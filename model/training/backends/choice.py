@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bertline.preemption import Preemption
+from bertline.settings import BACKEND_VARIABLE, BACKENDS
 
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, float]
 
-VARIABLE = "KERAS_BACKEND"
-TENSORFLOW = "tensorflow"
+TENSORFLOW = BACKENDS[0]
 # What TensorFlow says while it is loaded, before it heeds TF_CPP_MIN_LOG_LEVEL: of absent GPUs and of oneDNN.
 CHATTER = (b"WARNING: All log messages before absl::InitializeLog()", b" cudart_stub.cc:", b" port.cc:")
 FILTER = f"""
@@ -101,8 +101,8 @@ def use_backend(name: str) -> None:
     elif name:
         if importlib.util.find_spec(name) is None:
             raise ValueError(f"backend is {name}, which is not installed; pip install 'bertline[{name}]'")
-        os.environ[VARIABLE] = name
-    if os.environ.get(VARIABLE, TENSORFLOW) == TENSORFLOW and TENSORFLOW not in sys.modules:
+        os.environ[BACKEND_VARIABLE] = name
+    if os.environ.get(BACKEND_VARIABLE, TENSORFLOW) == TENSORFLOW and TENSORFLOW not in sys.modules:
         with _without_chatter():
             importlib.import_module(TENSORFLOW)
 
