@@ -56,6 +56,10 @@ class PrepareConfig:
         self._require_known_names()
         if self.masked_lm_prob == 0:
             raise ValueError("masked_lm_prob is 0; without masked tokens there is nothing to learn")
+        first, last = self.part_of_text.shares()
+        if first == last:
+            advice = f"{'raise' if self.part == 'heldout' else 'lower'} heldout_share of all parts"
+            raise ValueError(f'heldout_share is {self.heldout_share}; part "{self.part}" would be empty: {advice}')
         if self.max_predictions_per_seq > self.max_seq_length:
             raise ValueError(
                 f"max_predictions_per_seq is {self.max_predictions_per_seq}, more than max_seq_length, "

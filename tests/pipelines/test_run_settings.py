@@ -43,6 +43,7 @@ def test_every_settings_parameter_of_the_pipeline_is_of_a_step() -> None:
         ({"learning_rate_decay": "cosine"}, "pretrain_128: learning_rate_decay"),
         ({"warmup_share": 2.0}, "pretrain_128: num_warmup_steps"),
         ({"length_bins": "64,600"}, "prepare_512: length_bins"),
+        ({"heldout_share": 0.0}, 'heldout_128: heldout_share is 0.0; part "heldout" would be empty'),
         ({"finetune_epochs": -1.0}, "finetune: num_train_epochs"),
     ],
 )

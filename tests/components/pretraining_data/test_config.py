@@ -22,6 +22,8 @@ from bertline.components.pretraining_data.config import PrepareConfig
         ({"masked_lm_prob": float("nan")}, "masked_lm_prob is nan"),
         ({"short_seq_prob": -0.1}, r"short_seq_prob is -0\.1"),
         ({"heldout_share": 2.0}, r"heldout_share is 2\.0"),
+        ({"part": "heldout", "heldout_share": 0.0}, r'heldout_share is 0\.0; part "heldout" would be empty: raise'),
+        ({"part": "train", "heldout_share": 1.0}, r'heldout_share is 1\.0; part "train" would be empty: lower'),
         ({"random_next_prob": 1.01}, r"random_next_prob is 1\.01"),
         ({"truncate_prob": -1.0}, r"truncate_prob is -1\.0"),
         ({"span_geometric_p": 2.0}, r"span_geometric_p is 2\.0"),

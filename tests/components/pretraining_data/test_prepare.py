@@ -356,7 +356,7 @@ def test_parts_without_text(tmp_path, vocab):
     with pytest.raises(ValueError, match=r'none of its 4 documents is in part "heldout".*raise heldout_share'):
         prepared(tmp_path, few, vocab, "b", part="heldout")
     with pytest.raises(ValueError, match=r'none of its 4 documents is in part "train".*lower heldout_share'):
-        prepared(tmp_path, few, vocab, "c", heldout_share=1.0)
+        prepared(tmp_path, few, vocab, "c", heldout_share=0.999)
     single = sentences_folder(tmp_path / "single", [["a"]])
     with pytest.raises(ValueError, match="too little text for one instance"):
         prepared(tmp_path, single, vocab, "d", part="all")
