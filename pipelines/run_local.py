@@ -18,11 +18,12 @@ from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import list_model_files
+from bertline.model.training.backends.choice import TENSORFLOW, VARIABLE
 from bertline.pipelines.cli.tables import print_scores, print_steps
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_arguments
-from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, config_class, select_settings
+from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, STAGES, config_class, select_settings
 from bertline.preemption import PreemptedError
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.settings import from_mapping
@@ -64,6 +65,7 @@ def check(run: Run, out: Path) -> None:
     _require_valid_steps(run, arguments)
     _require_agreement(arguments)
     _require_one_start(run, arguments["pretrain_128"])
+    _require_shared_batches(arguments)
     list_source_files(**{name: arguments[name] for name in TEXT_SOURCES})
     if run.initial:
         if not run.vocab:
@@ -111,6 +113,16 @@ def _require_one_start(run: Run, stage: dict[str, Any]) -> None:
         raise ValueError("attention_initializer is for fresh weights, not for a released model's; leave it out")
     if stage["initialize"] and not run.initial:
         raise ValueError("initialize is for a released model (initial), and none is given; leave it out")
+
+
+def _require_shared_batches(arguments: dict[str, Any]) -> None:
+    """Refuse several devices on a backend that uses one."""
+    for stage in STAGES:
+        devices, backend = arguments[stage]["devices"], arguments[stage]["backend"]
+        if devices > 1 and (backend or os.environ.get(VARIABLE, TENSORFLOW)) == TENSORFLOW:
+            raise ValueError(
+                f"{stage}: devices is {devices}; several devices share a batch on the jax backend only: --backend=jax"
+            )
 
 
 def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> RuntimeError | None:

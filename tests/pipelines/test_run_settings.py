@@ -1,4 +1,5 @@
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,31 @@ def test_settings_that_a_later_step_would_refuse_are_refused_at_once(
     with pytest.raises(ValueError, match=message):
         check(dataclasses.replace(RUNS["tiny"], **changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "backend", "refused"),
+    [
+        ("tensorflow", None, True),
+        ("", None, True),
+        ("", "tensorflow", True),
+        ("tensorflow", "jax", True),
+        ("", "jax", False),
+        ("jax", "tensorflow", False),
+    ],
+)
+def test_several_devices_are_refused_before_the_first_step_unless_jax_computes(
+    chosen: str, backend: str | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    if backend:
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+    text = tmp_path / "text.txt"
+    text.write_text("A line.\n")
+    run = dataclasses.replace(RUNS["tiny"], books="", dump="", text=str(text), devices=2, backend=chosen)
+    message = "pretrain_128: devices is 2; several devices share a batch on the jax backend only"
+    with pytest.raises(ValueError, match=message) if refused else nullcontext():
+        check(run, tmp_path / "out")
 
 
 def test_short_names_have_the_defaults_of_the_steps() -> None:
