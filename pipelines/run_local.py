@@ -61,27 +61,34 @@ def check(run: Run, out: Path) -> None:
 
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
+    require_settings(run)
+    arguments = pipeline_arguments(run)
+    list_source_files(**{name: arguments[name] for name in TEXT_SOURCES})
+    if run.initial:
+        load_vocabulary(Path(run.vocab))
+        list_model_files(Path(run.initial))
+    elif run.vocab:
+        bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
+    for task in arguments["tasks"]:
+        for part in ("train", "dev"):
+            read_examples(task["kind"], Path(task[part]))
+    make_writable(out)
+
+
+def require_settings(run: Run) -> None:
+    """Refuse settings that cannot be, or not together; texts, vocabularies, released models and tasks are not read."""
     arguments = pipeline_arguments(run)
     _require_valid_steps(run, arguments)
     _require_agreement(arguments)
     _require_one_start(run, arguments["pretrain_128"])
     _require_shared_batches(arguments)
-    list_source_files(**{name: arguments[name] for name in TEXT_SOURCES})
+    if run.vocab:
+        return
     if run.initial:
-        if not run.vocab:
-            raise ValueError(f"{run.initial}: the records need its vocabulary: --vocab (make: VOCAB=)")
-        load_vocabulary(Path(run.vocab))
-        list_model_files(Path(run.initial))
-    elif run.vocab:
-        bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
-    elif Path(run.model).is_file():
+        raise ValueError(f"{run.initial}: the records need its vocabulary: --vocab (make: VOCAB=)")
+    if Path(run.model).is_file():
         raise ValueError(f"{run.model}: a model's own configuration needs its own vocabulary: --vocab (make: VOCAB=)")
-    else:
-        bert_config(run.model, arguments["vocabulary"]["vocab_size"])
-    for task in arguments["tasks"]:
-        for part in ("train", "dev"):
-            read_examples(task["kind"], Path(task[part]))
-    make_writable(out)
+    bert_config(run.model, arguments["vocabulary"]["vocab_size"])
 
 
 def _require_valid_steps(run: Run, arguments: dict[str, Any]) -> None:

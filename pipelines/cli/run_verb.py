@@ -133,10 +133,11 @@ def _toml(value: Any) -> str:
 
 
 def _run(flags: Flags) -> int:
-    from bertline.pipelines.run_local import run_here
+    from bertline.pipelines.run_local import require_settings, run_here
 
     run = read_run(flags)
     if flags.print_config:
+        require_settings(run)
         print("\n".join(format_config(flags.name, run)))
         return 0
     return run_here(flags.name, run, Path(flags.out))

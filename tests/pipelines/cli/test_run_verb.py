@@ -166,6 +166,27 @@ def test_bad_settings_end_with_2_before_any_work(
 
 
 @pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--warmup_share=2", "pretrain_128: num_warmup_steps is 2000; it must not exceed num_train_steps, 1000"),
+        ("--devices=0", "pretrain_128: devices is 0; it must be at least 1"),
+        ("--vocab_size=3", "vocabulary: vocab_size is 3; it must be at least 6"),
+        ("--finetune_epochs=0", "finetune: num_train_epochs is 0.0; it must be greater than 0"),
+        ("--vocab.do_lower_case=false", "vocabulary, records and model are of one case: set --do_lower_case"),
+        ("--initial=released", "released: the records need its vocabulary: --vocab"),
+        ("--model=huge", 'model "huge" is neither a known size nor a file'),
+    ],
+)
+def test_settings_that_would_be_refused_are_not_printed(
+    flag: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "tiny", flag, "--print_config"]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (
