@@ -133,14 +133,18 @@ def restore_types_of_file(file: str, owner: str, types: Mapping[str, Any], value
 
 
 def read_config_file(path: Path) -> Mapping[str, Any]:
-    """The mapping in a .json or .toml file; ValueError when it is neither."""
+    """The mapping in a .toml file, or in one of any other name with JSON; ValueError when it holds none."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; --config takes a JSON or TOML file of settings")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder; --config takes a JSON or TOML file of settings")
+    is_toml = path.suffix == ".toml"
     try:
         text = path.read_text(encoding="utf-8")
-        value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        value = tomllib.loads(text) if is_toml else json.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}; expected a JSON or TOML file of settings") from error
+        read_as = "" if is_toml else "; it was read as JSON, since its name does not end in .toml"
+        raise ValueError(f"{path}: {error}; expected a JSON or TOML file of settings{read_as}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected an object of settings, found a {type(value).__name__}")
     return value

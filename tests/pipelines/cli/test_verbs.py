@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,30 @@ def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(ValueError, match=f"{file}: .*{message}"):
         parsed(f"--config={file}")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("settings.conf", 'model = "tiny"', "read as JSON, since its name does not end in .toml"),
+        ("settings.toml", '{"model": "tiny"}', "expected a JSON or TOML file of settings$"),
+    ],
+)
+def test_the_name_of_a_file_says_how_it_is_read(tmp_path: Path, name: str, text: str, message: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f"{file}: .*{message}"):
+        parsed(f"--config={file}")
+
+
+def test_a_folder_is_no_file_of_settings_but_a_pipe_is(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=f"^{tmp_path}: a folder; --config takes a JSON or TOML file"):
+        parsed(f"--config={tmp_path}")
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write('{"model": "tiny"}')
+    assert parsed(f"--config=/dev/fd/{reading}").model == "tiny"
+    os.close(reading)
 
 
 def test_types_lost_on_the_way_are_restored() -> None:
