@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bertline.pipelines.run_settings import RUNS
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -31,6 +33,10 @@ def test_make_targets_exist_and_pass_their_settings_on(command: str) -> None:
     shown = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
     for setting in re.findall(r"(?:DUMP|BOOKS|VOCAB|STEPS_128|STEPS_512|BATCH|OUT)=(\S+)", command):
         assert setting in shown.stdout
+
+
+def test_the_steps_of_pretrain_base_are_as_many_as_it_trains() -> None:
+    assert f"comes from {RUNS['base'].steps_128 + RUNS['base'].steps_512} steps on" in README
 
 
 def test_bare_make_prints_help() -> None:
