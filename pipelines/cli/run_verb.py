@@ -87,7 +87,19 @@ def _short_names(flags: Flags, file: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in vars(flags).items() if name in types and value is not None}
     if flags.task is not None:
         given["tasks"] = [task for task in flags.task if task]  # --task= is for no task
-    return from_file | restore_types("run", types, given)
+    both = from_file | restore_types("run", types, given)
+    _require_one_spelling(from_file)
+    if flags.task is not None:
+        _require_one_spelling(both)
+    return both
+
+
+def _require_one_spelling(settings: Mapping[str, Any]) -> None:
+    """Refuse a task that is given in the old spelling and in today's."""
+    for old, kind in OLD_TASKS.items():
+        for task in settings.get("tasks", ()):
+            if old in settings and task.startswith(f"{kind}="):
+                raise ValueError(f"--{old}={settings[old]} and --task {task} are of one task; leave --{old} out")
 
 
 def _merge_tasks(given: Mapping[str, Any], named: tuple[str, ...]) -> tuple[str, ...]:

@@ -233,6 +233,20 @@ def test_the_old_spelling_of_tasks_works_and_says_so(
     assert run_from("budget", f"--config={file}", "--pairs=P", "--model=tiny").tasks == ("mrpc=P",)
 
 
+def test_a_task_in_both_spellings_is_refused_but_a_flag_wins_over_a_files_tasks(
+    run_from: Parsed, tmp_path: Path
+) -> None:
+    old, new, both = (tmp_path / f"{name}.toml" for name in ("old", "new", "both"))
+    old.write_text('pairs = "x"\n')
+    new.write_text('tasks = ["mrpc=y"]\n')
+    both.write_text('pairs = "x"\ntasks = ["mrpc=y"]\n')
+    for argv in (["--pairs=x", "--task=mrpc=y"], [f"--config={old}", "--task=mrpc=y"], [f"--config={both}"]):
+        with pytest.raises(ValueError, match="--pairs=x and --task mrpc=y are of one task; leave --pairs out"):
+            run_from("tiny", *argv)
+    assert run_from("tiny", f"--config={new}", "--pairs=x").tasks == ("mrpc=x",)
+    assert run_from("tiny", "--task=sst2=y", "--pairs=x").tasks == ("sst2=y", "mrpc=x")
+
+
 def test_text_of_ones_own_replaces_the_examples_wherever_it_is_named(run_from: Parsed, tmp_path: Path) -> None:
     config = tmp_path / "settings.json"
     config.write_text('{"jsonl": "mine.jsonl", "model": "mini"}')
