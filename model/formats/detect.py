@@ -40,8 +40,9 @@ def read_model(
     A vocabulary, a configuration or a case that is given takes the place of the one beside the weights. Raises
     FileNotFoundError for a missing path, ValueError for files that are not a model, not whole, or do not fit together.
     """
+    read = _choose_reader(path)
     use_backend("")  # readers load Keras
-    loaded = _choose_reader(path)(path, vocab_file, bert_config_file)
+    loaded = read(path, vocab_file, bert_config_file)
     beside = (path if path.is_dir() else path.parent) / VOCABULARY_FILE
     if vocab_file is not None and beside.is_file() and beside.read_bytes() != loaded.checkpoint.vocabulary:
         remark = f"{vocab_file} takes the place of {beside.name} beside the weights, which differs"
