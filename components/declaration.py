@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ VOCABULARY = "vocab.txt"  # such a file, or a folder that holds one: a vocabular
 FILE = "file"
 MODEL = "model"  # of any format, ours or another's
 TEXT = "text"  # a word, or patterns of file names: not a path
+# Names that have another meaning among a verb's flags, the arguments of run, or those of a KFP component.
+TAKEN = frozenset(
+    (
+        *("out", "config", "help"),
+        *("work", "log_dir", "digests", "hosts"),
+        *("store", "run", "name", "metrics", "inputs", "perform_step"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,12 @@ class Step:
     only_file: str = ""  # the verb's --out is this one file; the artifact lies beside it
 
     def __post_init__(self) -> None:
-        """Refuse a TEXT input that would leave no trace in the artifact's identity."""
+        """Refuse names that cannot be, and a TEXT input that would leave no trace in the artifact's identity."""
+        for name in (self.name, self.output, *self.inputs):
+            if not name.isidentifier() or iskeyword(name) or name in TAKEN:
+                raise ValueError(f'step {self.name}: "{name}" cannot name a step, an input or an output; take another')
+        if self.output in self.inputs:
+            raise ValueError(f"step {self.name}: an input and the output are called {self.output}; rename one")
         for name, each in self.inputs.items():
             if each.wanted == TEXT and not self.sources and f"{{{name}}}" not in self.kind:
                 raise ValueError(f"step {self.name}: {name} decides bytes; name it in kind, or declare sources")

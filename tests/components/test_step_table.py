@@ -72,6 +72,21 @@ def test_the_code_that_reads_an_input_counts_where_that_is_given(tmp_path: Path)
     assert describe_making(step, Config(), {"text": tmp_path / "text"}).code == ["json", "gzip"]
 
 
+@pytest.mark.parametrize("name", ["two words", "max-length", "2nd", "", "class", "out", "store", "metrics", "hosts"])
+def test_names_that_a_verb_or_a_component_cannot_have_are_refused(name: str) -> None:
+    message = f'"{name}" cannot name a step, an input or an output'
+    with pytest.raises(ValueError, match=message):
+        step_of(**{name: Input(FILE, "")})
+    for declared in ("name", "output"):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(step_of(text=Input(FILE, "")), **{declared: name})
+
+
+def test_an_output_that_is_called_like_an_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="step write: an input and the output are called texts; rename one"):
+        step_of(texts=Input(FILE, ""))
+
+
 def test_a_text_that_would_leave_no_trace_is_refused() -> None:
     with pytest.raises(ValueError, match="step write: language decides bytes; name it in kind, or declare sources"):
         step_of(language=Input(TEXT, ""))
