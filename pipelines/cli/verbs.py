@@ -180,7 +180,8 @@ def step_verb(step: Step) -> Verb:
 def _step_flags(step: Step, parser: Parser) -> None:
     """The inputs, the output and a flag per setting."""
     for name, each in step.inputs.items():
-        parser.add_argument(f"--{name}", required=not each.optional, metavar="PATH", help=each.help)
+        text = each.help.replace("%", "%%")
+        parser.add_argument(f"--{name}", required=not each.optional, metavar="PATH", help=text)
     parser.add_argument("--out", required=True, metavar="PATH", help="what to write; must not exist yet")
     add_config_flags(parser, step.config_class())
 

@@ -1,4 +1,5 @@
 import argparse
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -6,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from bertline.components.declaration import FILE, Input
+from bertline.components.step_table import STEPS
 from bertline.model.config import BertConfig, bert_config, parameter_count, read_bert_config
 from bertline.model.records.masking import MaskConfig
-from bertline.pipelines.cli.verbs import add_config_flags, config_from_flags, field_comments, with_underscores
+from bertline.pipelines.cli.verbs import (
+    add_config_flags,
+    config_from_flags,
+    field_comments,
+    step_verb,
+    with_underscores,
+)
 from bertline.settings import from_mapping
 
 
@@ -33,6 +42,14 @@ def test_flags_are_the_fields_with_their_types() -> None:
         512, 5e-5, False, "base"
     )
     assert parsed("--max-seq-length=64", "--do-lower-case", "--model=my-model") == Settings(64, 1e-4, True, "my-model")
+
+
+def test_the_help_of_an_input_may_hold_any_character() -> None:
+    inputs = {"documents": Input("documents", "5 % of all (%s)"), "size": Input(FILE, "100%", optional=True)}
+    parser = argparse.ArgumentParser()
+    step_verb(dataclasses.replace(STEPS["split"], inputs=inputs)).add_flags(parser)
+    shown = parser.format_help()
+    assert "5 % of all (%s)" in shown and "100%" in shown
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
