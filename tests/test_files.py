@@ -77,6 +77,29 @@ def test_the_draft_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert other.read_text() == "half"
 
 
+def test_the_draft_of_a_name_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    other, own = tmp_path / f".note.json.{dead.pid}.tmp", tmp_path / f".note.{dead.pid}.tmp"
+    for draft in (other, own):
+        draft.write_text("half")
+    write_whole(tmp_path / "note", "whole")
+    assert names(tmp_path) == [other.name, "note"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_draft_of_this_processs_own_number_is_a_dead_ones(tmp_path: Path, kind: str) -> None:
+    left = tmp_path / f".made.{os.getpid()}.tmp"
+    if kind == "folder":
+        left.mkdir()
+    (left / "old.txt" if kind == "folder" else left).write_text("half")
+    with draft_of(tmp_path / "made") as draft:
+        draft.mkdir()
+        (draft / "new.txt").write_text("whole")
+    assert names(tmp_path) == ["made"]
+    assert names(tmp_path / "made") == ["new.txt"]
+
+
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing/note'$"):
         write_whole(tmp_path / "missing" / "note", "text")

@@ -48,10 +48,13 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def _remove_dead_drafts(path: Path) -> None:
-    """Drafts of processes that were killed; one whose process still lives is left alone."""
+    """Drafts of processes that were killed; one whose process still lives is left alone.
+
+    One with this process's number is of another that had it before: a container that starts again counts from 1.
+    """
     for draft in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = draft.name.split(".")[-2]
-        if process.isdigit() and not Path(f"/proc/{process}").exists():
+        process = draft.name.removeprefix(f".{path.name}.").removesuffix(".tmp")  # "b.7" in a draft of `path`.b
+        if process.isdecimal() and (int(process) == os.getpid() or not Path(f"/proc/{process}").exists()):
             _remove(draft)
 
 
