@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertline.components.store.deciding_code import Imported
-from bertline.components.store.syntax import AT_IMPORT, Definition, Module, read_module
+from bertline.components.store.syntax import AT_IMPORT, PACKAGE, Definition, Module, read_module
 
-PACKAGE = "bertline"
 ROOT = Path(__file__).parents[2]  # the folder of the package, whose subfolders are the floors
 
 # Modules, or rooms of them, that decide no byte of an artifact; they are not followed.

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from bertline.components.store.deciding_code import Imported, is_type_checking, keep_deciding, write_deciding
 
+PACKAGE = "bertline"
 AT_IMPORT = ""  # the name under which a module keeps the statements that run when it is imported
 
 
@@ -65,16 +66,27 @@ def _imports(nodes: Iterable[ast.AST]) -> dict[str, Imported]:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.asname or alias.name.partition(".")[0]
-                found[name] = Imported(alias.name if alias.asname else name)
+                _add(found, {name: Imported(alias.name if alias.asname else name)})
                 if "." in alias.name and not alias.asname:  # `import a.b` gives the name a, and loads a.b as well
-                    found[alias.name] = Imported(alias.name)
+                    _add(found, {alias.name: Imported(alias.name)})
         elif isinstance(node, ast.ImportFrom):
-            found |= {alias.asname or alias.name: Imported(node.module or "", alias.name) for alias in node.names}
+            for alias in node.names:
+                _add(found, {alias.asname or alias.name: Imported(node.module or "", alias.name)})
         elif isinstance(node, (ast.If, ast.Try, ast.With)) and not is_type_checking(node):
-            found |= _imports(ast.iter_child_nodes(node))
+            _add(found, _imports(ast.iter_child_nodes(node)))
         elif isinstance(node, ast.ExceptHandler):
-            found |= _imports(node.body)
+            _add(found, _imports(node.body))
     return found
+
+
+def _add(found: dict[str, Imported], more: Mapping[str, Imported]) -> None:
+    """Add imports; raises ValueError where a name would have two meanings, of which only one could be followed."""
+    for name, target in more.items():
+        meanings = {found.get(name, target), target}
+        if len(meanings) > 1 and any(each.module.partition(".")[0] == PACKAGE for each in meanings):
+            both = " and as ".join(sorted(".".join(filter(None, each)) for each in meanings))
+            raise ValueError(f"{name} is imported as {both}: a fingerprint follows one of them; give each its own name")
+        found[name] = target
 
 
 def _defined(statement: ast.stmt) -> list[str]:
@@ -93,8 +105,10 @@ def _defined(statement: ast.stmt) -> list[str]:
 def _definition(statements: list[ast.stmt], imports: Mapping[str, Imported]) -> Definition:
     nodes = [node for statement in statements for node in ast.walk(statement)]
     inside = _imports(nodes)
+    everywhere = dict(imports)
+    _add(everywhere, inside)
     annotations = set(_annotated(nodes))
-    text, names = write_deciding(statements, {**imports, **inside})
+    text, names = write_deciding(statements, everywhere)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     is_class = isinstance(statements[0], ast.ClassDef)
     return Definition(digest, tuple(sorted(names)), tuple(sorted(annotations)), inside, is_class)

@@ -342,6 +342,29 @@ def test_the_digests_say_which_module_changed(small: Callable[..., str]) -> None
     assert {module for module in before if before[module] != after[module]} == {"bertline.model.rates"}
 
 
+ONE, TWO = (f"from bertline.model.{name} import rate\n" for name in ("one", "two"))
+TWO_METHODS = (
+    "class Step:\n    def first(self):\n        {}        return rate\n"
+    "    def second(self):\n        {}        return rate\n"
+)
+TWO_MEANINGS = {
+    "if and else": f"if FAST:\n    {ONE}else:\n    {TWO}",
+    "try and except": f"try:\n    import rates as rate\nexcept ImportError:\n    {ONE}",
+    "two methods": TWO_METHODS.format(ONE, TWO),
+    "one method": ONE + TWO_METHODS.format("pass\n", TWO),
+}
+
+
+@pytest.mark.parametrize("way", TWO_MEANINGS)
+def test_a_name_that_two_imports_give_two_meanings_is_refused(small: Callable[..., str], way: str) -> None:
+    with pytest.raises(ValueError, match=r"rate is imported as bertline\.model\.one.* and as .*rate"):
+        small(loop=TWO_MEANINGS[way], one="rate = 1\n", two="rate = 2\n")
+
+
+def test_another_library_may_stand_in_for_one(small: Callable[..., str]) -> None:
+    assert small(loop="try:\n    import ujson as json\nexcept ImportError:\n    import json\nstep = json.loads\n")
+
+
 def test_a_step_whose_code_is_not_there_is_refused(small: Callable[..., str]) -> None:
     with pytest.raises(ValueError, match=r"bertline\.model\.loop: no such module"):
         small()
