@@ -154,8 +154,14 @@ class _Source:
         inner = ".".join(filter(None, target))
         if target.module.partition(".")[0] != PACKAGE:
             return inner
-        if self._module(inner) is not None or _is_without_bytes(inner):
-            return self._resolve(Imported(inner, attribute)) if attribute else self._whole(inner)
+        path = self._root.joinpath(*inner.split(".")[1:])
+        is_package = path.is_dir() and not path.with_suffix(".py").is_file()
+        if attribute and (is_package or self._module(inner) is not None):
+            return self._resolve(Imported(inner, attribute))
+        if is_package and not _is_without_bytes(inner):
+            raise ValueError(f"{inner} is a package, in which nothing is followed: write `from {inner} import MODULE`")
+        if self._module(inner) is not None:
+            return self._whole(inner)
         module = self._module(target.module)
         if module is None or _is_without_bytes(target.module):
             return []

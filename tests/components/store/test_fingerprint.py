@@ -285,7 +285,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     def fingerprint(**modules: str) -> str:
         for name, text in modules.items():
             file = tmp_path / "model" / f"{name}.py"
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(exist_ok=True, parents=True)
             file.write_text(text)
         code.forget()
         return code.code_fingerprint(["bertline.model.loop"])
@@ -359,6 +359,20 @@ TWO_MEANINGS = {
 def test_a_name_that_two_imports_give_two_meanings_is_refused(small: Callable[..., str], way: str) -> None:
     with pytest.raises(ValueError, match=r"rate is imported as bertline\.model\.one.* and as .*rate"):
         small(loop=TWO_MEANINGS[way], one="rate = 1\n", two="rate = 2\n")
+
+
+PACKAGES = {
+    "dots": "import bertline.model.rates\nstep = bertline.model.rates.RATE\n",
+    "dots in a function": "def step():\n    import bertline.model.rates\n    return bertline.model.rates.RATE\n",
+    "dots after a package": "from bertline import model\nstep = model.inner.rates.RATE\n",
+    "package handed on": "import bertline.model as model\nstep = vars(model)\n",
+}
+
+
+@pytest.mark.parametrize("way", PACKAGES)
+def test_a_module_that_is_reached_through_its_package_is_refused(small: Callable[..., str], way: str) -> None:
+    with pytest.raises(ValueError, match=r"(bertline\.model(\.inner)?) is a package.*write `from \1 import MODULE`"):
+        small(loop=PACKAGES[way], rates="RATE = 1\n", **{"inner/rates": "RATE = 1\n"})
 
 
 def test_another_library_may_stand_in_for_one(small: Callable[..., str]) -> None:
