@@ -15,10 +15,10 @@ SAY, PROGRESS = "say", "Progress"
 EXCEPTIONS = frozenset(
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
 )
-# What a local name may be made by for its assignment to go when nothing uses the name.
-WITHOUT_EFFECT = frozenset(("str", "len", "sum", "min", "max", "sorted", "map", "round", "repr", "join", "format"))
+# Builtins by which a local name may be made for its assignment to go when nothing uses the name: they consume nothing.
+WITHOUT_EFFECT = frozenset(("str", "len", "round", "repr", "format"))
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # the fields that hold statements
-UNKNOWN_EFFECT = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+UNKNOWN_EFFECT = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.comprehension, ast.Starred, ast.In, ast.NotIn)
 IGNORED_FIELDS = frozenset(("ctx", "type_comment", "returns", "annotation", "simple", "cause", "msg"))
 
 
@@ -156,6 +156,9 @@ class _Written:
             self.text += ("Name", node.id)
         elif isinstance(node, ast.Constant):
             self.text += ("Constant", repr(node.value))
+        elif isinstance(node, ast.AugAssign):
+            self.used.add(_dotted(node.target))  # in place: what else holds the value has changed
+            self._add_fields(node)
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             self.text.append("Raise")
             self.add(node.exc.func)
@@ -216,6 +219,6 @@ def _is_without_effect(expression: ast.expr) -> bool:
     for node in ast.walk(expression):
         if isinstance(node, UNKNOWN_EFFECT):
             return False
-        if isinstance(node, ast.Call) and _dotted(node.func).rpartition(".")[2] not in WITHOUT_EFFECT:
+        if isinstance(node, ast.Call) and _dotted(node.func) not in WITHOUT_EFFECT:
             return False
     return True

@@ -343,6 +343,31 @@ def test_the_digests_say_which_module_changed(small: Callable[..., str]) -> None
 
 
 ONE, TWO = (f"from bertline.model.{name} import rate\n" for name in ("one", "two"))
+EFFECTS = {
+    "a method of its own": "    done = rows.map(write)\n",
+    "a sum": "    total = sum(rows)\n",
+    "a comprehension": "    total = len([row for row in rows])\n",
+    "a search": "    found = 3 in rows\n",
+    "a text of all": "    shown = ', '.join(rows)\n",
+}
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_an_assignment_that_may_change_what_others_hold_counts(small: Callable[..., str], effect: str) -> None:
+    step = "def step(rows):\n{}    return rows\n"
+    assert small(loop=step.format(EFFECTS[effect])) != small(loop=step.format(""))
+
+
+def test_which_part_is_edited_in_place_counts(small: Callable[..., str]) -> None:
+    step = "def step(rows):\n    part = rows[0:{}]\n    part += 1\n    return rows\n"
+    assert small(loop=step.format(3)) != small(loop=step.format(4))
+
+
+def test_a_local_name_that_only_a_message_uses_does_not_count(small: Callable[..., str]) -> None:
+    step = "def step(rows):\n    text = {}\n    raise ValueError(text)\n"
+    assert small(loop=step.format("f'{len(rows)} rows'")) == small(loop=step.format("str(rows[0]) + ' is the first'"))
+
+
 TWO_METHODS = (
     "class Step:\n    def first(self):\n        {}        return rate\n"
     "    def second(self):\n        {}        return rate\n"
