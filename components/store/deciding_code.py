@@ -77,7 +77,8 @@ class _Names:
         """Whether an expression is `Progress(...)`, or `stack.enter_context(Progress(...))`."""
         if not isinstance(value, ast.Call):
             return False
-        return _dotted(value.func) in self.progress or any(map(self.makes_progress, value.args))
+        is_entered = isinstance(value.func, ast.Attribute) and value.func.attr == "enter_context"
+        return _dotted(value.func) in self.progress or (is_entered and any(map(self.makes_progress, value.args)))
 
     def is_of_progress(self, value: ast.expr) -> bool:
         """Whether an expression makes progress, or is a call of one's method: `progress.follow(count)`."""

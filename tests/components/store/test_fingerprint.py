@@ -368,6 +368,20 @@ def test_a_local_name_that_only_a_message_uses_does_not_count(small: Callable[..
     assert small(loop=step.format("f'{len(rows)} rows'")) == small(loop=step.format("str(rows[0]) + ' is the first'"))
 
 
+PROGRESS = "from bertline.progress import Progress\ndef step(write, xs, stack):\n    {}\n"
+
+
+@pytest.mark.parametrize("call", ["write(xs, {}, Progress('x'))", "with write(xs, {}, Progress('x')):\n        pass"])
+def test_a_call_that_is_handed_progress_counts(small: Callable[..., str], call: str) -> None:
+    assert small(loop=PROGRESS.format(call.format(1))) != small(loop=PROGRESS.format(call.format(2)))
+
+
+def test_what_is_told_to_progress_that_a_stack_enters_does_not_count(small: Callable[..., str]) -> None:
+    entered = "bar = stack.enter_context(Progress('{}'))\n    {}write(xs)"
+    told = PROGRESS.format(entered.format("x", "bar.advance(len(xs))\n    "))
+    assert small(loop=told) == small(loop=PROGRESS.format(entered.format("y", "")))
+
+
 TWO_METHODS = (
     "class Step:\n    def first(self):\n        {}        return rate\n"
     "    def second(self):\n        {}        return rate\n"
