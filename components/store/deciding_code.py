@@ -37,6 +37,8 @@ def write_deciding(statements: Sequence[ast.stmt], imports: Mapping[str, Importe
     names = _Names(imports)
     names.find_progress(node for statement in statements for node in ast.walk(statement))
     _strip(statements, names)
+    for statement in statements:
+        _strip_messages(statement)
     while True:
         written = _Written(names.progress)
         for statement in statements:
@@ -113,6 +115,15 @@ def _strip(statements: Iterable[ast.AST], names: _Names) -> None:
                 kept = list(_kept(below, names, in_class=isinstance(statement, ast.ClassDef)))
                 setattr(statement, field, kept)
                 _strip(kept, names)
+
+
+def _strip_messages(statement: ast.stmt) -> None:
+    """Take the arguments of `super().__init__` out of exception classes: they are the text of a message."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.ClassDef) and node.bases and all(_dotted(base) in EXCEPTIONS for base in node.bases):
+            for call in ast.walk(node):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__":
+                    call.args, call.keywords = [], []
 
 
 def _kept(body: Iterable[ast.stmt], names: _Names, *, in_class: bool = False) -> Iterator[ast.stmt]:

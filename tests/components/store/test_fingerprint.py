@@ -79,6 +79,10 @@ def messages(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             yield from ((argument, '"another message"') for argument in node.exc.args)
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+            calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+            made = (call for call in calls if ast.unparse(call.func) == "super().__init__")
+            yield from ((argument, '"another message"') for call in made for argument in call.args)
 
 
 def said(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
@@ -380,6 +384,12 @@ def test_what_is_told_to_progress_that_a_stack_enters_does_not_count(small: Call
     entered = "bar = stack.enter_context(Progress('{}'))\n    {}write(xs)"
     told = PROGRESS.format(entered.format("x", "bar.advance(len(xs))\n    "))
     assert small(loop=told) == small(loop=PROGRESS.format(entered.format("y", "")))
+
+
+def test_the_text_that_an_exception_is_made_with_does_not_count(small: Callable[..., str]) -> None:
+    loop = "class Failed({}):\n    def __init__(self, step):\n        super().__init__(f'{} {{step}}')\n"
+    assert small(loop=loop.format("ValueError", "at")) == small(loop=loop.format("ValueError", "step"))
+    assert small(loop=loop.format("dict", "at")) != small(loop=loop.format("dict", "step"))
 
 
 TWO_METHODS = (
