@@ -108,6 +108,7 @@ PRETRAIN = Step(
     run="bertline.model.pretraining.run:run",
     kind="checkpoint_{config.max_seq_length}",
     output="model",
+    code=("bertline.model.training.backends.hosts",),
     requires=("bertline.components.pretraining_data.files:require_other_documents",),
     trains=True,
     shared=True,

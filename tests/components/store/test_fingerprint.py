@@ -187,6 +187,15 @@ def test_a_function_that_moves_to_another_module_changes_no_fingerprint(tree: Pa
     assert fingerprints() == before
 
 
+def test_what_several_hosts_do_is_code_of_the_steps_that_they_share(tree: Path, before: Mapping[str, str]) -> None:
+    hosts = tree / "model" / "training" / "backends" / "hosts.py"
+    text = hosts.read_text(encoding="utf-8")
+    assert "if self.writes:" in text
+    hosts.write_text(text.replace("if self.writes:", "if not self.writes:"), encoding="utf-8")
+    changed = [step for step, found in fingerprints().items() if found != before[step]]
+    assert changed == [name for name, step in STEPS.items() if step.shared]
+
+
 def test_a_comment_beside_a_field_and_a_local_name_for_a_message_alone_change_nothing(
     tree: Path, before: Mapping[str, str]
 ) -> None:
