@@ -18,7 +18,6 @@ from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import list_model_files
-from bertline.model.training.backends.choice import TENSORFLOW, VARIABLE
 from bertline.pipelines.cli.tables import print_scores, print_steps
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
@@ -26,7 +25,7 @@ from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_argument
 from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, STAGES, config_class, select_settings
 from bertline.preemption import PreemptedError
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
-from bertline.settings import from_mapping
+from bertline.settings import BACKEND_VARIABLE, BACKENDS, from_mapping
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 MARK = "\x1ebertline "  # a control character that no library prints
@@ -126,7 +125,7 @@ def _require_shared_batches(arguments: dict[str, Any]) -> None:
     """Refuse several devices on a backend that uses one."""
     for stage in STAGES:
         devices, backend = arguments[stage]["devices"], arguments[stage]["backend"]
-        if devices > 1 and (backend or os.environ.get(VARIABLE, TENSORFLOW)) == TENSORFLOW:
+        if devices > 1 and (backend or os.environ.get(BACKEND_VARIABLE, BACKENDS[0])) == BACKENDS[0]:
             raise ValueError(
                 f"{stage}: devices is {devices}; several devices share a batch on the jax backend only: --backend=jax"
             )

@@ -17,7 +17,7 @@ STEP = STEPS["convert"]
 
 def _files_flags(parser: Parser, *names: str) -> None:
     for name in names:
-        parser.add_argument(f"--{name}", metavar="PATH", help=STEP.inputs[name].help)
+        parser.add_argument(f"--{name}", metavar="PATH", help=STEP.inputs[name].help.replace("%", "%%"))
 
 
 def _convert_flags(parser: Parser) -> None:
