@@ -53,7 +53,7 @@ def segmenter(name: str) -> Segmenter:
 def find_module_file(name: str) -> Path | None:
     """The file of the module in "module:function", where there is one: what it says decides the words."""
     try:
-        found = importlib.util.find_spec(name.partition(":")[0]) if ":" in name else None
+        found = importlib.util.find_spec(name.partition(":")[0])
     except (ImportError, ValueError):  # which `segmenter` refuses
         return None
     return Path(found.origin) if found is not None and found.has_location and found.origin else None

@@ -14,6 +14,7 @@ from bertline.tokenizer.segment import find_module_file
 
 SEMANTICS = ("fixed", "google")
 MASKING = ("static", "dynamic")
+EMPTY_PARTS = (("heldout", 0), ("train", 1))  # with that heldout_share
 LEAST_SEQ_LENGTH = 8  # [CLS] A [SEP] B [SEP] with a few tokens in A and B
 LARGEST_SEQ_LENGTH = 4096  # lengths are stored in 16 bits; rows of a block must fit a core's cache
 LARGEST_NGRAM = 64
@@ -56,8 +57,7 @@ class PrepareConfig:
         self._require_known_names()
         if self.masked_lm_prob == 0:
             raise ValueError("masked_lm_prob is 0; without masked tokens there is nothing to learn")
-        first, last = self.part_of_text.shares()
-        if first == last:
+        if (self.part, self.heldout_share) in EMPTY_PARTS:
             advice = f"{'raise' if self.part == 'heldout' else 'lower'} heldout_share of all parts"
             raise ValueError(f'heldout_share is {self.heldout_share}; part "{self.part}" would be empty: {advice}')
         if self.max_predictions_per_seq > self.max_seq_length:
@@ -75,7 +75,7 @@ class PrepareConfig:
 
     def named_files(self) -> dict[str, Path]:
         """The module of one's own that segments; not what that imports."""
-        module = find_module_file(self.segmenter)
+        module = find_module_file(self.segmenter) if ":" in self.segmenter else None
         return {} if module is None else {"segmenter": module}
 
     @property
