@@ -104,25 +104,12 @@ def run(
     del pretrained, start, reached  # the training has copies of its own
     final = training.run()
     counts = training.write(out, dataclasses.replace(final, slots=None))
-    probabilities = predict(final.weights, final.bert_config, dev, config)
+    assert isinstance(stage.score, DevelopmentScore)
+    probabilities = stage.score.probabilities  # of the last weights, which are always scored
     scores = {"steps": stage.last_step, **classification_scores(probabilities, dev["label_ids"], train["label_ids"])}
     (out / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (out / "predictions.tsv").write_text(_predictions_table(probabilities, labels), encoding="utf-8")
     return {**scores, **{name: value for name, value in counts.items() if name.startswith("best.")}}
-
-
-def predict(
-    weights: Mapping[str, np.ndarray], shape: BertConfig, examples: Arrays, config: FinetuneConfig
-) -> np.ndarray:
-    """Probabilities of the labels, float32 [N, labels]."""
-    from bertline.model.training.backends.choice import compile_forward
-
-    forward = compile_forward(
-        lambda weights, batch: _probabilities(weights, shape, batch, config.precision),
-        weights,
-        jit_compile=config.jit_compile,
-    )
-    return np.concatenate([forward(batch) for batch in _batches(examples, config)])[: len(examples["input_ids"])]
 
 
 def classification_scores(
@@ -239,6 +226,7 @@ class DevelopmentScore:
     """The scores of weights on a task's development set (bertline.model.training.stage.Score)."""
 
     measure = Measure("accuracy", highest=True)
+    probabilities: np.ndarray  # of the weights scored last, float32 [N, labels]
 
     def __init__(self, dev: Arrays, train_label_ids: np.ndarray, shape: BertConfig, config: FinetuneConfig) -> None:
         """`train_label_ids` say what the commonest label is."""
@@ -256,7 +244,8 @@ class DevelopmentScore:
                 return None
             found.append(np.asarray(forward(batch)))
         label_ids = self._dev["label_ids"]
-        scores = classification_scores(np.concatenate(found)[: len(label_ids)], label_ids, self._train_label_ids)
+        self.probabilities = np.concatenate(found)[: len(label_ids)]
+        scores = classification_scores(self.probabilities, label_ids, self._train_label_ids)
         return {name: scores[name] for name in LOGGED if name in scores}
 
     def describe(self, scores: Mapping[str, float]) -> str:
