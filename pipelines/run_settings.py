@@ -113,12 +113,12 @@ RUNS: dict[str, Run] = {
         **EXAMPLE_TEXT,
         **EXAMPLE_TASKS,
         model="base",
-        steps_128=12,
+        steps_128=8,
         steps_512=2,
         batch=8,
         save_every=4,
-        finetune_epochs=0.5,
-        finetune_length=48,
+        finetune_epochs=0.4,
+        finetune_length=40,
     ),
     # First weights in the range 1 / sqrt(hidden_size): Tiny then leaves the plateau of the unigram entropy sooner
     # than with 0.02, which was made for hidden_size 768 (docs/decisions.md).
