@@ -171,6 +171,7 @@ def test_both_backends_train_alike(trained: Trained, name: str, changes: dict[st
     np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_attention_as_one_kernel_trains_alike(trained: Trained) -> None:
     """Without dropout the JAX backend takes Keras's fused attention; here with layers that normalise what they read."""
     request = {"dropout": 0.0, "pre_layer_norm": True, "steps": 2}

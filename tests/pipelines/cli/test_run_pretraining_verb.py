@@ -250,6 +250,7 @@ def test_init_checkpoint_gives_weights_heads_that_it_lacks_are_fresh_and_no_voca
         np.testing.assert_allclose(reached.weights[name], weight, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_kept_only_if_it_is_the_models(
     given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,8 @@ def loaded(*argv: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
 
-@pytest.mark.parametrize("name", ["", pytest.param("tensorflow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["", "tensorflow"])
 def test_tensorflow_is_loaded_without_its_chatter_and_nothing_else_is_lost(name: str) -> None:
     ended = loaded(name)
     assert ended.stdout == "tensorflow\n"
