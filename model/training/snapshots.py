@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -44,9 +45,9 @@ def snapshot_writer(checkpoint: Checkpoint, log: TrainingLog, identity: Mapping[
     return write
 
 
-def read_snapshot(folder: Path) -> tuple[Checkpoint, TrainingLog]:
+def read_snapshot(folder: Path, *, with_slots: bool = True) -> tuple[Checkpoint, TrainingLog]:
     """The state that `snapshot_writer` wrote; FileNotFoundError or ValueError for a missing, cut or foreign file."""
-    checkpoint = read_checkpoint(folder, with_slots=True)
+    checkpoint = read_checkpoint(folder, with_slots=with_slots)
     rows = rows_of((folder / LOG_FILE).read_text(encoding="utf-8"))
     try:
         log_every_steps, pending = checkpoint.state["stage"]["log_every_steps"], checkpoint.state["pending"]
@@ -84,7 +85,7 @@ def _say_why_not_resumed(work: Path, start: Checkpoint, identity: Mapping[str, A
     others = [folder for folder in folders if folder != work and snapshot_steps(folder)]
     if IN_STORE.fullmatch(work.name) and others:
         latest = max(others, key=lambda folder: folder.stat().st_mtime)
-        resumed = newest_snapshot(latest, read_snapshot)
+        resumed = newest_snapshot(latest, partial(read_snapshot, with_slots=False))
         other = resumed and _describe_other_run(resumed[0], start, identity, config)
         if other:
             say(f"{latest} holds an interrupted run {other}; this one starts afresh, beside it")
