@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bertline.components.store.manifests import read_manifest
 from bertline.pipelines.cli.main import main
 
 SECONDS = 600  # that anything waited for may take, on a busy machine
@@ -83,6 +84,16 @@ def test_more_devices_than_there_are_end_with_2(pretrain_arguments, started, tmp
     assert process.returncode == 2, message
     assert "devices is 4, but JAX finds 2 here" in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_backend_that_the_environment_chooses_is_in_the_manifest(
+    pretrain_arguments, started, tmp_path: Path
+) -> None:
+    process = started(pretrain_arguments(tmp_path / "out", "--num_train_steps=2"), KERAS_BACKEND="jax")
+    message = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 0, message
+    assert read_manifest(tmp_path / "out")["parameters"]["backend"] == "jax"
 
 
 def test_snapshots_that_were_asked_for_are_models_beside_the_finished_stage(pretrain_arguments, tmp_path: Path) -> None:
