@@ -84,8 +84,8 @@ def name_backend(config: Config) -> Config:
 
     So an artifact says what it was computed with, and what the other backend computes is another one.
     """
-    chosen = os.environ.get(BACKEND_VARIABLE, "")
-    if getattr(config, "backend", chosen) or chosen in ("", BACKENDS[0]):
+    chosen = os.environ.get(BACKEND_VARIABLE) or BACKENDS[0]
+    if getattr(config, "backend", None) != "" or chosen == BACKENDS[0]:
         return config
     return dataclasses.replace(config, backend=chosen)  # type: ignore[type-var]
 
