@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Columns:
     """Where a task's file keeps its texts and its label (columns count from 0); all have a header row."""
 
+    names: tuple[str, ...]  # of all columns, as GLUE's header has them; a file of one's own may call them otherwise
     text_a: int
     text_b: int | None
     label: int
@@ -46,8 +47,8 @@ class TaskData:
 
 
 TASKS = {
-    "mrpc": Columns(text_a=3, text_b=4, label=0, labels=("0", "1")),  # Quality, two ids, two strings
-    "sst2": Columns(text_a=0, text_b=None, label=1, labels=("0", "1")),  # sentence, label
+    "mrpc": Columns(("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"), 3, 4, 0, ("0", "1")),
+    "sst2": Columns(("sentence", "label"), 0, None, 1, ("0", "1")),
 }
 
 
@@ -84,37 +85,42 @@ def columns_of(task: str) -> Columns:
 def read_examples(task: str, file: Path) -> list[TaskExample]:
     """The rows of a task's .tsv or .tsv.gz file; quotes are literal text, as in the original's reader.
 
-    Raises FileNotFoundError, and ValueError for a row of another shape, an unknown label or no rows.
+    Raises FileNotFoundError, and ValueError for a row of another number of columns, an unknown label, a first row that
+    is no header, or no rows.
     """
     columns = columns_of(task)
-    wanted = max(columns.text_a, columns.text_b or 0, columns.label) + 1
-    examples = []
-    for number, line in _rows(file):
-        cells = line.split("\t")
-        if len(cells) < wanted:
-            raise ValueError(f"{file}:{number}: {len(cells)} columns, {task} has at least {wanted}, tab-separated")
-        label = cells[columns.label].strip()
-        if label not in columns.labels:
-            raise ValueError(
-                f'{file}:{number}: label "{label}" is not one of {", ".join(columns.labels)}; is column '
-                f"{columns.label + 1} the label?"
-            )
-        text_b = None if columns.text_b is None else cells[columns.text_b]
-        examples.append(TaskExample(cells[columns.text_a], text_b, label))
+    examples = [_read_row(task, columns, line, f"{file}:{number}", number == 1) for number, line in _rows(file)][1:]
     if not examples:
         raise ValueError(f"{file}: no examples after the header row")
     return examples
 
 
+def _read_row(task: str, columns: Columns, line: str, place: str, is_header: bool) -> TaskExample:
+    cells = line.split("\t")
+    if len(cells) != len(columns.names):
+        wanted = f"{len(columns.names)}, tab-separated: {', '.join(columns.names)}"
+        raise ValueError(f"{place}: {len(cells)} columns, but {task} has {wanted}")
+    label = cells[columns.label].strip()
+    if is_header and label in columns.labels:
+        raise ValueError(
+            f'{place}: an example (label "{label}") where the header row should be; put this line before it, with tabs '
+            f"for the commas: {', '.join(columns.names)}"
+        )
+    if not is_header and label not in columns.labels:
+        known, column = ", ".join(columns.labels), columns.label + 1
+        raise ValueError(f'{place}: label "{label}" is not one of {known}; is column {column} the label?')
+    return TaskExample(cells[columns.text_a], None if columns.text_b is None else cells[columns.text_b], label)
+
+
 def _rows(file: Path) -> Iterator[tuple[int, str]]:
-    """Line number and text of every row but the header and empty lines."""
+    """Line number and text of every row, the header among them, but for empty lines after it."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; give the task's train and dev .tsv files")
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as raw:
         try:
             for number, line in enumerate(io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n"), start=1):
                 text = line.rstrip("\r\n")
-                if number > 1 and text:
+                if number == 1 or text:
                     yield number, text
         except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
             raise ValueError(f"{file}: not a UTF-8 .tsv file ({error})") from error

@@ -43,7 +43,9 @@ def test_a_task_is_encoded_with_the_models_vocabulary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MRPC_HEADER + "1\t7\tthe rain\n", r"train\.tsv:2: 3 columns, mrpc has at least 5"),
+        (MRPC_HEADER + "1\t7\tthe rain\n", r"train\.tsv:2: 3 columns, but mrpc has 5, tab-separated: Quality, "),
+        (MRPC_HEADER + "1\t7\t8\ta\tb\tc\n", r"train\.tsv:2: 6 columns, but mrpc has 5"),
+        ("1\t7\t8\ta\tb\n", r'train\.tsv:1: an example \(label "1"\) where the header row should be'),
         (MRPC_HEADER + "5\t7\t8\ta\tb\n", r'train\.tsv:2: label "5" is not one of 0, 1'),
         (MRPC_HEADER, "no examples after the header row"),
         ("", "no examples"),
@@ -54,6 +56,14 @@ def test_bad_rows_are_named(tmp_path: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_examples("mrpc", file)
+
+
+def test_a_file_of_another_task_is_refused_by_its_columns(tmp_path: Path) -> None:
+    """CoLA's has no header, the source in the first column and the label in the second, as SST-2's."""
+    file = tmp_path / "train.tsv"
+    file.write_text("gj04\t1\t\tThe rain had ceased.\ngj04\t0\t*\tThe ceased had rain.\n")
+    with pytest.raises(ValueError, match=r"train\.tsv:1: 4 columns, but sst2 has 2, tab-separated: sentence, label"):
+        read_examples("sst2", file)
 
 
 def test_missing_binary_and_unknown(tmp_path: Path) -> None:
