@@ -14,6 +14,7 @@ from bertline.pipelines.cli.verbs import (
     Verb,
     add_config_flags,
     describe_settings,
+    expand_home,
     field_comments,
     read_config_file,
     restore_types_of_file,
@@ -83,7 +84,7 @@ def _short_names(flags: Flags, file: Mapping[str, Any]) -> dict[str, Any]:
 
     types = {name: wanted for name, wanted in get_type_hints(Run).items() if name != "steps"}
     types |= dict.fromkeys(OLD_TASKS, str)
-    from_file = restore_types_of_file(flags.config, "run", types, file)
+    from_file = restore_types_of_file(flags.config, "run", types, {name: _at_home(file[name]) for name in file})
     given = {name: value for name, value in vars(flags).items() if name in types and value is not None}
     if flags.task is not None:
         given["tasks"] = [task for task in flags.task if task]  # --task= is for no task
@@ -92,6 +93,13 @@ def _short_names(flags: Flags, file: Mapping[str, Any]) -> dict[str, Any]:
     if flags.task is not None:
         _require_one_spelling(both)
     return both
+
+
+def _at_home(value: Any) -> Any:
+    """A value of a file of settings, paths with the user's home for "~"."""
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return expand_home(value) if isinstance(value, str) else value
 
 
 def _require_one_spelling(settings: Mapping[str, Any]) -> None:

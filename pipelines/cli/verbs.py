@@ -8,6 +8,8 @@ import ast
 import dataclasses
 import inspect
 import json
+import os
+import re
 import shutil
 import sys
 import tomllib
@@ -27,6 +29,7 @@ Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
 Config = TypeVar("Config")
 
+HOME = re.compile(r"(^|[=,])~(?=/|$)")
 SHORT_NAMES = {("VocabularyConfig", "vocab_size"): ("--size",)}  # further spellings of a flag
 
 
@@ -163,10 +166,15 @@ def field_comments(cls: type[Any]) -> dict[str, str]:
     return comments
 
 
+def expand_home(text: str) -> str:
+    """A path, paths with commas, or TASK=FOLDER, with the "~" that a shell leaves in quotes and after a flag's "="."""
+    return HOME.sub(lambda found: found[1] + os.path.expanduser("~"), text)  # noqa: PTH111 - part of a text
+
+
 def with_underscores(argv: Sequence[str]) -> list[str]:
-    """The arguments with flag names spelt as the originals do: --max-seq-length is --max_seq_length."""
+    """The arguments with flag names spelt as the originals do (--max_seq_length) and the user's home for "~"."""
     spelt = []
-    for argument in argv:
+    for argument in map(expand_home, argv):
         name, equals, value = argument.partition("=")
         spelt.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if name[:2] == "--" else argument)
     return spelt

@@ -97,11 +97,10 @@ def test_the_arguments_of_a_step_are_all_of_its_settings() -> None:
         assert list(arguments[step]) == [field.name for field in dataclasses.fields(config_class(step))]
 
 
-def test_tasks_are_folders_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    run = Run(tasks=("mrpc=~/a=b c", "sst2=~nobody-of-this-name/\u00e9"))
+def test_tasks_are_folders_of_any_name() -> None:
+    run = Run(tasks=("mrpc=/a/a=b c", "sst2=~nobody-of-this-name/\u00e9"))
     assert pipeline_arguments(run)["tasks"] == [
-        {"kind": "mrpc", "train": f"{tmp_path}/a=b c/train.tsv", "dev": f"{tmp_path}/a=b c/dev.tsv"},
+        {"kind": "mrpc", "train": "/a/a=b c/train.tsv", "dev": "/a/a=b c/dev.tsv"},
         {
             "kind": "sst2",
             "train": "~nobody-of-this-name/\u00e9/train.tsv",

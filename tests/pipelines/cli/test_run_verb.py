@@ -15,6 +15,7 @@ from bertline.pipelines.cli.main import main
 from bertline.pipelines.cli.run_verb import format_config, read_run
 from bertline.pipelines.cli.verbs import FlagParser, with_underscores
 from bertline.pipelines.recipes import RECIPES, recipe
+from bertline.pipelines.run_local import check
 from bertline.pipelines.run_settings import RUNS, Run, pipeline_arguments
 from bertline.pipelines.step_settings import (
     HELDOUT,
@@ -215,7 +216,7 @@ def test_tasks_given_take_the_place_of_the_examples(
 ) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('tasks = ["mrpc=in the file"]')
-    assert run_from("tiny", "--task", "mrpc=a=b c", "--task=sst2=~/d").tasks == ("mrpc=a=b c", "sst2=~/d")
+    assert run_from("tiny", "--task", "mrpc=a=b c", "--task=sst2=~/d").tasks == ("mrpc=a=b c", f"sst2={Path.home()}/d")
     assert run_from("tiny", f"--config={file}").tasks == ("mrpc=in the file",)
     assert run_from("tiny", f"--config={file}", "--task=sst2=d").tasks == ("sst2=d",)
     assert run_from("tiny", "--task=").tasks == ()
@@ -228,7 +229,7 @@ def test_the_old_spelling_of_tasks_works_and_says_so(
 ) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('sentences = ""\n')
-    assert run_from("tiny", "--pairs=P").tasks == ("mrpc=P", "sst2=examples/tasks/sentiment")
+    assert run_from("tiny", "--pairs=P").tasks == ("mrpc=P", RUNS["tiny"].tasks[1])
     assert capsys.readouterr().err == "--pairs=P is now --task mrpc=P\n"
     assert run_from("budget", f"--config={file}", "--pairs=P", "--model=tiny").tasks == ("mrpc=P",)
 
@@ -253,7 +254,26 @@ def test_text_of_ones_own_replaces_the_examples_wherever_it_is_named(run_from: P
     for argv in (["--jsonl=mine.jsonl", "--model=mini"], [f"--config={config}"]):
         run = run_from("tiny", *argv)
         assert (run.jsonl, run.books, run.dump, run.vocab_size, run.model) == ("mine.jsonl", "", "", 30000, "mini")
+        assert run.tasks == ()  # the example's are English
+    assert run_from("tiny", "--jsonl=mine.jsonl", "--task=mrpc=M").tasks == ("mrpc=M",)
     assert run_from("budget", f"--config={config}") == dataclasses.replace(recipe("budget", "mini"), jsonl="mine.jsonl")
+
+
+def test_the_home_folder_is_found_in_quotes_after_a_flag_and_in_a_file(run_from: Parsed, tmp_path: Path) -> None:
+    home, config = Path.home(), tmp_path / "settings.toml"
+    config.write_text('books = "~/shelf"\ntasks = ["sst2=~/s"]\nvocab = "a~/b"\n')
+    run = run_from("tiny", "--dump=~/a.xml,~/b.xml", "--model", "~/bert_config.json", f"--config={config}")
+    assert (run.dump, run.model) == (f"{home}/a.xml,{home}/b.xml", f"{home}/bert_config.json")
+    assert (run.books, run.tasks, run.vocab) == (f"{home}/shelf", (f"sst2={home}/s",), "a~/b")
+
+
+def test_the_example_is_found_from_any_folder(
+    run_from: Parsed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_from("tiny")
+    assert [Path(path).name for path in (run.dump, run.books)] == ["encyclopedia.xml", "books"]
+    check(run, tmp_path / "out")
 
 
 ODD = 'a "quoted" \\ path,\u0001\u007f \u00e9\u4e2d\U0001f600 = [x] # y'
