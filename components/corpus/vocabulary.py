@@ -1,19 +1,23 @@
 """A released vocabulary, checked, or one learned from sentences -> vocab.txt."""
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertline.components.pretraining_data.files import list_sentence_files
-from bertline.progress import Progress
+from bertline.progress import Progress, say
 from bertline.settings import require_at_least
 from bertline.tokenizer.learn import learn_pieces
-from bertline.tokenizer.normalize import LineNormalizer
+from bertline.tokenizer.normalize import LineNormalizer, strip_accents
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, load_vocabulary
 
 VOCABULARY_FILE = "vocab.txt"
 BYTES_AT_ONCE = 1 << 20
+WORTH_SAYING = 0.01  # of the words; English has some 0.1 %
+SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,14 @@ def run(
         return _copy_released(released, out / VOCABULARY_FILE)
     if sentences is None:
         raise ValueError("neither sentences nor a released vocabulary; give one of them")
-    word_counts = _count_words(sentences, config.do_lower_case)
+    word_counts, marked = _count_words(sentences, config.do_lower_case)
+    lost = marked.total() / word_counts.total() if config.do_lower_case else 0.0
+    if lost >= WORTH_SAYING:
+        words = ", ".join(f"{word} -> {strip_accents(word)}" for word, _ in marked.most_common(SHOWN))
+        say(
+            f"vocabulary: {lost:.1%} of the words lose accents or other marks ({words}): do_lower_case strips them; "
+            "to keep them, and capital letters, set --do_lower_case=false"
+        )
     with Progress("vocabulary: pieces", config.vocab_size, "pieces") as progress:
         pieces, characters = learn_pieces(
             word_counts, config.vocab_size, config.min_count, config.alphabet_size, progress.advance
@@ -55,6 +66,7 @@ def run(
         "entries.fewer_than_wanted": config.vocab_size - len(pieces),
         "words": word_counts.total(),
         "words.distinct": len(word_counts),
+        **({"words.stripped_of_marks": marked.total()} if config.do_lower_case else {}),
     }
 
 
@@ -64,18 +76,32 @@ def _copy_released(released: Path, copy: Path) -> dict[str, int | float]:
     return {"entries": len(vocabulary), "entries.duplicate": len(vocabulary) - len(vocabulary.ids)}
 
 
-def _count_words(sentences: Path, do_lower_case: bool) -> Counter[str]:
+def _count_words(sentences: Path, do_lower_case: bool) -> tuple[Counter[str], Counter[str]]:
+    """All words, as pieces are learned of them; and those that lose marks by it, in lower case as the text has them."""
     normalizer = LineNormalizer(do_lower_case)
     counts: Counter[str] = Counter()
+    marked: Counter[str] = Counter()
     texts = [Path(file.text) for file in list_sentence_files(sentences)]
     with Progress("vocabulary: words", sum(text.stat().st_size for text in texts), "bytes") as progress:
         for text in texts:
             for lines in _line_blocks(text):
                 counts.update(normalizer.words(lines))
+                marked.update(_list_marked_words(lines))
                 progress.advance(sum(map(len, lines)), distinct=len(counts))
     if not counts:
         raise ValueError(f'{sentences}: no word in its sentences; run "bertline split" on documents with text')
-    return counts
+    return counts, marked
+
+
+def _list_marked_words(lines: Sequence[str]) -> list[str]:
+    """The words, in lower case, from which `strip_accents` takes a mark; those that it only writes otherwise stay."""
+    characters = set("".join(line for line in lines if not line.isascii()))
+    marked = [char for char in characters if len(strip_accents(char)) < len(unicodedata.normalize("NFD", char))]
+    if not marked:
+        return []
+    any_marked = re.compile(f"[{re.escape(''.join(marked))}]")
+    words = LineNormalizer(do_lower_case=False).words([line for line in lines if any_marked.search(line)])
+    return [word.lower() for word in words if any_marked.search(word)]
 
 
 def _line_blocks(text: Path) -> Iterator[list[str]]:

@@ -131,6 +131,12 @@ def write_shards(
 def _require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
     """Refuse, before all is read, a vocabulary or a segmenter that a shard's writer would refuse."""
     mask_rules(config.mask_config(), vocabulary, config.max_seq_length)
+    if config.do_lower_case and vocabulary.is_cased and config.semantics != "google":
+        capitals, entries = vocabulary.capitals, len(vocabulary)
+        raise ValueError(
+            f"do_lower_case is true, but {len(capitals):,} of the vocabulary's {entries:,} pieces have capital letters "
+            f"({', '.join(capitals[:3])}, ...); set --do_lower_case=false"
+        )
     if config.segmenter:
         segmenter(config.segmenter)
 

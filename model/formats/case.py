@@ -5,20 +5,14 @@ commands feed lower-cased text to a cased model. The vocabulary itself tells.
 """
 
 import re
-import string
 from collections.abc import Sequence
 from pathlib import Path
 
 from bertline.model.formats.files import read_object
 from bertline.model.training.checkpoint import TOKENIZER_FILE
 from bertline.tokenizer.normalize import strip_accents
-from bertline.tokenizer.wordpiece import Vocabulary
+from bertline.tokenizer.wordpiece import Vocabulary, is_marker
 
-# Above this share of pieces with capital letters a vocabulary is cased. The released cased one has 29%, the uncased
-# one none; words that users put into the [unused] entries stay far below.
-CASED_SHARE = 0.01
-# A cased vocabulary that is mostly of another script still has the single letters: half of A to Z is enough.
-CASED_LETTERS = 13
 LOWER_NAMES = ("multilingual_L-12_H-768_A-12", "chinese_L-12_H-768_A-12")  # the original counts them as lower-cased
 SHOWN = 3  # pieces named in a remark
 
@@ -33,8 +27,7 @@ def infer_case(vocabulary: Vocabulary, folder: Path, path: Path) -> tuple[bool, 
         said = read_object(folder / TOKENIZER_FILE).get("do_lower_case")
         if isinstance(said, bool):
             return said, None
-    capitals = find_capitals(vocabulary)
-    lower = not _is_cased(capitals, vocabulary)
+    capitals, lower = vocabulary.capitals, not vocabulary.is_cased
     remark = f"text keeps its case: {len(capitals):,} of {len(vocabulary):,} pieces have capital letters"
     if lower:
         remark = _explain_lower_case(capitals, vocabulary)
@@ -43,27 +36,13 @@ def infer_case(vocabulary: Vocabulary, folder: Path, path: Path) -> tuple[bool, 
 
 def explain_other_case(vocabulary: Vocabulary, do_lower_case: bool) -> str:
     """What a person should know who reads a vocabulary with another case than the model's own."""
-    capitals = find_capitals(vocabulary)
+    capitals = vocabulary.capitals
     effect = "as asked for"
     if do_lower_case and capitals:
         effect = f"{len(capitals):,} pieces with capital letters can then match nothing"
     elif not do_lower_case and not capitals:
         effect = "no piece has a capital letter, so words that have one are then unknown"
     return f"do_lower_case is {str(do_lower_case).lower()} in place of the model's own: {effect}"
-
-
-def find_capitals(vocabulary: Vocabulary) -> list[str]:
-    """The pieces that lower-casing would change, without [CLS], <S> and other markers."""
-    return [piece for piece in vocabulary.tokens if piece != piece.lower() and not _is_marker(piece)]
-
-
-def _is_marker(piece: str) -> bool:
-    return len(piece) > 2 and (piece[0], piece[-1]) in (("[", "]"), ("<", ">"))
-
-
-def _is_cased(capitals: Sequence[str], vocabulary: Vocabulary) -> bool:
-    letters = sum(letter in vocabulary.ids for letter in string.ascii_uppercase)
-    return letters >= CASED_LETTERS or len(capitals) > CASED_SHARE * len(vocabulary)
 
 
 def _explain_lower_case(capitals: Sequence[str], vocabulary: Vocabulary) -> str:
@@ -74,7 +53,7 @@ def _explain_lower_case(capitals: Sequence[str], vocabulary: Vocabulary) -> str:
             f"text is lower-cased and stripped of accents: only {len(capitals):,} of {len(vocabulary):,} pieces "
             f"have capital letters ({_shorten(capitals)}), and can match nothing"
         )
-    lost = [piece for piece in vocabulary.tokens if not _is_marker(piece) and strip_accents(piece) != piece]
+    lost = [piece for piece in vocabulary.tokens if not is_marker(piece) and strip_accents(piece) != piece]
     if lost:
         remark += f"; stripping accents changes {len(lost):,} pieces ({_shorten(lost)}), which can match nothing either"
     return remark

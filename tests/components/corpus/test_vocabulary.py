@@ -36,6 +36,7 @@ def test_learned_from_sentences(tmp_path, out):
         "entries.fewer_than_wanted": 4,
         "words": 8,
         "words.distinct": 4,
+        "words.stripped_of_marks": 1,
     }
     assert load_vocabulary(out / "vocab.txt").pad_id == 0
 
@@ -87,3 +88,25 @@ def test_impossible_settings_are_refused(settings):
 def test_a_line_of_five_megabytes(tmp_path, out):
     sentences = sentences_folder(tmp_path / "sentences", "word " * 1_000_000 + "\n\n")
     assert run(sentences, out, VocabularyConfig(vocab_size=30))["words"] == 1_000_000
+
+
+def test_a_vocabulary_that_loses_marks_says_of_how_many_words_and_how_to_keep_them(tmp_path, out, capsys):
+    """Decomposed Hangul keeps its letters; Hindi loses vowels and Japanese the marks that make g of k."""
+    latin, others = (
+        "Citt\u00e0 \u00e8 citt\u00e0 low (low)",
+        "\u0939\u093f\u0928\u094d\u0926\u0940 \u304c\u304d \ud55c\uad6d\uc5b4",
+    )
+    sentences = sentences_folder(tmp_path / "sentences", f"{latin}\n{others}\n\n")
+    counts = run(sentences, out, VocabularyConfig(vocab_size=100))
+    assert counts["words.stripped_of_marks"] == 5
+    said = capsys.readouterr().err
+    assert "50.0% of the words lose accents or other marks (citt\u00e0 -> citta, \u00e8 -> e, " in said
+    assert "set --do_lower_case=false" in said
+    assert "words.stripped_of_marks" not in run(sentences, out, VocabularyConfig(vocab_size=100, do_lower_case=False))
+    assert "lose" not in capsys.readouterr().err
+
+
+def test_few_marks_are_counted_and_not_spoken_of(tmp_path, out, capsys):
+    sentences = sentences_folder(tmp_path / "sentences", "Low \u201clow\u201d.\n" * 100 + "Caf\u00e9 low.\n\n")
+    assert run(sentences, out, VocabularyConfig(vocab_size=100))["words.stripped_of_marks"] == 1
+    assert "lose" not in capsys.readouterr().err

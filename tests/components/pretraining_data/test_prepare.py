@@ -322,6 +322,18 @@ def test_the_command_line_of_the_process_is_not_beams(tmp_path, vocab, monkeypat
     prepared(tmp_path, sentences, vocab, part="all")
 
 
+def test_lower_cased_text_for_a_cased_vocabulary_is_refused_but_by_the_originals_semantics(tmp_path, vocab):
+    sentences = sentences_folder(tmp_path / "sentences", some_documents(3))
+    cased = tmp_path / "cased.txt"
+    cased.write_text(vocab.read_text() + "The\nA\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"2 of the vocabulary's \d+ pieces have capital letters \(The, A, ...\); set --do_"
+    ):
+        prepared(tmp_path, sentences, cased, "a", part="all")
+    prepared(tmp_path, sentences, cased, "b", part="all", do_lower_case=False)
+    prepared(tmp_path, sentences, cased, "c", part="all", semantics="google")
+
+
 def test_missing_inputs(tmp_path, vocab):
     with pytest.raises(FileNotFoundError, match=r'none: no such folder of sentences; run "bertline split"'):
         prepared(tmp_path, tmp_path / "none", vocab, "a")

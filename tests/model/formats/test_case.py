@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.model.formats.case import explain_other_case, find_capitals, infer_case
+from bertline.model.formats.case import explain_other_case, infer_case
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary
 
 LOWER = [*SPECIAL_TOKENS, "[unused0]", "<S>", "<T>", "the", "##ing", "cafe", "1", "##,", "\u4e2d"]
@@ -21,7 +21,7 @@ def case(pieces: list[str], folder: Path = NOTHING_SAID, path: Path = NOTHING_SA
 
 
 def test_markers_have_no_case() -> None:
-    assert find_capitals(vocabulary(*CASED)) == ["The", "Paris"]
+    assert vocabulary(*CASED).capitals == ("The", "Paris")
 
 
 def test_a_vocabulary_without_capitals_is_lower_cased() -> None:
