@@ -18,11 +18,12 @@ from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import list_model_files
-from bertline.pipelines.cli.tables import print_scores, print_steps
+from bertline.pipelines.cli.tables import print_steps, print_verdicts
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
-from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_arguments
+from bertline.pipelines.run_settings import OF_EXAMPLE, TEXT_SOURCES, Run, pipeline_arguments
 from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, STAGES, config_class, select_settings
+from bertline.pipelines.verdict import PUBLISHED, advise, judge
 from bertline.preemption import PreemptedError
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
 from bertline.settings import BACKEND_VARIABLE, BACKENDS, from_mapping
@@ -46,11 +47,11 @@ def run_here(name: str, run: Run, out: Path) -> int:
     say(f"run {run_name}: artifacts in {store}, log in {log}")
     started = time.monotonic()
     failure = _execute(pipeline_arguments(run) | {"store": str(store), "run": run_name}, out / "kfp", log)
-    notes = read_run_notes(store, run_name)
+    notes = sorted(read_run_notes(store, run_name), key=_place_in_pipeline)
     if failure is not None:
         return _report_failure(notes, failure, log)
     _link_latest(out / "latest", notes)
-    _print_summary(notes, out, notes_folder / "lineage.html", time.monotonic() - started)
+    _print_summary(run, notes, out, notes_folder / "lineage.html", time.monotonic() - started)
     return 0
 
 
@@ -207,11 +208,20 @@ def _link_latest(folder: Path, notes: list[dict[str, Any]]) -> None:
         draft.replace(link)
 
 
-def _print_summary(notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
+def _place_in_pipeline(note: dict[str, Any]) -> int:
+    """Of a run's task, named by its step, with a length or a task to fine-tune on behind it for some."""
+    task = note["task"]
+    return next((place for place, step in enumerate(RUN_STEPS) if f"{task}_".startswith(f"{step}_")), len(RUN_STEPS))
+
+
+def _print_summary(run: Run, notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
     print_steps(notes)
-    print_scores(notes)
-    print(f"whole run: {seconds / 60:.1f} minutes")
+    verdicts = judge({note["task"]: Path(note["path"]) for note in notes})
+    print_verdicts(verdicts, PUBLISHED)
+    print(f"\nwhole run: {seconds / 60:.1f} minutes")
     for title, task in (("model", "pretrain_512"), ("export", "export")):
         print(f"{title:20} {out / 'latest' / task}")
     print(f"{'lineage page':20} {page}")
     print(f"{'TensorBoard':20} tensorboard --logdir {out / 'store'}")
+    for advice in advise(verdicts, is_example=run.dump == OF_EXAMPLE["dump"], out=out):
+        print(f"next: {advice}")

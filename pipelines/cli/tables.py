@@ -1,22 +1,16 @@
 """Tables for the terminal: an artifact's counts, and a run's steps and scores."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bertline.components.store.artifacts import Artifact
-from bertline.components.store.manifests import read_manifest
 
-EXPECTED = {  # what published models reach, beside our scores
-    "masked_lm_loss": "unigram entropy without context; 1.4 BERT-Base after a million steps",
-    "perplexity": "4.0 (BERT-Base; paper, table 6: 5.84 to 3.23)",
-    "next_sentence_accuracy": "0.97-0.98 (BERT-Base); chance 0.5",
-}
+if TYPE_CHECKING:
+    from bertline.pipelines.verdict import Verdict
 
 SMALLEST_PLAIN = 1e-4  # of measures
 
@@ -63,18 +57,13 @@ def print_steps(notes: Iterable[dict[str, Any]]) -> None:
     _print(table)
 
 
-def print_scores(notes: Iterable[dict[str, Any]]) -> None:
-    """Print the scores of a run's evaluations and fine-tunings, with what to hold them against."""
-    table = Table("task", "score", "value", "to compare", box=box.SIMPLE_HEAD, title="scores", title_justify="left")
-    counts = {note["task"]: (note["kind"], read_manifest(Path(note["path"]))["counts"]) for note in notes}
-    entropy = counts["prepare_128"][1]["unigram_entropy_nats"]
-    comparison = f"nats; perplexity {math.exp(entropy):.0f}"
-    table.add_row("prepare_128", "unigram entropy of the text", format_figure(entropy), comparison)
-    for task, (kind, scores) in counts.items():
-        if kind == "scores" or kind.startswith("finetuned"):
-            for name, value in scores.items():
-                table.add_row(task, name, format_figure(value), EXPECTED.get(name, ""))
+def print_verdicts(verdicts: Iterable["Verdict"], caption: str) -> None:
+    """Print a run's scores, each beside what it is held against, and better or worse in words."""
+    table = Table("score", "value", "to compare", "verdict", box=box.SIMPLE_HEAD, title="scores", title_justify="left")
+    for each in verdicts:
+        table.add_row(each.score, each.value, each.baseline, each.verdict)
     _print(table)
+    print(caption)
 
 
 def format_figure(value: float) -> str:

@@ -69,8 +69,10 @@ def test_every_step_leaves_a_whole_artifact(finished: tuple[Path, str]) -> None:
 @pytest.mark.slow
 def test_the_last_table_holds_the_scores_and_says_where_things_lie(finished: tuple[Path, str]) -> None:
     out, shown = finished
-    for name in ("unigram entropy", "masked_lm_loss", "next_sentence_accuracy", "perplexity", "f1", "accuracy"):
+    for name in ("masked-LM loss at 128", "next sentences right at 512", "mrpc: accuracy", "sst2: accuracy", "verdict"):
         assert name in shown
+    assert [line.split()[0] for line in shown.split("artifact")[1].splitlines()[2 : 2 + len(STEPS)]] == STEPS
+    assert "next: " in shown
     assert re.search(r"whole run: \d+\.\d minutes", shown)
     page = Path(re.search(r"lineage page +(\S+)", shown).group(1))
     text = (page if page.is_absolute() else ROOT / page).read_text(encoding="utf-8")
