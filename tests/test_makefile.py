@@ -1,0 +1,25 @@
+"""Settings of make reach the command as they are, and a misspelt one is refused."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def dry_run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_misspelt_setting_is_refused_before_any_work() -> None:
+    ended = dry_run("pretrain-tiny", "STEP_128=5")
+    assert ended.returncode == 2
+    assert "unknown setting STEP_128; known: " in ended.stderr and "STEPS_128" in ended.stderr
+
+
+def test_paths_keep_their_blanks() -> None:
+    paths = {"OUT": "my runs/a", "DUMP": "my dumps/b.xml", "BOOKS": "my books", "VOCAB": "my vocab.txt", "MODEL": "m y"}
+    shown = dry_run("pretrain-tiny", *(f"{name}={path}" for name, path in paths.items())).stdout
+    arguments = shlex.split(shown.splitlines()[-1])
+    assert {f"--{name.lower()}={path}" for name, path in paths.items()} <= set(arguments)
+    assert "'my runs/a/store'" in dry_run("lineage", "OUT=my runs/a").stdout
