@@ -8,12 +8,14 @@ of letters that a character turns into is needed for that, the letters themselve
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertline.tokenizer.normalize import is_blank, is_cjk, is_dropped, is_punctuation, strip_accents
-from bertline.tokenizer.wordpiece import WordPieceTokenizer
+from bertline.tokenizer.wordpiece import CONTINUATION, WordPieceTokenizer
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,14 @@ class PlacedWord:
     letters: str
     starts: list[int]  # [letters], places in the original text
     ends: list[int]  # [letters]
+
+
+class PlacedPiece(NamedTuple):
+    """A piece, and where it lies in the original text."""
+
+    id: int
+    start: int  # its first character
+    end: int  # the one after its last
 
 
 def align_words(tokenizer: WordPieceTokenizer, words: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -35,6 +45,19 @@ def align_words(tokenizer: WordPieceTokenizer, words: Sequence[str]) -> tuple[ND
     """
     ids, offsets = tokenizer.encode_lines(words)
     return ids, offsets[:-1]
+
+
+def place_pieces(tokenizer: WordPieceTokenizer, text: str) -> list[PlacedPiece]:
+    """The pieces of `encode` with the places of their letters, as `placed_words` has them; [UNK] is all of its word."""
+    placed = []
+    for word in placed_words(text, tokenizer.do_lower_case):
+        ids = tokenizer.word_ids(word.letters)
+        sizes = [len(tokenizer.vocabulary.tokens[number].removeprefix(CONTINUATION)) for number in ids]
+        sizes[0] = len(tokenizer.vocabulary.tokens[ids[0]])  # a word may itself be "##"
+        bounds = [0, *accumulate(sizes[:-1]), len(word.letters)]
+        for number, (first, last) in zip(ids, pairwise(bounds)):
+            placed.append(PlacedPiece(number, word.starts[first], word.ends[last - 1]))
+    return placed
 
 
 def placed_words(text: str, do_lower_case: bool) -> Iterator[PlacedWord]:

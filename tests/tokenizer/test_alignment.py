@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertline.tokenizer.alignment import align_words, placed_words, word_starts
+from bertline.tokenizer.alignment import align_words, place_pieces, placed_words, word_starts
 from bertline.tokenizer.normalize import basic_tokens, is_punctuation, strip_accents
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer
 
@@ -28,20 +28,15 @@ def tokenizer_for(text: str, do_lower_case: bool) -> WordPieceTokenizer:
     return WordPieceTokenizer(Vocabulary((*SPECIAL_TOKENS, *tokens)), do_lower_case)
 
 
-@pytest.fixture
-def placed(placed_pieces):
-    """Gives the pieces of a text with their places, for a vocabulary of `pieces`."""
-
-    def find(text: str, pieces: str) -> list[tuple[str, int, int]]:
-        tokenizer = WordPieceTokenizer(Vocabulary((*SPECIAL_TOKENS, *pieces.split())))
-        found = placed_pieces(tokenizer, text)
-        assert [number for number, _, _ in found] == tokenizer.encode(text)
-        return [(tokenizer.vocabulary.tokens[number], start, end) for number, start, end in found]
-
-    return find
+def placed(text: str, pieces: str) -> list[tuple[str, int, int]]:
+    """The pieces of a text with their places, for a vocabulary of `pieces`."""
+    tokenizer = WordPieceTokenizer(Vocabulary((*SPECIAL_TOKENS, *pieces.split())))
+    found = place_pieces(tokenizer, text)
+    assert [number for number, _, _ in found] == tokenizer.encode(text)
+    return [(tokenizer.vocabulary.tokens[number], start, end) for number, start, end in found]
 
 
-def test_pieces_lie_where_they_were_written(placed):
+def test_pieces_lie_where_they_were_written():
     assert placed(" John  Johanson's,", "john johan ##son ' s ,") == [
         ("john", 1, 5),
         ("johan", 7, 12),
@@ -62,11 +57,11 @@ def test_pieces_lie_where_they_were_written(placed):
         ("c\u00ada\0s\u200d", [("ca", 0, 3), ("##s", 4, 5)]),  # a soft hyphen, a NUL and a joiner are dropped
     ],
 )
-def test_accents_and_dropped_characters(placed, text, expected):
+def test_accents_and_dropped_characters(text, expected):
     assert placed(text, "ca ##fe ##s") == expected
 
 
-def test_letters_that_change_their_number(placed):
+def test_letters_that_change_their_number():
     assert placed("İa", "i ##a") == [("i", 0, 1), ("##a", 1, 2)]  # lower-cased to i and a dot above
     assert placed("ﬁ각\u11a8", "ﬁ\u1100 ##\u1161 ##\u11a8") == [  # a Hangul syllable is three letters
         ("ﬁ\u1100", 0, 2),
@@ -76,13 +71,13 @@ def test_letters_that_change_their_number(placed):
     ]
 
 
-def test_final_sigmas_ideographs_and_moved_marks(placed):
+def test_final_sigmas_ideographs_and_moved_marks():
     assert placed("ΟΣ Σa", "ος σ ##a") == [("ος", 0, 2), ("σ", 3, 4), ("##a", 4, 5)]
     assert placed("a中\u3000文b", "a 中 文 b") == [("a", 0, 1), ("中", 1, 2), ("文", 3, 4), ("b", 4, 5)]
     assert placed("a\u302e\U0001d165", "a\U0001d165 ##\u302e") == [("a\U0001d165", 0, 2), ("##\u302e", 2, 3)]
 
 
-def test_unknown_words_lie_where_the_whole_word_does(placed):
+def test_unknown_words_lie_where_the_whole_word_does():
     text = f"ab abx {'a' * 200} {'a' * 201}."
     expected = [("a", 0, 1), ("##b", 1, 2), ("[UNK]", 3, 6), ("[UNK]", 208, 409), ("[UNK]", 409, 410)]
     found = placed(text, "a ##a ##b")
@@ -91,11 +86,11 @@ def test_unknown_words_lie_where_the_whole_word_does(placed):
 
 
 @pytest.mark.parametrize("do_lower_case", [True, False])
-def test_offsets_hold_for_any_text(placed_pieces, do_lower_case):
+def test_offsets_hold_for_any_text(do_lower_case):
     @given(any_text)
     def check(text: str) -> None:
         tokenizer = tokenizer_for(text, do_lower_case)
-        pieces = np.array(placed_pieces(tokenizer, text), np.int64).reshape(-1, 3)
+        pieces = np.array(place_pieces(tokenizer, text), np.int64).reshape(-1, 3)
         ids, starts, ends = pieces.T
         assert ids.tolist() == tokenizer.encode(text)
         assert (starts >= 0).all() and (starts < ends).all() and (ends <= len(text)).all()
@@ -109,9 +104,9 @@ def test_offsets_hold_for_any_text(placed_pieces, do_lower_case):
 
 
 @given(st.text(st.characters(categories=["L", "Nd", "Po"], max_codepoint=0x24F), max_size=30))
-def test_spans_of_simple_texts_normalise_to_their_pieces(placed_pieces, text):
+def test_spans_of_simple_texts_normalise_to_their_pieces(text):
     tokenizer = tokenizer_for(text, do_lower_case=True)
-    for number, start, end in placed_pieces(tokenizer, text):
+    for number, start, end in place_pieces(tokenizer, text):
         if number != tokenizer.vocabulary.unk_id:
             piece = tokenizer.vocabulary.tokens[number]
             assert basic_tokens(text[start:end], do_lower_case=True) == [piece.removeprefix("##") or piece]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertline.tokenizer.alignment import place_pieces
 from bertline.tokenizer.normalize import basic_tokens
 from bertline.tokenizer.segment import Segmented, Segmenter, encode_units, segmenter
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, Vocabulary, WordPieceTokenizer
@@ -139,7 +140,7 @@ def random_units(text: str, cuts: list[int]) -> Segmented:
 
 
 @pytest.mark.parametrize("do_lower_case", [True, False])
-def test_fast_units_are_those_of_the_exact_offsets(placed_pieces, do_lower_case):
+def test_fast_units_are_those_of_the_exact_offsets(do_lower_case):
     texts = st.text(st.sampled_from(TROUBLE), max_size=25) | st.text(st.characters(), max_size=15)
 
     @given(st.lists(st.tuples(texts, st.lists(st.integers(0, 25), max_size=8)), max_size=4))
@@ -149,7 +150,7 @@ def test_fast_units_are_those_of_the_exact_offsets(placed_pieces, do_lower_case)
         remaining = iter(segmented)
         ids, offsets, continues = encode_units(tokenizer, [text for text, _ in lines], lambda _: next(remaining))
         for line, (begin, end) in zip(segmented, pairwise(offsets)):
-            pieces = placed_pieces(tokenizer, line.text)
+            pieces = place_pieces(tokenizer, line.text)
             assert ids[begin:end].tolist() == [number for number, _, _ in pieces]
             expected = [
                 tokenizer.vocabulary.tokens[number].startswith("##")
