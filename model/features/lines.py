@@ -5,7 +5,7 @@ max_seq_length as google-research/bert's extract_features.py does.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -55,17 +55,29 @@ class _Texts:
     word_counts: NDArray[np.int64]  # [texts]
 
 
+def split_pair(line: str) -> tuple[str, str]:
+    """The two texts of a line; without a second one this is "", which has no pieces either."""
+    stripped = line.strip()
+    match = PAIR.match(stripped)
+    return (match[1], match[2]) if match else (stripped, "")
+
+
 def encode_windows(
-    lines: Iterable[str], tokenizer: WordPieceTokenizer, max_seq_length: int, units: str, most_tokens: int
+    lines: Iterable[str],
+    tokenizer: WordPieceTokenizer,
+    max_seq_length: int,
+    units: str,
+    most_tokens: int,
+    split_line: Callable[[str], tuple[str, str]] = split_pair,
 ) -> Iterator[Window]:
     """All lines in their order, in windows of about `most_tokens` tokens at most.
 
-    `units` says what gets a vector: every word piece, every word between blanks, or every word and punctuation mark
-    of BERT's basic tokenization. [CLS] and [SEP] are units always.
+    `split_line` gives the two texts of a line. `units` says what gets a vector: every word piece, every word between
+    blanks, or every word and punctuation mark of BERT's basic tokenization. [CLS] and [SEP] are units always.
     """
     first_line = 0
     for chunk in _cut_chunks(lines):
-        window = _encode(chunk, first_line, tokenizer, max_seq_length, units)
+        window = _encode([*map(split_line, chunk)], first_line, tokenizer, max_seq_length, units)
         count = -(-int(window.lengths.sum()) // most_tokens)
         yield from _cut_window(window, count) if count > 1 else [window]
         first_line += len(chunk)
@@ -85,9 +97,9 @@ def _cut_chunks(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _encode(
-    lines: Sequence[str], first_line: int, tokenizer: WordPieceTokenizer, max_seq_length: int, units: str
+    lines: Sequence[tuple[str, str]], first_line: int, tokenizer: WordPieceTokenizer, max_seq_length: int, units: str
 ) -> Window:
-    texts_a, texts_b = zip(*map(_split_pair, lines))
+    texts_a, texts_b = zip(*lines)
     texts = _encode_texts([*texts_a, *texts_b], tokenizer, units)
     starts, sizes = texts.offsets[:-1], np.diff(texts.offsets)
     whole_a, whole_b = sizes[: len(lines)], sizes[len(lines) :]
@@ -105,13 +117,6 @@ def _encode(
         labels = [tokenizer.vocabulary.tokens[piece] for piece in pieces]
         return Window(first_line, rows, lengths, is_cut, labels, np.arange(len(labels)), lengths)
     return Window(first_line, rows, lengths, is_cut, *_place_units(texts, kept_a, lengths_b))
-
-
-def _split_pair(line: str) -> tuple[str, str]:
-    """The two texts of a line; without a second one this is "", which has no pieces either."""
-    stripped = line.strip()
-    match = PAIR.match(stripped)
-    return (match[1], match[2]) if match else (stripped, "")
 
 
 def _encode_texts(texts: Sequence[str], tokenizer: WordPieceTokenizer, units: str) -> _Texts:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertline.model.training.checkpoint import Checkpoint
 
@@ -39,6 +40,24 @@ def pool(sequence: np.ndarray, input_mask: np.ndarray, pooling: str) -> np.ndarr
     if pooling == "cls":
         return sequence[:, 0]
     raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
+
+
+def pool_tokens(vectors: NDArray[np.float32], begins: NDArray[np.int64], pooling: str) -> NDArray[np.float32]:
+    """The same for texts whose tokens follow each other, from each of `begins` on: [tokens, ...] -> [texts, ...]."""
+    if pooling == "mean":
+        return average(vectors, begins)
+    if pooling == "max":
+        return np.maximum.reduceat(vectors, begins, axis=0)
+    if pooling == "cls":
+        return vectors[begins]
+    raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
+
+
+def average(vectors: NDArray[np.float32], firsts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Means from each of `firsts` up to the next one, or to the end; a vector itself where the next is the same."""
+    counts = np.maximum(np.diff(firsts, append=len(vectors)), 1)
+    sums = np.add.reduceat(vectors, firsts, axis=0, dtype=np.float64)
+    return (sums / counts[:, None, None]).astype(np.float32)
 
 
 def normalize_lengths(vectors: np.ndarray) -> np.ndarray:

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.model.features.lines import PIECES, UNITS, Window, encode_windows
-from bertline.model.features.vectors import LayerVectors, Vectors
+from bertline.model.features.pooling import average, pool_tokens
+from bertline.model.features.vectors import LayerVectors, Vectors, number_layers
 from bertline.model.features.writers import JSONL, WRITERS, FeatureWriter, open_writer
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.loaded_model import LoadedModel
+from bertline.model.formats.tokenizer import tokenizer_of
 from bertline.progress import Progress, say
 from bertline.settings import require_at_least, require_length, require_precision
-from bertline.tokenizer.wordpiece import CLS, WordPieceTokenizer, parse_vocabulary
+from bertline.tokenizer.wordpiece import CLS
 
 STANDARD_INPUT = "-"
 WINDOW_BYTES = 1 << 27  # of a window's vectors; two windows are in memory at a time
@@ -94,8 +95,8 @@ def run(
     loaded = read_model(model, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=do_lower_case)
     for remark in loaded.remarks:
         say(f"{loaded.path}: {remark}")
-    layers = _number_layers(loaded, config)
-    tokenizer = _make_tokenizer(loaded, vocab_file or model)
+    layers = number_layers(config.layer_numbers(), loaded)
+    tokenizer = tokenizer_of(loaded, vocab_file or model).wordpiece
     require_length(config.max_seq_length, loaded.checkpoint.bert_config.max_position_embeddings)
     hidden = loaded.checkpoint.bert_config.hidden_size
     most_tokens = max(1, WINDOW_BYTES // (len(layers) * hidden * np.dtype(np.float32).itemsize))
@@ -123,29 +124,6 @@ def _require_files(input_file: str, output_file: Path) -> None:
         )
     if output_file.exists() and input_file != STANDARD_INPUT and output_file.samefile(input_file):
         raise ValueError(f"{output_file}: is the input, too; give another output_file")
-
-
-def _number_layers(loaded: LoadedModel, config: FeaturesConfig) -> list[int]:
-    """The layers counted from 0, in the order asked for."""
-    count = loaded.checkpoint.bert_config.num_hidden_layers
-    for layer in config.layer_numbers():
-        if not -count <= layer < count:
-            raise ValueError(
-                f"layers names {layer}, but {loaded.path} has {count} layers; give 0 to {count - 1}, or -1 (the last) "
-                f"to -{count}"
-            )
-    return [layer % count for layer in config.layer_numbers()]
-
-
-def _make_tokenizer(loaded: LoadedModel, where: Path) -> WordPieceTokenizer:
-    checkpoint = loaded.checkpoint
-    vocabulary = parse_vocabulary(checkpoint.vocabulary, str(where))
-    if len(vocabulary) != checkpoint.bert_config.vocab_size:
-        raise ValueError(
-            f"{where}: the vocabulary has {len(vocabulary)} entries, but the model {checkpoint.bert_config.vocab_size} "
-            "(vocab_size); take the vocabulary that belongs to this model"
-        )
-    return WordPieceTokenizer(vocabulary, checkpoint.do_lower_case)
 
 
 @contextmanager
@@ -196,20 +174,11 @@ def _write_all(
 def _pool(window: Window, vectors: Vectors, config: FeaturesConfig) -> tuple[NDArray[np.int64], list[str], Vectors]:
     """How many vectors each line has, their labels and the vectors."""
     begins = np.cumsum(window.lengths) - window.lengths
-    one_each = np.ones(len(window), np.int64)
-    if config.pooling == "cls":
-        return one_each, [CLS] * len(window), vectors[begins]
-    if config.pooling == "mean":
-        return one_each, [MEAN] * len(window), _average(vectors, begins)
+    if config.pooling != "none":
+        label = CLS if config.pooling == "cls" else MEAN
+        return np.ones(len(window), np.int64), [label] * len(window), pool_tokens(vectors, begins, config.pooling)
     if config.align == PIECES:
         return window.lengths, window.labels, vectors
     firsts = window.first_tokens
-    of_words = vectors[firsts] if config.word_vectors == "first" else _average(vectors, firsts)
+    of_words = vectors[firsts] if config.word_vectors == "first" else average(vectors, firsts)
     return window.unit_counts, window.labels, of_words
-
-
-def _average(vectors: Vectors, firsts: NDArray[np.int64]) -> Vectors:
-    """Means from each of `firsts` up to the next one, or to the end; a vector itself where the next is the same."""
-    counts = np.maximum(np.diff(firsts, append=len(vectors)), 1)
-    sums = np.add.reduceat(vectors, firsts, axis=0, dtype=np.float64)
-    return (sums / counts[:, None, None]).astype(np.float32)

@@ -1,6 +1,6 @@
 """Encoded lines -> the vectors that some of a model's layers give their tokens, with little padding."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,18 @@ class LayerVectors:
             positions += batch["input_ids"].size
             advance(len(lines))
         return vectors, positions
+
+
+def number_layers(layers: Sequence[int], loaded: LoadedModel) -> list[int]:
+    """The layers counted from 0, in the order asked for; -1 is the last. ValueError for one that the model lacks."""
+    count = loaded.checkpoint.bert_config.num_hidden_layers
+    for layer in layers:
+        if not -count <= layer < count:
+            raise ValueError(
+                f"layers names {layer}, but {loaded.path} has {count} layers; give 0 to {count - 1}, or -1 (the last) "
+                f"to -{count}"
+            )
+    return [layer % count for layer in layers]
 
 
 def cut_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:

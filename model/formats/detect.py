@@ -40,7 +40,7 @@ def read_model(
     A vocabulary, a configuration or a case that is given takes the place of the one beside the weights. Raises
     FileNotFoundError for a missing path, ValueError for files that are not a model, not whole, or do not fit together.
     """
-    read = _choose_reader(path)
+    read = READERS[find_format(path)]
     use_backend("")  # readers load Keras
     loaded = read(path, vocab_file, bert_config_file)
     beside = (path if path.is_dir() else path.parent) / VOCABULARY_FILE
@@ -56,7 +56,7 @@ def read_model(
 
 def list_model_files(path: Path) -> list[Path]:
     """The files of the model at `path`: all of a folder, a zip, or those of a TF1 checkpoint's name and beside it."""
-    _require_model(path)
+    find_format(path)  # refuses what is no model
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
     if path.suffix == ".zip":
@@ -66,26 +66,23 @@ def list_model_files(path: Path) -> list[Path]:
     return sorted([*path.parent.glob(f"{glob.escape(name)}.*"), *(file for file in beside if file.is_file())])
 
 
-Reader = Callable[[Path, Path | None, Path | None], LoadedModel]
+def find_format(path: Path) -> str:
+    """The format of the model at `path`, one of READERS, by the names of its files.
 
-
-def _require_model(path: Path) -> None:
-    _choose_reader(path)
-
-
-def _choose_reader(path: Path) -> Reader:
+    Raises FileNotFoundError for a missing path, ValueError for what is no model.
+    """
     if path.is_dir():
         if (path / STATE_FILE).is_file():
-            return _read_own
+            return "bertline"
         if (path / SAVEDMODEL_FILE).is_file():
-            return _read_savedmodel
+            return "savedmodel"
         if any(path.glob("*.index")) or any(path.glob("*.data-*-of-*")):
-            return _read_tf1
+            return "tf1"
         if any((path / name).is_file() for name in HUGGINGFACE_FILES):
-            return _read_huggingface
+            return "huggingface"
         raise ValueError(f"{path}: no model in this folder; looked for {LOOKED_FOR}")
     if path.with_name(f"{path.name}.index").is_file() or ".data-" in path.name or path.suffix in TF1_SUFFIXES:
-        return _read_tf1
+        return "tf1"
     if path.exists():
         raise ValueError(f"{path}: not a model; give {LOOKED_FOR}")
     raise FileNotFoundError(f"{path}: no such model; give {LOOKED_FOR}")
@@ -132,3 +129,11 @@ def _require_no_files(format_name: str, *files: Path | None) -> None:
     """Formats that carry vocabulary and configuration take no others."""
     for file in filter(None, files):
         raise ValueError(f"{file}: not wanted, a {format_name} folder brings its own; leave it out")
+
+
+READERS: dict[str, Callable[[Path, Path | None, Path | None], LoadedModel]] = {
+    "bertline": _read_own,
+    "tf1": _read_tf1,
+    "huggingface": _read_huggingface,  # and sentence-transformers
+    "savedmodel": _read_savedmodel,
+}

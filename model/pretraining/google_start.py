@@ -9,8 +9,8 @@ from typing import Any
 
 from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.formats.loaded_model import INITIALIZED_HEADS, initialize_heads
-from bertline.model.formats.tf1.checkpoint import ReadVariables, locate_checkpoint, read_variables
-from bertline.model.formats.tf1.folder import BESIDE, find_checkpoints
+from bertline.model.formats.tf1.checkpoint import ReadVariables, read_variables
+from bertline.model.formats.tf1.folder import BESIDE, find_checkpoints, locate_checkpoint
 from bertline.model.training.checkpoint import Checkpoint, select
 from bertline.progress import say
 

@@ -1,8 +1,7 @@
 """A checkpoint of google-research/bert, as TensorFlow 1 wrote it <-> our model."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from bertline.model.formats.case import infer_case
 from bertline.model.formats.files import read_bytes, write_json
 from bertline.model.formats.loaded_model import CLASSIFIER, LoadedModel, find_heads, head_shapes
 from bertline.model.formats.tf1.config import ReadConfig, make_config, number_labels, read_config
-from bertline.model.formats.tf1.folder import STATE_FILE, find_configuration, find_prefix, find_vocabulary
+from bertline.model.formats.tf1.folder import STATE_FILE, find_configuration, find_vocabulary, locate_checkpoint
 from bertline.model.formats.tf1.variables import Variables, open_variables, write_variables
-from bertline.model.formats.tf1.zips import unpack_checkpoint
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE, Checkpoint
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
@@ -96,19 +94,6 @@ def write_tf1(folder: Path, checkpoint: Checkpoint, name: str = "bert_model.ckpt
     write_json(folder / TOKENIZER_FILE, {"do_lower_case": checkpoint.do_lower_case})
     note = f"model_checkpoint_path: {json.dumps(name)}\nall_model_checkpoint_paths: {json.dumps(name)}\n"
     (folder / STATE_FILE).write_text(note, encoding="utf-8")
-
-
-@contextmanager
-def locate_checkpoint(path: Path) -> Iterator[Path]:
-    """The name without endings of the checkpoint in a zip, or of what `find_prefix` takes.
-
-    A zip's is there as long as the context lasts.
-    """
-    if path.suffix == ".zip" and not path.is_dir():
-        with unpack_checkpoint(path) as folder:
-            yield find_prefix(folder)
-    else:
-        yield find_prefix(path)
 
 
 def _require_vocabulary(vocabulary: Vocabulary, vocab_file: Path, config: BertConfig, config_file: Path) -> None:

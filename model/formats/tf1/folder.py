@@ -7,11 +7,13 @@ the one before.
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bertline.files import flush_to_disk, write_whole
 from bertline.model.formats.files import require_fetched
+from bertline.model.formats.tf1.zips import unpack_checkpoint
 from bertline.model.training.checkpoint import BERT_CONFIG_FILE, VOCABULARY_FILE
 
 STATE_FILE = "checkpoint"  # in which a trainer notes its newest checkpoint
@@ -26,6 +28,19 @@ PARTIAL = ".partial-"
 INDEX = ".index"
 BESIDE = ".json"  # what bertline keeps beside a checkpoint's own files
 ENDINGS = (INDEX, ".data-*", ".meta", BESIDE)
+
+
+@contextmanager
+def locate_checkpoint(path: Path) -> Iterator[Path]:
+    """The name without endings of the checkpoint in a zip, or of what `find_prefix` takes.
+
+    A zip's is there as long as the context lasts.
+    """
+    if path.suffix == ".zip" and not path.is_dir():
+        with unpack_checkpoint(path) as folder:
+            yield find_prefix(folder)
+    else:
+        yield find_prefix(path)
 
 
 def find_prefix(path: Path) -> Path:
