@@ -82,12 +82,16 @@ def run(
     loaded = read_model(source, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=case)
     tell(loaded)
     checkpoint, changed = _change(loaded, config, new_vocab)
+    return write_proved(out, checkpoint, config) | {f"pieces.{name}": count for name, count in changed.items()}
+
+
+def write_proved(out: Path, checkpoint: Checkpoint, config: ConvertConfig) -> dict[str, int | float]:
+    """Write the model into the empty folder `out`, and compare the two; counts and errors are those of `run`."""
     left_out = _write(out, checkpoint, config)
     found = _prove(out, checkpoint, config)
     parameters = sum(array.size for array in checkpoint.weights.values())
-    pieces = {f"pieces.{name}": count for name, count in changed.items()}
     named = {f"difference.{each.side}.{each.what}": each.largest for each in found}
-    return {"parameters": parameters, **left_out, **pieces, **named}
+    return {"parameters": parameters, **left_out, **named}
 
 
 def _change(loaded: LoadedModel, config: ConvertConfig, new_vocab: Path | None) -> tuple[Checkpoint, dict[str, int]]:
