@@ -1,12 +1,14 @@
 """Recipes of pretraining: the paper's, and one for a small budget with the source of each difference."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertline.model.config import SIZES, bert_config, read_bert_config
-from bertline.pipelines.run_settings import Run
+from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, with_own_text
+from bertline.settings import suggest
 
 SHAPE_VOCABULARY = 30522  # any: only the width and the layers of a size are asked for
 
@@ -96,3 +98,17 @@ def recipe(name: str, model: str) -> Run:
     """
     choices = (*PAPER, *(budget_choices(model) if name == "budget" else ()))
     return dataclasses.replace(Run(model=model), **{choice.field: choice.value for choice in choices})
+
+
+def named_run(name: str, given: Mapping[str, Any]) -> Run:
+    """The run or the recipe of that name, with the fields of Run that are `given`.
+
+    Text of one's own replaces the example's. Raises ValueError for another name, and for a model of no known size.
+    """
+    if name not in (*RUNS, *RECIPES):
+        known = [*RUNS, *RECIPES]
+        raise ValueError(f'run is "{name}"; known: {", ".join(known)}{suggest(name, known)}')
+    run = RUNS[name] if name in RUNS else recipe(name, given.get("model") or Run.model)
+    if name in RUNS and any(given.get(source) for source in TEXT_SOURCES):
+        run = with_own_text(run)
+    return dataclasses.replace(run, **given)

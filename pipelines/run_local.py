@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,8 +33,37 @@ from bertline.tokenizer.wordpiece import load_vocabulary
 MARK = "\x1ebertline "  # a control character that no library prints
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What came of a run."""
+
+    notes: list[dict[str, Any]]  # of its tasks, in the pipeline's order
+    failure: RuntimeError | None  # where a task failed
+    folder: Path  # of the notes, the log and the lineage page
+    seconds: float
+
+    @property
+    def log(self) -> Path:
+        """What all tasks printed."""
+        return self.folder / "log.txt"
+
+    @property
+    def refusals(self) -> list[str]:
+        """Which tasks refused their inputs, and why; where there is none, a task broke."""
+        return [f"{note['task']}: {note['error']}" for note in self.notes if "error" in note]
+
+
 def run_here(name: str, run: Run, out: Path) -> int:
-    """Carry out `run` below the folder `out`; returns the exit code.
+    """`carry_out`, with a summary at the end; returns the exit code."""
+    ended = carry_out(name, run, out)
+    if ended.failure is not None:
+        return _report_failure(ended, ended.failure)
+    _print_summary(run, ended.notes, out, ended.folder / "lineage.html", ended.seconds)
+    return 0
+
+
+def carry_out(name: str, run: Run, out: Path) -> Ended:
+    """Carry out `run` below the folder `out`.
 
     The same run again finds its finished steps in `out/store` and goes on after them. Bad input is
     refused before the first step where it can be seen from here. Raises PreemptedError when SIGTERM came.
@@ -48,11 +78,10 @@ def run_here(name: str, run: Run, out: Path) -> int:
     started = time.monotonic()
     failure = _execute(pipeline_arguments(run) | {"store": str(store), "run": run_name}, out / "kfp", log)
     notes = sorted(read_run_notes(store, run_name), key=_place_in_pipeline)
-    if failure is not None:
-        return _report_failure(notes, failure, log)
-    _link_latest(out / "latest", notes)
-    _print_summary(run, notes, out, notes_folder / "lineage.html", time.monotonic() - started)
-    return 0
+    ended = Ended(notes, failure, notes_folder, time.monotonic() - started)
+    if failure is None:
+        _link_latest(out / "latest", ended.notes)
+    return ended
 
 
 def check(run: Run, out: Path) -> None:
@@ -186,14 +215,13 @@ def _join_steps(log: TextIO) -> Iterator[None]:
         os.environ.pop(TERMINAL_VARIABLE, None)
 
 
-def _report_failure(notes: list[dict[str, Any]], failure: RuntimeError, log: Path) -> int:
+def _report_failure(ended: Ended, failure: RuntimeError) -> int:
     """BAD_INPUT when a step refused its input (it has said why), 1 when one broke."""
-    refused = [note for note in notes if "error" in note]
-    if refused:
-        for note in refused:
-            print(f"bertline run: error: {note['task']}: {note['error']}", file=sys.stderr)
+    for refusal in ended.refusals:
+        print(f"bertline run: error: {refusal}", file=sys.stderr)
+    if ended.refusals:
         return BAD_INPUT
-    print(f"bertline run: {failure}\nThe whole story is in {log}", file=sys.stderr)
+    print(f"bertline run: {failure}\nThe whole story is in {ended.log}", file=sys.stderr)
     return 1
 
 

@@ -61,21 +61,16 @@ def _flags(parser: Parser) -> None:
 
 def read_run(flags: Flags) -> "Run":
     """The settings of the run that the flags of `bertline run` ask for; ValueError for unknown and wrong ones."""
-    from bertline.pipelines.recipes import recipe
-    from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, with_own_text
+    from bertline.pipelines.recipes import named_run
     from bertline.pipelines.step_settings import read_flags, read_tables
 
     file = read_config_file(Path(flags.config)) if flags.config else {}
     tables = {name: value for name, value in file.items() if isinstance(value, Mapping)}
     single = {name: value for name, value in vars(flags).items() if value is not None and "." in name}
     given = _short_names(flags, {name: value for name, value in file.items() if name not in tables})
-    run = RUNS[flags.name] if flags.name in RUNS else recipe(flags.name, given.get("model") or Run.model)
-    if flags.name in RUNS and any(given.get(source) for source in TEXT_SOURCES):
-        run = with_own_text(run)
-    changes = {name: value for name, value in given.items() if name not in OLD_TASKS}
-    changes["tasks"] = _merge_tasks(given, run.tasks)
-    changes["steps"] = (*read_tables(tables, flags.config or ""), *read_flags(single))
-    return dataclasses.replace(run, **changes)
+    run = named_run(flags.name, {name: value for name, value in given.items() if name not in OLD_TASKS})
+    steps = (*read_tables(tables, flags.config or ""), *read_flags(single))
+    return dataclasses.replace(run, tasks=_merge_tasks(given, run.tasks), steps=steps)
 
 
 def _short_names(flags: Flags, file: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""bertline.run: the settings are those of `bertline run`, and so is what comes of them."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertline.components.step_table import STEPS
+from bertline.components.store.manifests import verify
+from bertline.pipelines.cli import run_verb
+from bertline.pipelines.cli.run_verb import format_config, read_run
+from bertline.pipelines.cli.verbs import FlagParser
+from bertline.pipelines.from_python import choose_run, run
+from bertline.pipelines.run_settings import RUNS, Run, pipeline_arguments
+
+ROOT = Path(__file__).parents[2]
+
+
+def by_flags(*argv: str) -> Run:
+    parser = FlagParser(allow_abbrev=False)
+    run_verb.RUN.add_flags(parser)
+    return read_run(parser.parse_args(argv))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "flags"),
+    [
+        ("tiny", {}, []),
+        (
+            "tiny",
+            {"steps_128": 5, "batch": 4, "do_lower_case": False},
+            ["--steps_128=5", "--batch=4", "--do_lower_case=false"],
+        ),
+        ("tiny", {"dump": Path("a.xml"), "books": ["b/", Path("c/")]}, ["--dump=a.xml", "--books=b/,c"]),
+        ("budget", {"model": "mini", "text": "a.txt"}, ["--model=mini", "--text=a.txt"]),
+        ("tiny", {"tasks": {"mrpc": Path("m"), "sst2": "s"}}, ["--task=mrpc=m", "--task=sst2=s"]),
+        ("tiny", {"tasks": ["mrpc=m"]}, ["--task=mrpc=m"]),
+        (
+            "tiny",
+            {"vocab": "v.txt", "pretrain": {"weight_decay": 0.1}},
+            ["--vocab=v.txt", "--pretrain.weight_decay=0.1"],
+        ),
+        ("tiny", {"vocab": {"vocab_size": 900}}, ["--vocab.vocab_size=900"]),
+    ],
+)
+def test_settings_are_those_of_the_command_line(name: str, settings: dict[str, Any], flags: list[str]) -> None:
+    assert pipeline_arguments(choose_run(name, settings)) == pipeline_arguments(by_flags(name, *flags))
+
+
+def test_a_file_of_settings_is_taken_as_it_is() -> None:
+    text = "\n".join(format_config("tiny", by_flags("tiny", "--steps_128=7", "--prepare.seed=3")))
+    assert pipeline_arguments(choose_run("tiny", tomllib.loads(text))) == pipeline_arguments(
+        by_flags("tiny", "--steps_128=7", "--prepare.seed=3")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("tinny", {}, 'run is "tinny"; known: base, tiny, paper, budget; did you mean tiny'),
+        ("tiny", {"step_128": 5}, "unknown run keys: step_128; known: .*did you mean steps_128"),
+        ("tiny", {"steps_128": "many"}, "steps_128 must be int, not 'many'"),
+        ("tiny", {"steps_128": 0}, "steps_128"),
+        ("tiny", {"pretran": {"seed": 1}}, 'run: unknown step "pretran"; known: .*did you mean pretrain'),
+        ("tiny", {"pretrain": {"weigth_decay": 1}}, r"run: \[pretrain\] unknown setting .*did you mean weight_decay"),
+        ("tiny", {"pretrain": 5}, "pretrain is 5; give the settings of that step"),
+        ("tiny", {"tasks": {"nosuch": "x"}}, "nosuch"),
+    ],
+)
+def test_wrong_settings_are_refused(name: str, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        choose_run(name, settings)
+
+
+def test_what_cannot_be_run_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothere"):
+        run("tiny", tmp_path / "out", dump=tmp_path / "nothere.xml")
+    assert not (tmp_path / "out" / "store").exists()
+
+
+EXAMPLE: dict[str, Any] = {source: str(ROOT / RUNS["tiny"].__dict__[source]) for source in ("dump", "books")}
+BUDGET: dict[str, Any] = {"steps_128": 2, "steps_512": 1, "batch": 2, "batch_512": 1, "vocab_size": 1500}
+BUDGET |= {"evaluate_examples": 4, "heldout_share": 0.15, "model": "2/128", "tasks": []}
+
+
+@pytest.mark.slow
+def test_a_step_that_refuses_its_input_raises_with_its_message(tmp_path: Path) -> None:
+    dump = tmp_path / "cut.xml"
+    dump.write_bytes(Path(EXAMPLE["dump"]).read_bytes()[:60_000])
+    with pytest.raises(ValueError, match=r"ingest: .*cut\.xml.*allow_truncated"):
+        run("tiny", tmp_path / "out", dump=dump, **BUDGET)
+
+
+@pytest.mark.slow
+def test_a_run_gives_scores_and_a_model(tmp_path: Path) -> None:
+    import bertline
+
+    result = run("tiny", tmp_path / "out", **EXAMPLE, **BUDGET, pretrain={"jit_compile": False})
+    assert {"ingest", "prepare_128", "pretrain_128", "pretrain_512", "evaluate_128", "export"} <= set(result.artifacts)
+    for folder in result.artifacts.values():
+        verify(folder)
+    assert set(result.scores) == {"evaluate_128", "evaluate_512"}
+    assert result.scores["evaluate_128"]["masked_lm_loss"] > 0
+    assert result.lineage.is_file() and result.log.is_file() and result.seconds > 0
+    assert repr(result).startswith(f"<RunResult of {len(result.artifacts)} steps in ")
+    assert (tmp_path / "out" / "latest" / "export").resolve() == result.export.resolve()
+    model, export = bertline.load_model(result.model), bertline.load_model(result.export)
+    assert (model.encode("the sea") == export.encode("the sea")).all()
+    records = bertline.read_records(result.artifacts["prepare_128"])
+    assert records.text(0, model.tokenizer).startswith("[CLS]")
+    again = run("tiny", tmp_path / "out", **EXAMPLE, **BUDGET, pretrain={"jit_compile": False})
+    assert again.artifacts == result.artifacts
+    assert again.scores == result.scores
+
+
+def test_a_step_and_a_setting_of_one_name_are_told_apart_by_the_value() -> None:
+    assert "vocab" in STEPS
+    assert choose_run("tiny", {"vocab": "v.txt"}).vocab == "v.txt"
