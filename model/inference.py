@@ -19,6 +19,7 @@ from bertline.model.formats.convert import ConvertConfig, write_proved
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.loaded_model import MASKED_LM, NEXT_SENTENCE, POOLER, LoadedModel
 from bertline.model.formats.tokenizer import Tokenizer, tokenizer_of
+from bertline.model.training.backends.choice import load_quietly
 from bertline.settings import require_length
 from bertline.tokenizer.encoding import Encoding, list_texts
 from bertline.tokenizer.wordpiece import MASK
@@ -48,8 +49,7 @@ def load_model(
     (.../bert_model.ckpt). A vocabulary, a configuration or a case that is given takes the place of the model's own.
     Raises FileNotFoundError for a missing path, ValueError for files that are no model, or do not fit together.
     """
-    # What TensorFlow says of absent GPUs helps nobody; who wants to see it sets the variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    load_quietly()
     files = [None if file is None else Path(file).expanduser() for file in (vocab_file, bert_config_file)]
     loaded = read_model(
         Path(path).expanduser(), vocab_file=files[0], bert_config_file=files[1], do_lower_case=do_lower_case

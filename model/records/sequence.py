@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bertline.model.records.masking import MASKING_FILE
 from bertline.model.records.reader import Records, open_records
 from bertline.model.records.rows import ADVICE
+from bertline.model.training.backends.choice import load_quietly
 from bertline.tokenizer.wordpiece import Vocabulary
 
 ROWS_AT_ONCE = 256  # read by an iteration
@@ -34,6 +35,7 @@ def read_records(
     Records without masks (masking=dynamic) are masked as in the epoch of that number. Raises FileNotFoundError for a
     missing path and a folder without .tfrecord files, ValueError for files that are cut, or of another kind.
     """
+    load_quietly()  # TensorFlow reads tf.train.Examples
     if isinstance(path, str | os.PathLike):
         place = Path(path).expanduser()
         if place.is_dir():

@@ -32,6 +32,7 @@ Metrics = dict[str, float]
 TENSORFLOW = BACKENDS[0]
 # What TensorFlow says while it is loaded, before it heeds TF_CPP_MIN_LOG_LEVEL: of absent GPUs and of oneDNN.
 CHATTER = (b"WARNING: All log messages before absl::InitializeLog()", b" cudart_stub.cc:", b" port.cc:")
+LOG_LEVEL_VARIABLE, ERRORS_OF_CALLS = "TF_CPP_MIN_LOG_LEVEL", "3"  # which are raised, too
 FILTER = f"""
 import sys
 for line in sys.stdin.buffer:
@@ -105,6 +106,12 @@ def use_backend(name: str) -> None:
     if os.environ.get(BACKEND_VARIABLE, TENSORFLOW) == TENSORFLOW and TENSORFLOW not in sys.modules:
         with _without_chatter():
             importlib.import_module(TENSORFLOW)
+
+
+def load_quietly() -> None:
+    """Load what computes, at a prompt or in a notebook: without what TensorFlow says of GPUs that are not there."""
+    os.environ.setdefault(LOG_LEVEL_VARIABLE, ERRORS_OF_CALLS)
+    use_backend("")
 
 
 def in_use() -> str:
