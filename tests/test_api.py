@@ -53,8 +53,8 @@ def test_another_name_is_refused_with_those_that_are_there() -> None:
 
 
 def test_type_checkers_see_the_names_where_they_are_loaded_from() -> None:
-    (block,) = [node for node in SOURCE.body if isinstance(node, ast.If)]
-    assert isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+    (block,) = [node for node in SOURCE.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
+    assert block.test.id == "TYPE_CHECKING"
     seen = {each.names[0].name: each.module for each in block.body if isinstance(each, ast.ImportFrom)}
     assert seen == bertline._HOMES
     assert (ROOT / "src" / "bertline" / "py.typed").is_file()

@@ -29,19 +29,21 @@ _HOMES = {
 __all__ = ["Tokenizer", "__version__", "load_model", "read_records", "run"]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # to a type checker every name would be there
 
-        value: object = version("bertline")
-    elif name in _HOMES:
-        from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        value = getattr(import_module(_HOMES[name]), name)
-    else:
-        raise AttributeError(f"module 'bertline' has no attribute '{name}'; it has {', '.join(__all__)}")
-    globals()[name] = value
-    return value
+            value: object = version("bertline")
+        elif name in _HOMES:
+            from importlib import import_module
+
+            value = getattr(import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module 'bertline' has no attribute '{name}'; it has {', '.join(__all__)}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
