@@ -77,7 +77,7 @@ def carry_out(name: str, run: Run, out: Path) -> Ended:
     say(f"run {run_name}: artifacts in {store}, log in {log}")
     started = time.monotonic()
     failure = _execute(pipeline_arguments(run) | {"store": str(store), "run": run_name}, out / "kfp", log)
-    notes = sorted(read_run_notes(store, run_name), key=_place_in_pipeline)
+    notes = sorted(read_run_notes(store, run_name), key=lambda note: (_place_in_pipeline(note), note["task"]))
     ended = Ended(notes, failure, notes_folder, time.monotonic() - started)
     if failure is None:
         _link_latest(out / "latest", ended.notes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,7 +110,8 @@ def _compile(
     names = ("input_ids", "input_mask", "segment_ids")
     # A graph for each width would take longer to trace than small models take to compute.
     signature = [{name: tf.TensorSpec([None, None], tf.int32) for name in names}]
-    graph = tf.function(lambda batch: function(variables, batch), input_signature=signature, autograph=False)
+    # As a partial, not a lambda: TensorFlow counts those of all models as one, and warns of its many graphs.
+    graph = tf.function(partial(function, variables), input_signature=signature, autograph=False)
     return lambda batch: graph(batch).numpy(), True
 
 
