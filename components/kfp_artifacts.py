@@ -5,6 +5,7 @@ that points into the store; the data stay where they are.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,10 +18,11 @@ from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
 from bertline.files import write_whole
 from bertline.preemption import TRY_AGAIN, PreemptedError
-from bertline.progress import say
+from bertline.progress import say, working_on
 from bertline.settings import from_mapping
 
 BAD_INPUT = 2  # exit code of a step that refuses its input
+STEPS_VARIABLE = "BERTLINE_RUN_STEPS"  # how many steps this machine's run has, set for them
 
 
 def perform_step(
@@ -62,8 +64,11 @@ def perform(task: str, store: str, run: str, output: Any, make_artifact: Callabl
     folder = Path(store) / "runs" / run
     join_run(folder)
     note = folder / f"{task}.json"
+    if STEPS_VARIABLE in os.environ:
+        say(f"step {len(list(folder.glob('*.json'))) + 1} of {os.environ[STEPS_VARIABLE]}: {task}")
     try:
-        made = make_artifact(Store(Path(store)))
+        with working_on(task):
+            made = make_artifact(Store(Path(store)))
     except (ValueError, OSError) as error:
         _write(note, {"task": task, "error": str(error)})
         say(f"{task}: error: {error}")

@@ -7,12 +7,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from bertline.components.kfp_artifacts import BAD_INPUT, read_run_notes
+from bertline.components.kfp_artifacts import BAD_INPUT, STEPS_VARIABLE, read_run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
 from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
@@ -26,7 +26,7 @@ from bertline.pipelines.run_settings import OF_EXAMPLE, TEXT_SOURCES, Run, pipel
 from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, STAGES, config_class, select_settings
 from bertline.pipelines.verdict import PUBLISHED, advise, judge
 from bertline.preemption import PreemptedError
-from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, say
+from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, erase_progress, say
 from bertline.settings import BACKEND_VARIABLE, BACKENDS, from_mapping
 from bertline.tokenizer.wordpiece import load_vocabulary
 
@@ -166,7 +166,8 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> Runti
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     pipeline = build_pipeline(LOCAL)
-    with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _join_steps(file):
+    steps = count_steps(pipeline, len(arguments["tasks"]))
+    with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _join_steps(file, steps):
         try:
             pipeline(**arguments)
         except RuntimeError as error:  # kfp.local's word for a task that failed
@@ -175,6 +176,12 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> Runti
                 raise PreemptedError("ended by SIGTERM; the same command goes on from there") from error
             return error
     return None
+
+
+def count_steps(pipeline: Any, tasks: int) -> int:
+    """How many steps a run of the graph has: its nodes but for the page, and for the loop one for each of the tasks."""
+    nodes = pipeline.pipeline_spec.root.dag.tasks
+    return sum(name not in ("draw-lineage", "for-loop-1") for name in nodes) + tasks
 
 
 class _LineFilter:
@@ -201,18 +208,19 @@ class _LineFilter:
 
 
 @contextmanager
-def _join_steps(log: TextIO) -> Iterator[None]:
-    """Steps mark their lines for the user, draw bars on the terminal itself, if there is one, and end with this run."""
-    os.environ[MARK_VARIABLE] = MARK
-    os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
-    if sys.stderr.isatty():
-        os.environ[TERMINAL_VARIABLE] = os.ttyname(sys.stderr.fileno())
+def _join_steps(log: TextIO, steps: int) -> Iterator[None]:
+    """The run's `steps` write for the user on the terminal itself, mark their lines without one, and end with it."""
+    variables = {MARK_VARIABLE: MARK, RUN_PROCESS_VARIABLE: str(os.getpid()), STEPS_VARIABLE: str(steps)}
+    with suppress(OSError):  # no terminal, or one that has no name here
+        variables[TERMINAL_VARIABLE] = os.ttyname(sys.stderr.fileno())
+    os.environ.update(variables)
     try:
         with redirect_stdout(_LineFilter(log, sys.stdout)):  # type: ignore[type-var]
             yield
     finally:
-        del os.environ[MARK_VARIABLE], os.environ[RUN_PROCESS_VARIABLE]
-        os.environ.pop(TERMINAL_VARIABLE, None)
+        for name in variables:
+            del os.environ[name]
+        erase_progress()
 
 
 def _report_failure(ended: Ended, failure: RuntimeError) -> int:

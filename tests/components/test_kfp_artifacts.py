@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bertline.components.kfp_artifacts import follow, perform, read_run_notes
+from bertline.components.kfp_artifacts import STEPS_VARIABLE, follow, perform, read_run_notes
 from bertline.components.store.artifacts import Provenance, Store, publish
 from bertline.preemption import PreemptedError
 
@@ -38,6 +38,16 @@ def test_a_pointer_is_handed_over_and_leads_to_the_artifact(tmp_path: Path) -> N
     assert (note["task"], note["kind"], note["reused"]) == ("write", "texts", False)
     perform("write", str(tmp_path / "store"), "run-2", output, make)
     assert read_run_notes(tmp_path / "store", "run-2")[0]["reused"]
+
+
+def test_a_run_on_this_machine_says_which_of_its_steps_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(STEPS_VARIABLE, "14")
+    for task in ("prepare_128", "heldout_128"):
+        perform(task, str(tmp_path / "store"), "run-1", kfp_artifact(tmp_path / "kfp" / task), make)
+    said = capsys.readouterr().err.splitlines()
+    assert said[::2] == ["step 1 of 14: prepare_128", "step 2 of 14: heldout_128"]
 
 
 def test_an_artifact_that_changed_since_is_refused(tmp_path: Path) -> None:

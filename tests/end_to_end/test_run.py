@@ -67,6 +67,12 @@ def test_every_step_leaves_a_whole_artifact(finished: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
+def test_each_step_says_which_one_of_how_many_it_is(finished: tuple[Path, str]) -> None:
+    numbers = re.findall(rf"^step (\d+) of {len(STEPS)}: \w+$", finished[1], re.MULTILINE)
+    assert list(map(int, numbers)) == list(range(1, len(STEPS) + 1))
+
+
+@pytest.mark.slow
 def test_the_last_table_holds_the_scores_and_says_where_things_lie(finished: tuple[Path, str]) -> None:
     out, shown = finished
     for name in ("masked-LM loss at 128", "next sentences right at 512", "mrpc: accuracy", "sst2: accuracy", "verdict"):

@@ -2,6 +2,9 @@ import pytest
 import yaml
 
 from bertline.pipelines.cli.main import main
+from bertline.pipelines.platforms import LOCAL
+from bertline.pipelines.pretraining import build_pipeline
+from bertline.pipelines.run_local import count_steps
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,13 @@ def test_the_graph_is_the_same_on_every_platform(compiled: dict[str, list[dict]]
     assert graphs[0] == graphs[1] == graphs[2]
     assert {"ingest", "split", "vocab", "pretrain", "pretrain-2", "export", "draw-lineage"} <= graphs[0]
     assert {f"prepare{suffix}" for suffix in ("", "-2", "-3", "-4")} <= graphs[0]
+
+
+def test_a_run_knows_how_many_steps_it_has() -> None:
+    """Four prepare records, two pretrain, two evaluate; of the tasks each has one."""
+    graph = build_pipeline(LOCAL)
+    others = ["ingest", "split", "vocab", "export"]
+    assert [count_steps(graph, tasks) for tasks in (0, 2)] == [len(others) + 8, len(others) + 10]
 
 
 def test_stage_512_takes_the_checkpoint_of_stage_128(compiled: dict[str, list[dict]]) -> None:
