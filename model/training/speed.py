@@ -5,11 +5,15 @@ layer counts at the predictions, padding counts like text, and layers that are c
 FLOPs" as in PaLM (Chowdhery et al. 2022, appendix B).
 """
 
+from __future__ import annotations
+
 import functools
+import json
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import astuple, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +22,7 @@ from bertline.model.training.checkpoint import Arrays
 from bertline.progress import say
 
 WINDOW = 50  # calls of one or more steps that a rate is a mean of
+SPEED_FILE = "training_speed.jsonl"
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 PASSES = 3  # forward, and the gradients of weights and of inputs
 SIZES = (1024, 2048, 4096, 8192)  # of the square matrices by which the peak is measured
@@ -94,74 +99,142 @@ def _time_product(size: int, precision: str) -> float:
     return once if once > LONG_ENOUGH_SECONDS else min(seconds(QUEUED) for _ in range(REPETITIONS))
 
 
+@dataclass(frozen=True)
+class Timed:
+    """Steps, and the time they took together."""
+
+    seconds: float
+    steps: int
+    sequences: int
+    tokens: int
+    flops: int
+
+    def __add__(self, other: Timed) -> Timed:
+        """Both together."""
+        return Timed(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
 class Rates:
-    """Sequences, tokens and operations a second over the last steps; without evaluations and snapshots."""
+    """Sequences, tokens and operations a second over the last calls; without compilation, evaluations and snapshots."""
 
     def __init__(self, work_of: Callable[[Arrays], StepWork], peak_flops: float) -> None:
         """`work_of` says what a step on a batch is; `peak_flops` what the devices together do at most, per second."""
         self._work_of, self._peak = work_of, peak_flops
-        self._calls: deque[tuple[float, int, StepWork]] = deque(maxlen=WINDOW)
+        self._calls: deque[Timed] = deque(maxlen=WINDOW)
 
-    def add(self, seconds: float, batch: Arrays, steps: int = 1) -> None:
-        """Note how long so many steps on such batches took."""
-        self._calls.append((seconds, steps, self._work_of(batch)))
+    def time(self, seconds: float, batch: Arrays, steps: int = 1) -> Timed:
+        """So many steps on such batches, which took that long."""
+        work = self._work_of(batch)
+        return Timed(seconds, steps, steps * work.sequences, steps * work.tokens, steps * work.flops)
+
+    def add(self, timed: Timed) -> None:
+        """Count steps in."""
+        self._calls.append(timed)
 
     def row(self) -> dict[str, float]:
-        """The rates by TensorBoard's names; none before the first step."""
-        if not self._calls:
+        """The rates by TensorBoard's names; none before they are known."""
+        seconds = sum(call.seconds for call in self._calls)
+        if seconds <= 0:
             return {}
-        seconds = max(sum(taken for taken, _, _ in self._calls), 1e-9)
-        flops = sum(steps * work.flops for _, steps, work in self._calls) / seconds
+        flops = sum(call.flops for call in self._calls) / seconds
         return {
-            "rate/sequences_per_second": sum(steps * work.sequences for _, steps, work in self._calls) / seconds,
-            "rate/tokens_per_second": sum(steps * work.tokens for _, steps, work in self._calls) / seconds,
+            "rate/steps_per_second": sum(call.steps for call in self._calls) / seconds,
+            "rate/sequences_per_second": sum(call.sequences for call in self._calls) / seconds,
+            "rate/tokens_per_second": sum(call.tokens for call in self._calls) / seconds,
             "rate/model_flops_per_second": flops,
-            "rate/share_of_peak": flops / self._peak,
+            # What the peak was measured by may have shared the device with others: what is reached here is no less.
+            "rate/share_of_peak": flops / max(flops, self._peak),
         }
 
     def facts(self) -> dict[str, float | str]:
-        """The rates as a progress bar shows them."""
+        """The rates as a line of progress shows them."""
         row = self.row()
         if not row:
             return {}
-        flops = f"{format_with_prefix(row['rate/model_flops_per_second'])} ({row['rate/share_of_peak']:.0%} of peak)"
-        sequences, tokens = row["rate/sequences_per_second"], row["rate/tokens_per_second"]
-        steps = sum(steps for _, steps, _ in self._calls) / max(sum(taken for taken, _, _ in self._calls), 1e-9)
-        shown = {"steps/s": f"{steps:.3g}", "sequences/s": f"{sequences:,.1f}", "tokens/s": f"{tokens:,.0f}"}
-        return {**shown, "FLOP/s": flops}
-
-
-def new_rates(work_of: Callable[[Arrays], StepWork], devices: int, precision: str) -> Rates:
-    """The meter of a training's speed, against the peak of its devices, which is measured and said."""
-    peak = measure_peak(precision)
-    say(f"peak: {format_with_prefix(peak)} FLOP/s, measured of matrix multiplications in {precision} on this device")
-    return Rates(work_of, devices * peak)
+        return {
+            "steps/s": row["rate/steps_per_second"],
+            "sequences/s": row["rate/sequences_per_second"],
+            "tokens/s": row["rate/tokens_per_second"],
+            "FLOP/s": format_with_prefix(row["rate/model_flops_per_second"]),
+            "share of peak": f"{row['rate/share_of_peak']:.0%}",
+        }
 
 
 class Stopwatch:
-    """Times calls from one report to the next, but for those in which something was compiled."""
+    """Times calls from one report to the next, but for those that were compiled first.
 
-    def __init__(self, rates: Rates) -> None:
-        """`rates` gets the times."""
-        self._rates, self._compiled, self._compiling = rates, set[Hashable](), False
+    A call is reported once the next one was dispatched. Where a device computes on its own, one call is computed by the
+    first report; where dispatching is computing, two are, and none between the last two reports. Reports between them
+    stand for one call each; the first and the last are right together.
+    """
+
+    def __init__(self, rates: Rates, log: SpeedLog | None = None) -> None:
+        """`rates` gets the times, `log` the rates."""
+        self.rates, self._log, self._compiled = rates, log, set[Hashable]()
         self.restart()
 
     def restart(self) -> None:
-        """Leave out what has passed since the last report."""
+        """Leave out what has passed since the last report; no call is being computed."""
         self._since = time.perf_counter()
+        self._first: Timed | None = None
 
-    def note_dispatch(self, shapes: Hashable) -> None:
-        """Note that a call begins; one of new shapes is compiled first."""
-        self._compiling |= shapes not in self._compiled
-        self._compiled.add(shapes)
+    def is_compiled(self, shapes: Hashable) -> bool:
+        """Whether a call of such shapes was reported; one of new shapes must stand alone, reported at once."""
+        return shapes in self._compiled
 
-    def note_report(self, batch: Arrays, steps: int) -> None:
-        """Note that a call of so many steps on such batches has ended."""
-        before = self._since
-        self.restart()
-        if not self._compiling:
-            self._rates.add(self._since - before, batch, steps)
-        self._compiling = False
+    def note_report(self, shapes: Hashable, batch: Arrays, steps: int, *, is_last: bool) -> None:
+        """Note that a call of so many steps on such batches has ended; no other is being computed if it `is_last`."""
+        now = time.perf_counter()
+        timed = self.rates.time(now - self._since, batch, steps)
+        self._since = now
+        if not self.is_compiled(shapes):
+            self._compiled.add(shapes)
+        elif self._first is None and not is_last:
+            self._first = timed
+        else:
+            self.rates.add(timed + self._first if self._first and is_last else timed)
+        if is_last:
+            self.restart()
+
+    def note_row(self, step: int) -> dict[str, float]:
+        """Note that the training's log has a row of this step; the rates by TensorBoard's names."""
+        row = self.rates.row()
+        if self._log is not None:
+            self._log.add(step, row)
+        return row
+
+
+def new_stopwatch(
+    work_of: Callable[[Arrays], StepWork], devices: int, precision: str, log: SpeedLog | None
+) -> Stopwatch:
+    """One that holds a training's speed against the peak of its devices, which is measured and said."""
+    peak = measure_peak(precision)
+    say(f"peak: {format_with_prefix(peak)} FLOP/s, measured of matrix multiplications in {precision} on this device")
+    return Stopwatch(Rates(work_of, devices * peak), log)
+
+
+class SpeedLog:
+    """When training had come to each row of its log, and how fast it was: lines that a resumed run goes on with.
+
+    They lie with TensorBoard's events, for a checkpoint holds what is the same whenever it is made.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """What an interrupted run did after `step` is done again, and left out."""
+        self._path = folder / SPEED_FILE
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut
+        kept = [row for row in rows if row["step"] <= step]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self._started = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+
+    def add(self, step: int, rates: Mapping[str, float]) -> None:
+        """Note that the log has a row of this step; `rates` by TensorBoard's names."""
+        row = {"step": step, "seconds": round(time.monotonic() - self._started, 3)}
+        figures = {name.removeprefix("rate/"): float(f"{value:.4g}") for name, value in rates.items()}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row | figures) + "\n")
 
 
 def format_with_prefix(value: float) -> str:

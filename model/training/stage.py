@@ -33,7 +33,7 @@ from bertline.model.training.checkpoint import (
     write_log,
 )
 from bertline.model.training.snapshots import Snapshots, snapshot_writer
-from bertline.model.training.speed import StepWork, Stopwatch, new_rates
+from bertline.model.training.speed import SpeedLog, StepWork, new_stopwatch
 from bertline.preemption import PreemptedError
 from bertline.progress import Progress, say
 
@@ -139,7 +139,7 @@ class Training:
     ) -> None:
         """Put copies of the weights and slots of `reached` on the devices; the caller may delete its own.
 
-        `log` gets the updates' rows, `log_dir` events for TensorBoard, `work` snapshots and the best weights.
+        `log` gets the updates' rows, `log_dir` events for TensorBoard and the speed, `work` snapshots and best weights.
         `snapshots` and `writer` put snapshots elsewhere, and in another form.
         """
         options: dict[str, Any] = {"jit_compile": stage.jit_compile, "devices": stage.devices}
@@ -149,8 +149,8 @@ class Training:
         self._snapshots, self._writer = snapshots or Snapshots(work), writer
         self._preemption = stage.hosts.preemption()
         self._events = None if log_dir is None or not stage.hosts.writes else ScalarEvents(log_dir)
-        self._rates = new_rates(stage.work_of, stage.devices, stage.update.precision)
-        self._watch = Stopwatch(self._rates)
+        speed_log = SpeedLog(log_dir, reached.state["step"]) if log_dir and stage.hosts.writes else None
+        self._watch = new_stopwatch(stage.work_of, stage.devices, stage.update.precision, speed_log)
         # A device computes a call while the host prepares the next: a call's metrics are looked at one call later.
         self._computing: deque[tuple[Call, Mapping[str, Tensor]]] = deque()
         if stage.score is not None:
@@ -168,27 +168,27 @@ class Training:
         with self._preemption, self._snapshots if stage.hosts.writes else contextlib.nullcontext():
             if not self._evaluate(start):  # which SIGTERM had the run before give up, and now this one
                 self._end(start)
-            last, progress = stage.last_step, Progress(stage.label, stage.last_step, "steps", done=start)
+            progress = Progress(stage.label, stage.last_step, "steps", start, measures_rate=False)
             with progress, ThreadPoolExecutor(1) as reader:
                 self._watch.restart()
-                for step, calls in read_calls(reader, self._batch_at, start, last, stage.steps_per_call):
+                for step, calls in read_calls(reader, self._batch_at, start, stage.last_step, stage.steps_per_call):
                     for call in calls:
-                        self._watch.note_dispatch(call.shapes())
-                        self._computing.append((call, call.dispatch(self._trainer)))
-                        self._report(progress, waiting=1)
+                        self._dispatch(call, progress)
                     self._snapshots.check()
                     self._preemption.look()
                     if not (stage.is_scored_at(step) or self._saves_at(step)):
                         continue
                     self._report(progress, waiting=0)  # only weights whose losses are known to be finite are kept
+                    progress.doing("evaluating" if stage.is_scored_at(step) else "saving")
                     was_scored = self._evaluate(step)
                     if self._saves_at(step) or not was_scored:
                         self._save(step)
                         if self._preemption.requested:
                             self._end(step)
+                    progress.doing("")
                     self._watch.restart()
                 self._report(progress, waiting=0)
-        return self._checkpoint_at(last)
+        return self._checkpoint_at(stage.last_step)
 
     def write(self, out: Path, final: Checkpoint) -> dict[str, float]:
         """Write what `run` returned, the curve and the best weights into `out`; returns counts of the scores."""
@@ -205,6 +205,14 @@ class Training:
         is_due = self._preemption.requested or self._stage.is_due(step, self._stage.save_checkpoints_steps)
         return is_due and step < self._stage.last_step
 
+    def _dispatch(self, call: Call, progress: Progress) -> None:
+        """Start a call, and report the one before; one that is compiled first stands alone, as its time says little."""
+        if compiles := not self._watch.is_compiled(call.shapes()):
+            self._report(progress, waiting=0)
+            progress.doing("compiling")
+        self._computing.append((call, call.dispatch(self._trainer)))
+        self._report(progress, waiting=0 if compiles else 1)
+
     def _report(self, progress: Progress, waiting: int) -> None:
         """Log and show the metrics of all calls but the last `waiting` ones; DivergedError if they are not finite."""
         while len(self._computing) > waiting:
@@ -213,13 +221,14 @@ class Training:
             for step, row in zip(call.steps, rows, strict=True):
                 if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
                     raise DivergedError(step, row, self._keep_failed_step(step, row))
-            self._watch.note_report(call.batches, len(rows))
+            self._watch.note_report(call.shapes(), call.batches, len(rows), is_last=not self._computing)
             for step, row in zip(call.steps, rows, strict=True):
                 completed = self._log.add(step + 1, row, last=step + 1 == self._stage.last_step)
+                rates = {} if completed is None else self._watch.note_row(step + 1)
                 if completed is not None and self._events is not None:
-                    self._events.add(completed | self._rates.row())
-            facts = {"loss": rows[-1]["loss"], "learning_rate": rows[-1]["learning_rate"]}
-            progress.advance(len(rows), **facts, **self._rates.facts())
+                    self._events.add(completed | rates)
+            facts = {"loss": rows[-1]["loss"], **self._watch.rates.facts(), "learning_rate": rows[-1]["learning_rate"]}
+            progress.advance(len(rows), **facts)
 
     def _evaluate(self, step: int) -> bool:
         """Score the weights if that is due and not done; False where SIGTERM came, for a resumed run to make up for."""

@@ -1,5 +1,8 @@
 """The stage: calls of several updates on a grid of steps, saves between them, a stop at a loss that is not finite."""
 
+import itertools
+import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,17 @@ class Numbers:
         return np.arange(4 * step, 4 * step + 4)
 
 
+SLOW_SECONDS = 0.05
+
+
+def slow_losses(weights: Mapping[str, Any], batch: Mapping[str, Any], *rest: Any) -> dict[str, Any]:
+    """The same, but an update takes a known time at least."""
+    import tensorflow as tf
+
+    pause = tf.stop_gradient(tf.numpy_function(lambda: np.float32(time.sleep(SLOW_SECONDS) or 0), [], tf.float32))
+    return {"loss": losses(weights, batch)["loss"] + tf.reshape(pause, ())}
+
+
 def losses(weights: Mapping[str, Any], batch: Mapping[str, Any], *rest: Any) -> dict[str, Any]:
     return {"loss": ops.sum(ops.square(weights["mean"] - ops.mean(batch["x"], axis=1)))}
 
@@ -54,6 +68,8 @@ def train(toy: BertConfig, tmp_path: Path) -> Callable[..., tuple[list[dict[str,
         batches: Batches = batch_at,
         every: int = 1,
         saves: Saves | None = None,
+        losses: Callable[..., Any] = losses,
+        log_dir: Path | None = None,
     ) -> tuple[list[dict[str, float]], Saves]:
         saved: Saves = {} if saves is None else saves
 
@@ -76,7 +92,7 @@ def train(toy: BertConfig, tmp_path: Path) -> Callable[..., tuple[list[dict[str,
         begun = Checkpoint(toy, {"mean": np.zeros(4, np.float32)}, b"", True, {"step": start})
         snapshots = Snapshots(tmp_path, save=lambda step, write: None)
         log = TrainingLog(1)
-        final = Training(stage, begun, log, tmp_path, snapshots=snapshots, writer=note).run()
+        final = Training(stage, begun, log, tmp_path, log_dir=log_dir, snapshots=snapshots, writer=note).run()
         note(final, log, {})
         return log.rows, saved
 
@@ -88,6 +104,20 @@ def test_a_snapshot_holds_the_weights_and_all_metrics_of_its_step(train) -> None
     assert {step: logged for step, (_, logged) in saves.items()} == {5: 5, 10: 10, 11: 11}
     for step, (weights, _) in saves.items():
         np.testing.assert_array_equal(weights, train(stop=step)[1][step][0])
+
+
+@pytest.mark.parametrize("options", [{"stop": 3}, {}, {"steps_per_call": 2, "every": 4}])
+def test_no_speed_is_logged_that_the_updates_cannot_have_had(train, options: dict[str, int], tmp_path: Path) -> None:
+    """Of three steps, with lengths that are compiled later, of several updates a call with snapshots on the way."""
+    rows, _ = train(losses=slow_losses, log_dir=tmp_path, **({"every": 20} | options))
+    speeds = [json.loads(line) for line in (tmp_path / "training_speed.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in speeds] == [row["step"] for row in rows]
+    assert "steps_per_second" not in speeds[0]
+    rates = [row["steps_per_second"] for row in speeds if "steps_per_second" in row]
+    assert rates
+    assert max(rates) <= 1 / SLOW_SECONDS
+    assert all(0 < row["share_of_peak"] <= 1 for row in speeds if "share_of_peak" in row)
+    assert all(before["seconds"] <= after["seconds"] for before, after in itertools.pairwise(speeds))
 
 
 def test_calls_end_on_a_grid_of_steps_and_at_the_end(train) -> None:
