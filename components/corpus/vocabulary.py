@@ -3,8 +3,9 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 from bertline.components.pretraining_data.files import list_sentence_files
@@ -59,6 +60,7 @@ def run(
         pieces, characters = learn_pieces(
             word_counts, config.vocab_size, config.min_count, config.alphabet_size, progress.advance
         )
+        progress.advance(len(pieces) - progress.done)  # special tokens and characters, which are not made
     (out / VOCABULARY_FILE).write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8", newline="\n")
     return {
         "entries": len(pieces),
@@ -84,10 +86,10 @@ def _count_words(sentences: Path, do_lower_case: bool) -> tuple[Counter[str], Co
     texts = [Path(file.text) for file in list_sentence_files(sentences)]
     with Progress("vocabulary: words", sum(text.stat().st_size for text in texts), "bytes") as progress:
         for text in texts:
-            for lines in _line_blocks(text):
+            for lines in _line_blocks(text, progress.advance):
                 counts.update(normalizer.words(lines))
                 marked.update(_list_marked_words(lines))
-                progress.advance(sum(map(len, lines)), distinct=len(counts))
+                progress.advance(0, distinct=len(counts))
     if not counts:
         raise ValueError(f'{sentences}: no word in its sentences; run "bertline split" on documents with text')
     return counts, marked
@@ -104,7 +106,11 @@ def _list_marked_words(lines: Sequence[str]) -> list[str]:
     return [word.lower() for word in words if any_marked.search(word)]
 
 
-def _line_blocks(text: Path) -> Iterator[list[str]]:
-    with text.open(encoding="utf-8", newline="\n") as file:
-        while lines := file.readlines(BYTES_AT_ONCE):
+def _line_blocks(text: Path, advance: Callable[[int], object]) -> Iterator[list[str]]:
+    """The lines of a file, some at a time; `advance` is told how many more bytes are read."""
+    position = 0
+    with text.open("rb") as file, TextIOWrapper(file, "utf-8", newline="\n") as decoded:
+        while lines := decoded.readlines(BYTES_AT_ONCE):
+            advance(file.tell() - position)
+            position = file.tell()
             yield [line.rstrip("\n") for line in lines]

@@ -35,6 +35,7 @@ from bertline.components.pretraining_data.files import (
     require_reachable,
 )
 from bertline.components.pretraining_data.shards import (
+    DONE_FILES,
     ShardWriter,
     shard_files,
     totals_path,
@@ -106,26 +107,37 @@ def write_shards(
         require_reachable(path, config.runner)
     vocabulary = load_vocabulary(vocab)
     _require_usable(vocabulary, config)
-    shards = _count_shards(files, name, config)
+    shards, documents = _count_shards(files, name, config)
     for file in shard_files(0, shards, config):
         (work / file).parent.mkdir(parents=True, exist_ok=True)
 
     def count_finished() -> int:
         return len(list(work.glob("totals-*.json")))
 
+    def count_done() -> int:
+        """Documents, by what the workers leave in `work`, for they may be other processes, on other machines even."""
+        begun = sum(path.stat().st_size for path in work.glob(DONE_FILES))
+        return max(begun, documents * count_finished() // shards)
+
+    _delete_files(work, DONE_FILES)  # of shards that were interrupted
     if finished := count_finished():
         say(f"prepare: {finished} of {shards} shards were made before an interruption, kept")
     if not is_cached():
         say("prepare: the inner loops are being compiled, once for this machine: about 15 s")
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
-    # Looked for in `work`: the workers may be other processes.
-    with Progress("prepare", shards, "shards", done=finished) as progress, progress.follow(count_finished):
+    with Progress("prepare", documents, "documents", done=count_done()) as progress, progress.follow(count_done):
         totals = run_shards(files, vocab, work, shards, config)
+    _delete_files(work, DONE_FILES)
     if not totals.get("instances"):
         raise ValueError(f'{name}: the documents of part "{config.part}" hold too little text for one instance')
     if totals["tokens"] == totals["token_counts"][vocabulary.unk_id]:
         raise ValueError(f"{vocab}: all words of {name} are unknown to it; is it the vocabulary of this language?")
     return totals, shards
+
+
+def _delete_files(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        path.unlink()
 
 
 def _require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
@@ -141,8 +153,8 @@ def _require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
         segmenter(config.segmenter)
 
 
-def _count_shards(files: Sequence[SentenceFile], name: str, config: PrepareConfig) -> int:
-    """How many shards to make; reads everything once, so that errors come before the work."""
+def _count_shards(files: Sequence[SentenceFile], name: str, config: PrepareConfig) -> tuple[int, int]:
+    """How many shards to make, of how many documents; reads everything once, so that errors come before the work."""
     part = config.part_of_text
     total = chosen = size_bytes = 0
     for file in files:
@@ -157,7 +169,7 @@ def _count_shards(files: Sequence[SentenceFile], name: str, config: PrepareConfi
         advice = f"{'raise' if config.part == 'heldout' else 'lower'} heldout_share of all parts"
         raise ValueError(f"{name}: none of its {total} documents is in {part}; {advice}, or add documents")
     wanted = config.num_shards or -(-size_bytes // SHARD_TEXT_BYTES)
-    return min(wanted, max(1, chosen // LEAST_DOCUMENTS_PER_SHARD))
+    return min(wanted, max(1, chosen // LEAST_DOCUMENTS_PER_SHARD)), chosen
 
 
 def _run_processes(

@@ -7,6 +7,7 @@ on the order in which its documents arrive nor on who writes it.
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ from bertline.tokenizer.segment import Segmenter, encode_units
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer
 
 ROWS_AT_ONCE = 1024  # enough to hide the cost of a NumPy call, few enough for a core's cache
+DONE_FILES = "done-*"  # as many bytes long as documents of a shard are done
 TOKENIZED_AT_ONCE = 4096  # sentences; more would only take memory
 
 Encoder = Callable[[list[str]], tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]]
@@ -87,7 +89,7 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], 
     tokenized = tokenize_documents(texts, writer.encode, len(writer.vocabulary))
     names = [document.document_id for document in ordered]
     totals = document_totals(tokenized, names, len(writer.vocabulary))
-    config = writer.config
+    config, rows_written = writer.config, 0
     if config.semantics == "fixed":
         tokenized = cut_long_sentences(tokenized, config.packing_rules().room)
     instances = pack(tokenized, config.packing_rules())
@@ -111,8 +113,17 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], 
                 more["first_instances"] = first_instances(rows, predictions, writer.vocabulary, config)
             totals = add_totals(totals, more)
             _write(rows, predictions, files, writer)
+            rows_written += len(block.keys)
+            _note_done(len(ordered) * rows_written // len(instances.keys), number, writer.folder)
     write_totals(totals, writer.totals_path(number))
     return totals
+
+
+def _note_done(documents: int, number: int, folder: str) -> None:
+    """Make a file, empty but as long, that tells whoever watches how many of a shard's are done; not in a bucket."""
+    if "://" not in folder:
+        with Path(folder, f"done-{number:05}").open("ab") as file:
+            file.truncate(documents)
 
 
 def _blocks(instances: Instances) -> Iterator[Instances]:

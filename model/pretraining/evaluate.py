@@ -37,11 +37,6 @@ RESULTS = (
     "next_sentence_accuracy",
     "next_sentence_loss",
 )
-# Devlin in google-research/bert #90; Devlin et al. 2018, table 6 and 5.1.
-EXPECTED = (
-    "after a million steps of 256 sequences BERT-Base has a masked-LM loss of about 1.4 nats (perplexity 4.0; the "
-    "paper's models 5.84 with 3 layers to 3.23 with 24) and 97-98 % of next sentences right"
-)
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ class HeldoutScore:
         """Of several `hosts`, each computes its rows of every batch."""
         self._examples, self._shape, self._config, self._hosts = examples, shape, config, hosts
         self._count = min(len(examples), config.max_eval_examples or len(examples))
-        say(f"held-out records: {self._count:,} of {len(examples):,} examples; {EXPECTED}")
+        say(f"held-out records: {self._count:,} of {len(examples):,} examples")
 
     def compute(self, weights: Weights, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Sums over a batch."""

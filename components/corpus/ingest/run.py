@@ -30,7 +30,6 @@ READERS = {
     "wikiextractor": read_wikiextractor_file,
     "jsonl": read_jsonl_file,
 }
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -97,14 +96,14 @@ def run(out: Path, config: IngestConfig, **sources: str | None) -> dict[str, int
     counts: Counter[str] = Counter()
     size = sum(file.path.stat().st_size for file in files)
     with (
-        Progress("ingest", -(-size // MIB), "MiB") as progress,
+        Progress("ingest", size, "bytes") as progress,
         Extractors(config.num_workers, config.page_timeout_seconds) as extractors,
         DocumentWriter(out, counts) as writer,
     ):
-        advance = _advance_in_mib(progress, counts)
         for file in files:
-            for document in _read(file, config, extractors, counts, advance):
+            for document in _read(file, config, extractors, counts, progress.advance):
                 _write(document, writer, config)
+                progress.advance(0, documents=counts["documents.kept"])
     if not counts["documents.kept"]:
         raise ValueError(f"nothing is left of {len(files)} files ({_list_drops(counts)}); see what the sources hold")
     return dict(sorted(counts.items()))
@@ -128,19 +127,6 @@ def _write(document: Document | Rejected, writer: DocumentWriter, config: Ingest
         writer.reject(Rejected.from_document(document, "short"))
     else:
         writer.keep(document)
-
-
-def _advance_in_mib(progress: Progress, counts: Counter[str]) -> Advance:
-    """Tells `progress` of whole mebibytes; the rest waits for the next call."""
-    waiting = 0
-
-    def advance(size_bytes: int) -> None:
-        nonlocal waiting
-        mebibytes, waiting = divmod(waiting + size_bytes, MIB)
-        if mebibytes:
-            progress.advance(mebibytes, documents=counts["documents.kept"])
-
-    return advance
 
 
 def _list_drops(counts: Counter[str]) -> str:

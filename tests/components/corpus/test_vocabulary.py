@@ -41,6 +41,16 @@ def test_learned_from_sentences(tmp_path, out):
     assert load_vocabulary(out / "vocab.txt").pad_id == 0
 
 
+def test_progress_ends_when_all_is_read_and_all_pieces_are_found(tmp_path, out, capsys):
+    texts = "L\u00f6w l\u00f6wer \u4f60\u597d\n\n" * 60_000, "L\u00f6w\n\n" * 100
+    sentences = sentences_folder(tmp_path / "sentences", *texts)
+    run(sentences, out, VocabularyConfig(vocab_size=16))
+    words, pieces = capsys.readouterr().err.splitlines()
+    size = sum(len(text.encode()) for text in texts) / 1e6
+    assert words.startswith(f"vocabulary: words: {size:.4g}/{size:.4g} MB, distinct 4, ")
+    assert pieces.startswith("vocabulary: pieces: 16/16 pieces, ")
+
+
 def test_cased_words_keep_case_and_accents(tmp_path, out):
     sentences = sentences_folder(tmp_path / "sentences", "L\u00f6w L\u00f6w low\n\n")
     run(sentences, out, VocabularyConfig(vocab_size=100, do_lower_case=False))

@@ -1,6 +1,7 @@
 """Sentences to records, by Beam."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -8,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+from bertline import progress
+from bertline.components.pretraining_data import shards
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.files import (
     document_key,
@@ -392,6 +395,20 @@ def test_nothing_but_results_is_left_behind(tmp_path, vocab):
     out, counts = prepared(tmp_path, sentences, vocab, part="all")
     assert {path.suffix for path in out.iterdir()} == {".tfrecord", ".npy", ".json", ".html"}
     assert json.loads(json.dumps(counts)) == counts  # plain numbers
+
+
+@pytest.mark.parametrize("settings", [{}, {"runner": "processes", "num_workers": 2, "num_shards": 2}])
+def test_progress_counts_documents_within_a_shard(tmp_path, vocab, capsys, monkeypatch, settings):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.001)
+    monkeypatch.setattr(shards, "ROWS_AT_ONCE", 2)
+    sentences = sentences_folder(tmp_path / "sentences", some_documents(100))
+    out, _ = prepared(tmp_path, sentences, vocab, part="all", **settings)
+    shown = list(map(int, re.findall(r"prepare: (\d+)/100 documents", capsys.readouterr().err)))
+    assert shown == sorted(shown)
+    assert shown[-1] == 100
+    assert len(set(shown)) > 4  # more than the ends of shards
+    assert not list(out.glob("done-*"))
 
 
 def test_too_few_predictions_for_the_length_are_said(tmp_path, vocab, capsys):

@@ -45,6 +45,16 @@ def ingested(out: Path, sources: Sources, **settings):
     return counts, [document for shard in list_document_shards(out) for document in read_documents(shard)]
 
 
+def test_progress_ends_when_all_is_read(shelf, tmp_path, capsys):
+    for file, copies in (("dump.xml.bz2", 1), ("book.txt", 50), ("lines.jsonl", 9)):
+        (shelf / file).write_bytes((shelf / file).read_bytes() * copies)
+    sources = {"dump": str(shelf), "books": str(shelf / "book.txt"), "text": str(shelf / "*.gz"), "jsonl": str(shelf)}
+    counts, _ = ingested(tmp_path / "out", Sources(**sources))
+    last = capsys.readouterr().err.splitlines()[-1]
+    size = sum(path.stat().st_size for path in shelf.iterdir() if path.name != "wiki_00") / 1e6
+    assert last.startswith(f"ingest: {size:.4g}/{size:.4g} MB, documents {counts['documents.kept']}, ")
+
+
 def test_all_sources_in_the_order_of_the_flags(shelf, tmp_path):
     sources = Sources(
         dump=str(shelf),
