@@ -4,11 +4,13 @@ import datetime
 import itertools
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -258,6 +260,12 @@ def _print_summary(run: Run, notes: list[dict[str, Any]], out: Path, page: Path,
     for title, task in (("model", "pretrain_512"), ("export", "export")):
         print(f"{title:20} {out / 'latest' / task}")
     print(f"{'lineage page':20} {page}")
-    print(f"{'TensorBoard':20} tensorboard --logdir {out / 'store'}")
+    print(f"{'TensorBoard':20} {describe_tensorboard(out / 'store')}")
     for advice in advise(verdicts, is_example=run.dump == OF_EXAMPLE["dump"], out=out):
         print(f"next: {advice}")
+
+
+def describe_tensorboard(folder: Path) -> str:
+    """The command that shows the curves of the trainings below a folder, and what it needs first."""
+    command = f"tensorboard --logdir {shlex.quote(str(folder))}"
+    return command if find_spec("tensorboard") else f"pip install 'bertline[tensorboard]', then {command}"

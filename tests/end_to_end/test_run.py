@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +72,27 @@ def test_every_step_leaves_a_whole_artifact(finished: tuple[Path, str]) -> None:
 def test_each_step_says_which_one_of_how_many_it_is(finished: tuple[Path, str]) -> None:
     numbers = re.findall(rf"^step (\d+) of {len(STEPS)}: \w+$", finished[1], re.MULTILINE)
     assert list(map(int, numbers)) == list(range(1, len(STEPS) + 1))
+
+
+@pytest.mark.slow
+def test_a_terminal_keeps_a_line_of_progress_for_each_step_and_the_messages(
+    finished: tuple[Path, str], tmp_path: Path, terminal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data are there already; a longer schedule makes all that is trained anew."""
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(finished[0] / "store", tmp_path / "out" / "store")
+    shown = terminal(command(tmp_path / "out", "--steps_128=6"), 80)
+    assert shown.exit_code == 0, "\n".join(shown.lines)
+    before_tables = shown.lines[: shown.lines.index("steps")]
+    assert max(map(len, [*before_tables, *shown.drawn])) < 80
+    assert not [line for line in shown.lines if "[#" in line or "[." in line]
+    told = [re.match(r"(\w+): (\d+)/\2 (steps|examples), ", line) for line in before_tables]
+    trained = [step for step in STEPS if step.startswith(("pretrain", "evaluate", "finetune"))]
+    assert sorted(match[1] for match in told if match) == sorted(trained)
+    for step in STEPS:
+        assert len([line for line in before_tables if re.fullmatch(rf"step \d+ of 14: {step}", line)]) == 1
+        assert len([line for line in before_tables if re.match(rf"{step}: (made before|done in )", line)]) == 1
+    assert [line for line in shown.drawn if line.startswith("pretrain_128: ") and line.endswith(", compiling")]
 
 
 @pytest.mark.slow

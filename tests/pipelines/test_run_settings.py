@@ -10,7 +10,7 @@ from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import STEP_OF_SETTINGS, build_pipeline
 from bertline.pipelines.recipes import RECIPES, recipe
-from bertline.pipelines.run_local import check
+from bertline.pipelines.run_local import check, describe_tensorboard
 from bertline.pipelines.run_settings import (
     RUNS,
     Run,
@@ -177,3 +177,13 @@ def test_all_steps_that_compute_do_so_alike() -> None:
     for step in ("pretrain_128", "pretrain_512", "evaluate", "finetune"):
         config = from_mapping(config_class(step), arguments[step])
         assert (config.backend, config.precision, config.jit_compile) == ("jax", "mixed_bfloat16", False)
+
+
+def test_the_end_of_a_run_says_how_tensorboard_is_installed_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = f"tensorboard --logdir '{tmp_path}/my store'"
+    monkeypatch.setattr("bertline.pipelines.run_local.find_spec", lambda name: None)
+    assert describe_tensorboard(tmp_path / "my store") == f"pip install 'bertline[tensorboard]', then {command}"
+    monkeypatch.setattr("bertline.pipelines.run_local.find_spec", lambda name: name)
+    assert describe_tensorboard(tmp_path / "my store") == command
