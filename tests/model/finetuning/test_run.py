@@ -82,7 +82,9 @@ def test_it_is_scored_on_the_way_and_the_best_weights_are_kept(tuned: tuple[Path
     assert best["weights"] == ("." if best["best"]["step"] == 320 else "best")
     if best["weights"] == "best":
         assert read_checkpoint(out / "best").state == {"step": best["best"]["step"], "labels": LABELS}
-    assert len(list(out.with_suffix(".tensorboard").iterdir())) == 1
+    events, speed = sorted(out.with_suffix(".tensorboard").iterdir())
+    assert events.name.startswith("events.out.tfevents.")
+    assert [row["step"] for row in map(json.loads, speed.read_text().splitlines())] == list(range(20, 321, 20))
 
 
 def run_short(checkpoint: Path, out: Path, **changes: Any) -> Path:

@@ -155,7 +155,7 @@ def test_tensorboard_shows_scores_and_rates(whole: Path) -> None:
     import tensorflow as tf
 
     points: dict[str, dict[int, float]] = {}
-    (file,) = (whole.parent / "events").iterdir()
+    (file,) = (whole.parent / "events").glob("events.out.tfevents.*")
     for event in tf.compat.v1.train.summary_iterator(str(file)):
         for value in event.summary.value:
             points.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
@@ -165,7 +165,12 @@ def test_tensorboard_shows_scores_and_rates(whole: Path) -> None:
     rate = points["rate/sequences_per_second"]
     assert list(rate) == [7, 14, 21, 28, 35, 40]
     assert points["rate/tokens_per_second"][40] == pytest.approx(16 * rate[40], rel=1e-6)
-    assert 0 < points["rate/share_of_peak"][40] < 1
+    assert 0 < points["rate/share_of_peak"][40] <= 1
+    speeds = [json.loads(line) for line in (whole.parent / "events" / "training_speed.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in speeds] == [7, 14, 21, 28, 35, 40]
+    assert [row["tokens_per_second"] for row in speeds] == pytest.approx(
+        list(points["rate/tokens_per_second"].values()), rel=1e-3
+    )
 
 
 COMMAND = """

@@ -48,7 +48,7 @@ def test_the_next_stage_goes_on_where_the_first_ended(stages: Path) -> None:
 def test_events_are_readable_by_tensorboard(stages: Path) -> None:
     import tensorflow as tf
 
-    (file,) = (stages / "events").iterdir()
+    (file,) = (stages / "events").glob("events.out.tfevents.*")
     points: dict[str, list[tuple[int, float]]] = {}
     for event in tf.compat.v1.train.summary_iterator(str(file)):
         for value in event.summary.value:
