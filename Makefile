@@ -16,7 +16,7 @@ GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name)
 UNKNOWN := $(filter-out $(SETTINGS) -%,$(GIVEN))
 $(if $(UNKNOWN),$(error unknown setting $(UNKNOWN); known: $(SETTINGS)))
 
-.PHONY: help install test test-all lint pretrain-base pretrain-tiny pretrain lineage compile bench
+.PHONY: help install test test-all lint pretrain-base pretrain-tiny pretrain lineage compile bench docs
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -54,6 +54,9 @@ test-all: install ## these, and kills, several hosts, whole pipelines and many m
 
 bench: install ## claims of speed, measured in pairs (benchmarks/README.md); settings go through ARGS
 	@$(BIN)/python benchmarks/datagen.py $(ARGS)
+
+docs: install ## the pages of docs/ as a site, into build/docs; the reference is made from the code
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: install ## style, types and floors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -1,0 +1,60 @@
+"""The documentation's site is built strictly, without the network, and its reference tells of all that there is."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertline.components.step_table import STEPS
+from bertline.pipelines.cli.main import VERBS
+from bertline.pipelines.recipes import RECIPES
+from bertline.pipelines.run_settings import RUNS, Run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("material")
+    folder = tmp_path_factory.mktemp("site")
+    argv = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", f"--site-dir={folder}"]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, env=quiet)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def test_it_asks_nothing_of_the_network(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']?(https?:[^\"' >]+)", page.read_text())
+        assert loaded == [], page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?https?:|@import", sheet.read_text()), sheet
+
+
+def test_every_command_has_a_page_with_its_flags(site: Path) -> None:
+    for verb in VERBS:
+        text = (site / "reference" / "commands" / f"{verb}.html").read_text(encoding="utf-8")
+        assert f"bertline {verb}" in text
+    text = (site / "reference" / "commands" / "prepare.html").read_text(encoding="utf-8")
+    assert "--masked_lm_prob" in text and "share of masked tokens" in text
+
+
+def test_every_setting_is_in_the_reference(site: Path) -> None:
+    text = (site / "reference" / "settings.html").read_text(encoding="utf-8")
+    for cls in (*(step.config_class() for step in STEPS.values()), Run):
+        assert f"{cls.__module__}.{cls.__name__}" in text
+        for field in dataclasses.fields(cls):
+            assert f"<code>{field.name}</code>" in text
+
+
+def test_every_run_and_recipe_has_its_file_without_this_machines_paths(site: Path) -> None:
+    for name in (*RUNS, *RECIPES):
+        text = (site / "reference" / "configurations" / f"{name}.html").read_text(encoding="utf-8")
+        assert f"bertline run {name} --config FILE" in re.sub("<[^>]*>", "", text)
+    for page in site.rglob("*.html"):
+        assert str(ROOT) not in page.read_text(encoding="utf-8")
