@@ -17,6 +17,13 @@ from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_settings import RUNS, Run
 
 COMMANDS, CONFIGURATIONS, SETTINGS = "reference/commands/", "reference/configurations/", "reference/settings.md"
+SETTINGS_HEAD = """# Settings
+
+Every setting of every step, with its type, its default and what it is. A setting is a flag of the step's command, a
+line in the file of `--config`, and of a whole run `--STEP.SETTING` ([Training](../guides/training.md)).
+"""
+FLAGS_TABLE = "| flag | what |\n|---|---|"
+SETTINGS_TABLE = "| setting | type | default | what |\n|---|---|---|---|"
 
 
 def on_config(config: Any) -> Any:
@@ -55,7 +62,7 @@ def describe_command(name: str) -> Iterator[str]:
         if group.description:
             yield f"```text\n{group.description}\n```\n"
         if shown:
-            yield "| flag | what |\n|---|---|"
+            yield FLAGS_TABLE
             yield from (f"| {_flag(each)} | {_text(_help(parser, each))} |" for each in shown)
             yield ""
 
@@ -63,7 +70,8 @@ def describe_command(name: str) -> Iterator[str]:
 def describe_run(name: str) -> Iterator[str]:
     """The page of a named run: all its settings as a file that runs it again."""
     run = RUNS[name] if name in RUNS else recipe(name, Run.model)
-    kind = "A run of the example's size" if name in RUNS else f"A recipe ([their sources](../../recipes.md)), with model {run.model}"
+    recipes = f"A recipe ([their sources](../../recipes.md)), with model {run.model}"
+    kind = "A run of the example's size" if name in RUNS else recipes
     yield f"# bertline run {name}\n\n{kind}: what `bertline run {name} --print_config` writes.\n"
     yield "```toml"
     yield from format_config(name, run)
@@ -72,14 +80,13 @@ def describe_run(name: str) -> Iterator[str]:
 
 def describe_settings() -> Iterator[str]:
     """The page of every step's dataclass of settings, and of those of whole runs and of the originals' programs."""
-    yield "# Settings\n\nEvery setting of every step, with its type, its default and what it is. A setting is a flag of the step's"
-    yield "command, a line in the file of `--config`, and of a whole run `--STEP.SETTING` ([Training](../guides/training.md)).\n"
+    yield SETTINGS_HEAD
     classes = {f"bertline {name}": step.config_class() for name, step in STEPS.items()}
     classes |= {"bertline run": Run, "bertline run_pretraining": load(originals.RUN_PRETRAINING.own)}
     classes |= {"bertline extract_features": load(originals.EXTRACT_FEATURES.config)}
     for title, cls in classes.items():
         types, comments = get_type_hints(cls), field_comments(cls)
-        yield f"## {title}\n\n`{cls.__module__}.{cls.__name__}`\n\n| setting | type | default | what |\n|---|---|---|---|"
+        yield f"## {title}\n\n`{cls.__module__}.{cls.__name__}`\n\n{SETTINGS_TABLE}"
         for field in dataclasses.fields(cls):
             default = "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
             kind = getattr(types[field.name], "__name__", str(types[field.name]))
@@ -89,7 +96,7 @@ def describe_settings() -> Iterator[str]:
 
 def _flag(action: argparse.Action) -> str:
     names = action.option_strings or [action.metavar or action.dest]
-    value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper())
+    value = action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else action.dest.upper())
     takes_value = action.option_strings and action.nargs != 0
     return "<br>".join(f"`{name}{f'={value}' if takes_value else ''}`".replace("|", "\\|") for name in map(str, names))
 

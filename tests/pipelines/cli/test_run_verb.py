@@ -312,11 +312,14 @@ def test_the_printed_file_shows_every_setting_and_is_changed_by_its_short_names(
 HEADER = "A line that begins with # follows from the settings above, or is decided by the run itself.\n"
 
 
-def test_the_readmes_settings_are_known(run_from: Parsed, tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+def test_the_settings_that_pages_show_are_known(run_from: Parsed, tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    pages = [file.read_text(encoding="utf-8") for file in (root / "README.md", *(root / "docs").rglob("*.md"))]
     file = tmp_path / "settings.toml"
-    file.write_text(re.findall(r"```toml\n(.*?)```", readme, flags=re.DOTALL)[0], encoding="utf-8")
-    given = [quoted or bare for quoted, bare in re.findall(r'ARGS=(?:"([^"]*)"|(--\w+))', readme)]
+    shown = [text for page in pages for text in re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)]
+    file.write_text(shown[0], encoding="utf-8")
+    assert len(shown) == 1
+    given = [quoted or bare for page in pages for quoted, bare in re.findall(r'ARGS=(?:"([^"]*)"|(--[^\s`]+))', page)]
     assert len(given) >= 5
     for arguments in given:
         run_from("tiny", *shlex.split(arguments.replace("settings.toml", str(file))))
