@@ -5,10 +5,19 @@ import runpy
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from bertline.pipelines.run_settings import RUNS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIGURES = {
+    "benchmarks/RESULTS.md": (
+        *("2.75", "194", "239 MB", "1,334 MB", "244 MB", "2.30", "3.93", "2.85", "335", "1,000 lines"),
+        *("4.15", "4.62", "6.74", "6.58", "7.05", "5.02"),
+    ),
+    "docs/data_generation.md": ("71 times", "49 MB for each MB of text", "55-61 %", "16.3", "17.0"),
+}
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
 
 
@@ -21,6 +30,14 @@ def test_what_the_readme_links_to_is_there() -> None:
     assert len(targets) > 10
     for named in targets:
         assert (ROOT / "".join(named)).exists(), named
+
+
+@pytest.mark.parametrize("page", FIGURES)
+def test_the_readmes_figures_are_those_that_were_measured(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for figure in FIGURES[page]:
+        assert figure in README, figure
+        assert figure in text, figure
 
 
 def test_the_steps_of_pretrain_base_are_as_many_as_it_trains() -> None:
