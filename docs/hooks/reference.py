@@ -14,7 +14,7 @@ from bertline.pipelines.cli.main import VERBS
 from bertline.pipelines.cli.run_verb import format_config
 from bertline.pipelines.cli.verbs import FlagParser, field_comments
 from bertline.pipelines.recipes import RECIPES, recipe
-from bertline.pipelines.run_settings import RUNS, Run
+from bertline.pipelines.run_settings import EXAMPLES, RUNS, Run
 
 COMMANDS, CONFIGURATIONS, SETTINGS = "reference/commands/", "reference/configurations/", "reference/settings.md"
 SETTINGS_HEAD = """# Settings
@@ -74,7 +74,7 @@ def describe_run(name: str) -> Iterator[str]:
     kind = "A run of the example's size" if name in RUNS else recipes
     yield f"# bertline run {name}\n\n{kind}: what `bertline run {name} --print_config` writes.\n"
     yield "```toml"
-    yield from format_config(name, run)
+    yield from (line.replace(str(EXAMPLES), "examples") for line in format_config(name, run))
     yield "```"
 
 
