@@ -22,6 +22,7 @@ SETTINGS_HEAD = """# Settings
 Every setting of every step, with its type, its default and what it is. A setting is a flag of the step's command, a
 line in the file of `--config`, and of a whole run `--STEP.SETTING` ([Training](../guides/training.md)).
 """
+MARKS = {"<": "&lt;", "*": "\\*", "[": "\\[", "|": "\\|"}  # what Markdown would take for its own
 FLAGS_TABLE = "| flag | what |\n|---|---|"
 SETTINGS_TABLE = "| setting | type | default | what |\n|---|---|---|---|"
 
@@ -98,7 +99,7 @@ def _flag(action: argparse.Action) -> str:
     names = action.option_strings or [action.metavar or action.dest]
     value = action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else action.dest.upper())
     takes_value = action.option_strings and action.nargs != 0
-    return "<br>".join(f"`{name}{f'={value}' if takes_value else ''}`".replace("|", "\\|") for name in map(str, names))
+    return "<br>".join(f"`{name}{f'={value}' if takes_value else ''}`" for name in map(str, names))
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
@@ -108,10 +109,10 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 def _text(text: str) -> str:
     """`text` as Markdown that shows it as it is, but for `code`."""
-    parts = text.replace("|", "\\|").split("`")
+    parts = text.split("`")
     for number in range(0, len(parts), 2):
-        for mark in "<*[":
-            parts[number] = parts[number].replace(mark, {"<": "&lt;", "*": "\\*", "[": "\\["}[mark])
+        for mark, shown in MARKS.items():
+            parts[number] = parts[number].replace(mark, shown)
     return "`".join(parts)
 
 
