@@ -1,8 +1,9 @@
 """The commands and the code of README.md and of all pages: run as a reader would run them, in the pages' order.
 
 A fenced `sh` block is run, in a folder of its own that only holds the examples; so is a `python` block where what it
-imports is installed. What cannot be run here (other machines, large text) is a `console` block: of it, as of every flag
-that the running text names, the flags must be known. `text`, `json` and `toml` blocks are output and files.
+imports is installed. A `text` block with the title "prints" is what its page's commands print. What cannot be run here
+(other machines, large text) is a `console` block: of it, as of every flag that the running text names, flags must be
+known. Other `text` blocks, `json` and `toml` are output and files.
 """
 
 import contextlib
@@ -146,19 +147,23 @@ class Reader:
         for before in AFTER.findall(page.read_text(encoding="utf-8")):
             self.follow(ROOT / "docs" / before)
         names: dict[str, object] = {}
-        for block in blocks_of(page, "sh", "python"):
+        printed = ""
+        for block in blocks_of(page, "sh", "python", "text"):
             block = replace(block, text=with_toys(page, block.text))
-            if block.language == "sh":
-                for command in block.commands():
-                    self.run(command)
+            if block.language == "text":
+                for line in block.text.splitlines() if block.title == "prints" else ():
+                    assert line.strip() in printed, (name_of(page), line)
+            elif block.language == "sh":
+                printed += "".join(map(self.run, block.commands()))
             elif not block.title and is_installed(block.text):
                 exec(compile(block.text, name_of(page), "exec"), names)
         self.done.add(page)
 
-    def run(self, command: str) -> None:
+    def run(self, command: str) -> str:
+        """Run a command of a page; returns what it printed."""
         words = shlex.split(command)
         if words[0] == "make":  # checked above, and by tests of what it calls
-            return
+            return ""
         bertline = [sys.executable, "-m", "bertline"]
         if words[0].endswith("bertline") and not SHELL.search(command) and "--backend=jax" not in words:
             redirected = words[-1] if words[-2] == ">" else ""
@@ -167,10 +172,11 @@ class Reader:
                 assert main(words[1 : -2 if redirected else None]) == 0, command
             if redirected:
                 (self.folder / redirected).write_text(shown.getvalue(), encoding="utf-8")
-            return
+            return shown.getvalue()
         command = re.sub(r"(?<![\w/])(\.venv/bin/)?bertline(?= )", shlex.join(bertline), command)
         ended = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, check=False)
         assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+        return ended.stdout
 
 
 def with_toys(page: Path, text: str) -> str:
