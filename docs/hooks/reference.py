@@ -55,7 +55,8 @@ def describe_command(name: str) -> Iterator[str]:
     parser = FlagParser(prog=f"bertline {name}")
     verb.add_flags(parser)
     yield f"# bertline {name}\n\n{_text(verb.summary)}\n\n```text\n{verb.example}\n```\n"
-    for group in parser._action_groups:  # argparse has no public way to what a parser takes
+    positionals, options, *groups = parser._action_groups  # argparse has no public way to what a parser takes
+    for group in (positionals, *groups, options):
         shown = [each for each in group._group_actions if each.help != argparse.SUPPRESS and each.dest != "help"]
         if not (shown or group.description):
             continue
