@@ -29,7 +29,8 @@ from bertline.pipelines.cli.verbs import FlagParser, with_underscores
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LANGUAGES = {"sh", "console", "python", "text", "json", "toml"}
+LANGUAGES = {"sh", "console", "python", "pycon", "text", "json", "toml"}
+OF_PYTHON = ROOT / "docs" / "python_api.md"  # tests/test_api.py runs it
 AFTER = re.compile(r"^<!-- after: (.*) -->$", re.MULTILINE)  # the page whose commands come before a page's
 TRIED_WITH = re.compile(r"^<!-- tried with: (.*) -->$", re.MULTILINE)  # OLD => NEW; ...: small text and few steps
 SHELL = re.compile(r"[|;&<]|\$\(")  # what makes a command one for the shell
@@ -61,7 +62,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-RUN = [page for page in PAGES if blocks_of(page, "sh", "python")]
+RUN = [page for page in PAGES if blocks_of(page, "sh", "python") and page != OF_PYTHON]
 COMMANDS = [
     pytest.param(command, id=f"{name_of(page)}-{number}")
     for page in PAGES
