@@ -14,7 +14,7 @@ ANY_MODEL = (
 
 INGEST = Step(
     name="ingest",
-    summary="Wikipedia dumps, books and other text -> documents",
+    summary="Read dumps of Wikipedia, books and other text into documents",
     example="bertline ingest --dump enwiki-pages-articles.xml.bz2 --books shelf/ --out documents",
     inputs={
         "dump": Input(
@@ -36,7 +36,7 @@ INGEST = Step(
 )
 SPLIT = Step(
     name="split",
-    summary="documents -> sentences, one a line, a blank line after each document",
+    summary="Split documents into sentences, one on a line",
     example="bertline split --documents documents --out sentences",
     inputs={"documents": Input("documents", "documents, as `bertline ingest` writes them")},
     config="bertline.components.corpus.split:SplitConfig",
@@ -46,7 +46,7 @@ SPLIT = Step(
 )
 VOCAB = Step(
     name="vocab",
-    summary="sentences -> a learned vocab.txt, or a released one checked",
+    summary="Learn a vocab.txt from sentences, or check a released one",
     example="bertline vocab --sentences sentences --size 30000 --out vocab.txt",
     inputs={
         "sentences": Input("sentences", SENTENCES, optional=True),
@@ -62,11 +62,11 @@ VOCAB = Step(
 )
 PREPARE = Step(
     name="prepare",
-    summary="sentences -> records of masked-LM / next-sentence instances",
+    summary="Make records of masked words and next sentences",
     example="bertline prepare --sentences sentences --vocab vocab.txt --max_seq_length 128 --out records_128",
     inputs={
         "sentences": Input("sentences", SENTENCES),
-        "vocab": Input(VOCABULARY, "vocab.txt, or a vocabulary artifact", recorded_as="vocabulary"),
+        "vocab": Input(VOCABULARY, "a vocab.txt, or a vocabulary artifact", recorded_as="vocabulary"),
     },
     config="bertline.components.pretraining_data.config:PrepareConfig",
     run="bertline.components.pretraining_data.prepare:run",
@@ -76,7 +76,7 @@ PREPARE = Step(
 )
 PRETRAIN = Step(
     name="pretrain",
-    summary="records -> the checkpoint at the end of one stage of the schedule",
+    summary="Train a model on records: one stage of the schedule",
     example="bertline pretrain --records records_128 --vocab vocab.txt --model tiny --num_train_steps 1000 "
     "--num_warmup_steps 100 --stop_at_step 900 --out checkpoint_128\n"
     "  bertline pretrain --records records_512 --checkpoint checkpoint_128 --max_seq_length 512 "
@@ -86,7 +86,7 @@ PRETRAIN = Step(
         "records": Input("records", "records, as `bertline prepare` writes them"),
         "vocab": Input(
             VOCABULARY,
-            "vocab.txt of the records; not needed with --checkpoint or --initial",
+            "the vocab.txt of the records; not needed with --checkpoint or --initial",
             optional=True,
             recorded_as="vocabulary",
         ),
@@ -115,7 +115,7 @@ PRETRAIN = Step(
 )
 EVALUATE = Step(
     name="evaluate",
-    summary="a checkpoint's masked-LM and next-sentence scores on held-out records",
+    summary="Score a checkpoint on held-out records",
     example="bertline evaluate --checkpoint checkpoint_512 --records heldout_128 --out scores",
     inputs={
         "checkpoint": Input("checkpoint", CHECKPOINT),
@@ -129,12 +129,12 @@ EVALUATE = Step(
 )
 FINETUNE = Step(
     name="finetune",
-    summary="a checkpoint -> a classifier of sentences or pairs, scored on the task's development set",
+    summary="Train a checkpoint on a task, and score it there",
     example="bertline finetune --checkpoint checkpoint_512 --task mrpc --train MRPC/train.tsv --dev MRPC/dev.tsv "
     "--out finetuned",
     inputs={
         "checkpoint": Input("checkpoint", f"{CHECKPOINT}, pretrained"),
-        "task": Input(TEXT, "mrpc (sentence pairs) or sst2 (single sentences)"),
+        "task": Input(TEXT, "the task: mrpc (sentence pairs) or sst2 (single sentences)"),
         "train": Input(FILE, "the task's training set, .tsv in its GLUE columns"),
         "dev": Input(FILE, "the task's development set"),
     },
@@ -147,7 +147,7 @@ FINETUNE = Step(
 )
 EXPORT = Step(
     name="export",
-    summary="a checkpoint -> a Hugging Face directory",
+    summary="Write a checkpoint for another library, such as transformers",
     example="bertline export --checkpoint checkpoint_512 --out exported",
     inputs={"checkpoint": Input("checkpoint", CHECKPOINT)},
     config="bertline.model.formats.export:ExportConfig",
@@ -157,15 +157,15 @@ EXPORT = Step(
 )
 CONVERT = Step(
     name="convert",
-    summary="a model of any format -> another format, proved by running both",
+    summary="Turn a model of any format into another, and compare the two",
     example="bertline convert uncased_L-12_H-768_A-12.zip bert-base --to huggingface",
     inputs={
         "source": Input(MODEL, ANY_MODEL, recorded_as="model"),
-        "vocab_file": Input(FILE, "vocab.txt, if it does not lie beside a TF1 checkpoint", optional=True),
-        "bert_config_file": Input(FILE, "bert_config.json, likewise", optional=True),
+        "vocab_file": Input(FILE, "a vocab.txt, if none lies beside a TF1 checkpoint", optional=True),
+        "bert_config_file": Input(FILE, "a bert_config.json, likewise", optional=True),
         "new_vocab": Input(
             FILE,
-            "vocab.txt that the written model has instead: embeddings of shared pieces are kept, new ones made of "
+            "a vocab.txt that the written model has instead: embeddings of shared pieces are kept, new ones made of "
             "their old pieces",
             optional=True,
         ),

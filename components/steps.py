@@ -11,7 +11,7 @@ body that imports what it uses. For `split` it is
         sentences: Output[Dataset],
         name: str = "",
     ) -> None:
-        "documents -> sentences, one a line, a blank line after each document."
+        "Split documents into sentences, one on a line."
         from bertline.components.kfp_artifacts import perform_step
 
         inputs = {"documents": documents}

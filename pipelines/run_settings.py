@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.corpus.vocabulary import VocabularyConfig
-from bertline.components.pretraining_data.config import PrepareConfig
+from bertline.components.pretraining_data.config import MASKING, PrepareConfig
 from bertline.components.step_table import INGEST
 from bertline.components.tasks.classification import columns_of
+from bertline.model.attention_init import ATTENTION_INITIALIZERS
 from bertline.model.finetuning.run import FinetuneConfig
 from bertline.model.pretraining.config import PretrainConfig
+from bertline.model.records.reader import SCHEMAS
+from bertline.model.training.update import DECAYS, OPTIMIZERS
 from bertline.pipelines.step_settings import RUN_STEPS, StepSetting, config_class, select_settings
-from bertline.settings import require_at_least
+from bertline.settings import BACKENDS, PRECISIONS, one_of, require_at_least
 
 EVALUATIONS = 20  # in a whole schedule, where a run does not say otherwise
 EVAL_SHARE = 0.05  # of the time of training
@@ -42,53 +45,70 @@ def parse_tasks(tasks: tuple[str, ...]) -> dict[str, str]:
 class Run:
     """One run of the pretraining pipeline, in the terms of its user."""
 
-    model: str = "base"  # a size of the table in model/config.py, or a bert_config.json
-    dump: str = ""  # Wikipedia pages-articles dumps: files or globs, comma-separated
-    books: str = ""  # a folder of .txt books, or globs
-    text: str = ""  # plain text files: globs
-    wikiextractor: str = ""  # a folder of WikiExtractor output
+    # the text:
+    dump: str = ""  # dumps of Wikipedia, pages-articles (.xml, .xml.bz2, .xml.gz): files or globs, comma-separated
+    books: str = ""  # plain-text books: a folder of .txt files, files or globs
+    text: str = ""  # plain-text files, a document each: globs
+    wikiextractor: str = ""  # a folder of WikiExtractor's output
     jsonl: str = ""  # JSON lines with a "text" each: globs
-    allow_truncated: bool = False  # use a dump that was cut short up to the cut
-    vocab: str = ""  # a released vocab.txt; empty: learn one from the text
-    vocab_size: int = VocabularyConfig.vocab_size  # entries of a learned vocabulary
-    do_lower_case: bool = PrepareConfig.do_lower_case  # the vocabulary is uncased
-    steps_128: int = 900  # training steps at length 128
-    steps_512: int = 100  # training steps at length 512; 10 % of all, Devlin et al. 2018, A.2
-    batch: int = PretrainConfig.train_batch_size  # sequences per step at length 128
-    batch_512: int = 0  # sequences per step at length 512; 0: a quarter of batch, so as many tokens
-    learning_rate: float = PretrainConfig.learning_rate  # peak; 2e-5 to go on from a released model (its README)
-    learning_rate_decay: str = PretrainConfig.learning_rate_decay  # or linear: no jump where the warm-up ends
-    optimizer: str = PretrainConfig.optimizer  # without bias correction; or adamw, lamb
-    warmup_share: float = 0.1  # of all steps; the paper's 1 % is of a million
-    initializer_range: float = 0.0  # of the first weights; 0: the model's own, 0.02
-    attention_initializer: str = "random"  # or neighbours: heads begin at the words beside, for short trainings
-    dropout: float = -1.0  # in pretraining; -1: the model's own, 0.1
+    allow_truncated: bool = False  # whether a dump that is cut is used up to the cut, and not refused
+
+    # the vocabulary:
+    vocab: str = ""  # a released vocab.txt; none: one is learned from the text
+    vocab_size: int = VocabularyConfig.vocab_size  # entries of a learned vocabulary at most
+    do_lower_case: bool = PrepareConfig.do_lower_case  # whether text is lower-cased and loses its accents
+
+    # the model:
+    model: str = "base"  # a size (tiny, mini, small, medium, base, large, or 4/512 for 4 layers of 512), or the path of
+    # a bert_config.json
     initial: str = ""  # a released model of any format to go on from; its vocab.txt must be given as vocab
     initialize: str = ""  # its heads to make afresh where it lacks them: pooler, masked_lm, next_sentence
-    precision: str = "float32"  # or mixed_bfloat16, faster where the processor has bfloat16 units
-    jit_compile: bool = True  # by XLA: repeatable to the bit; without it bfloat16 is faster on processors
-    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
-    devices: int = 1  # that share each batch (jax)
-    gradient_accumulation_steps: int = 1  # parts of a batch, to need less memory
-    recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory
-    dupe_factor: int = 5  # differently masked copies of the text at length 128; 1 at 512 and with dynamic masking
-    do_whole_word_mask: bool = PrepareConfig.do_whole_word_mask  # as the models released in 2019
-    masking: str = PrepareConfig.masking  # or dynamic: fresh masks in each epoch
-    segmenter: str = ""  # words of scripts without blanks, masked as a whole: jieba, presegmented, module:function
-    schema: str = "compact"  # or canonical: records that google-research/bert's run_pretraining.py reads, too
-    # Of the training records: batches of short rows are computed at the width of their bin. With 128,256,384 it leaves
-    # at 512 5 % of padding instead of 21 % in novels, 23 instead of 63 % in Wikipedia's many short articles.
-    length_bins: str = ""  # such as 64,96,128,256,384; empty: all rows at 128 or 512, as the original
-    heldout_share: float = PrepareConfig.heldout_share  # of the documents, never trained on
-    evaluate_examples: int = 0  # held-out records scored per length; 0: all, but in training what takes 5 % of its time
-    eval_every: int = 0  # steps between scores on held-out records in training; 0: a 20th of all, at least save_every
-    tasks: tuple[str, ...] = ()  # to fine-tune on, mrpc=DIR or sst2=DIR: folders with train.tsv and dev.tsv
-    finetune_epochs: float = FinetuneConfig.num_train_epochs  # passes over a task's training set
-    finetune_length: int = FinetuneConfig.max_seq_length  # word pieces per example of a task
-    finetune_learning_rate: float = FinetuneConfig.learning_rate  # google-research/bert's default
-    save_every: int = 100  # steps between checkpoints
+    dropout: float = -1.0  # share of hidden units and of attention dropped in pretraining; -1: the model's own, 0.1
+    initializer_range: float = 0.0  # standard deviation of the first weights; 0: the model's own, 0.02
+    attention_initializer: str = one_of("random", ATTENTION_INITIALIZERS)  # how heads begin; neighbours: at
+    # the words beside, for short trainings
+
+    # the schedule:
+    steps_128: int = 900  # training steps at length 128
+    steps_512: int = 100  # training steps at length 512; 10 % of all: Devlin et al. 2018, A.2
+    batch: int = PretrainConfig.train_batch_size  # sequences of a step at length 128
+    batch_512: int = 0  # sequences of a step at length 512; 0: a quarter of batch, so as many tokens
+    warmup_share: float = 0.1  # share of all steps in which the learning rate rises; the paper's 1 % is of a million
+    learning_rate: float = PretrainConfig.learning_rate  # the learning rate's peak, after the warm-up; 2e-5 for initial
+    learning_rate_decay: str = one_of(PretrainConfig.learning_rate_decay, DECAYS)  # how the rate falls: as if
+    # from step 0, with a jump after the warm-up as in the original; or linear from the warm-up's end
+    optimizer: str = one_of(PretrainConfig.optimizer, OPTIMIZERS)  # the optimizer; bert_adam is the original's
+    seed: int = PretrainConfig.seed  # seed of masks, weights and order
+
+    # the records:
+    dupe_factor: int = 5  # passes over the text at length 128, differently masked; 1 at 512 and with dynamic masking
+    masking: str = one_of(PrepareConfig.masking, MASKING)  # when masks are drawn: once, or in each epoch afresh
+    do_whole_word_mask: bool = PrepareConfig.do_whole_word_mask  # whether words are masked as a whole
+    segmenter: str = ""  # what finds the words of scripts without blanks: jieba, presegmented, module:function
+    schema: str = one_of("compact", SCHEMAS)  # how rows are stored: as run_pretraining.py reads them, or smaller
+    length_bins: str = ""  # widths for batches of shorter rows, such as 64,96,128,256,384; none: all at 128 or 512
+    heldout_share: float = PrepareConfig.heldout_share  # share of the documents that is never trained on
+
+    # the machine:
+    backend: str = one_of("", ("", *BACKENDS))  # what computes; none: the variable KERAS_BACKEND's, or tensorflow
+    precision: str = one_of("float32", PRECISIONS)  # how exactly to compute; mixed_bfloat16 is faster on new processors
+    devices: int = 1  # devices that share each batch (jax)
+    gradient_accumulation_steps: int = 1  # parts in which a batch is computed, one after the other, to need less memory
+    recompute_layers: int = 0  # layers whose values the gradient computes again, to need less memory; 0: none
+    jit_compile: bool = True  # whether XLA compiles, which repeats to the bit; on processors bfloat16 is faster without
     num_workers: int = 1  # processes that prepare data; the records are the same for any number
-    seed: int = PretrainConfig.seed  # of masks, weights and order
+    save_every: int = 100  # steps between two snapshots, at which an interrupted training goes on
+
+    # scores on held-out records:
+    eval_every: int = 0  # steps between two scores in training; 0: a 20th of all steps, at least save_every
+    evaluate_examples: int = 0  # records scored at each length; 0: all, but in training what takes 5 % of its time
+
+    # fine-tuning:
+    tasks: tuple[str, ...] = ()  # tasks to fine-tune on, mrpc=DIR or sst2=DIR: folders with train.tsv and dev.tsv
+    finetune_epochs: float = FinetuneConfig.num_train_epochs  # passes over a task's training set
+    finetune_length: int = FinetuneConfig.max_seq_length  # tokens of a task's example, [CLS] and each [SEP] among them
+    finetune_learning_rate: float = FinetuneConfig.learning_rate  # the learning rate's peak; google-research/bert's
+
     steps: tuple[StepSetting, ...] = ()  # settings of single steps, over those that follow from the above
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from bertline.components.step_table import STEPS
 from bertline.pipelines.pretraining import STEP_OF_SETTINGS
-from bertline.settings import restore_type, suggest
+from bertline.settings import list_known, restore_type
 
 RECORDS, HELDOUT = ("prepare_128", "prepare_512"), ("heldout_128", "heldout_512")
 STAGES = ("pretrain_128", "pretrain_512")
@@ -99,19 +99,20 @@ def config_class_of_name(name: str) -> type[Any]:
     return config_class(STEPS_OF_NAME[name][0])
 
 
-def read_tables(tables: Mapping[str, Mapping[str, Any]], where: str) -> list[StepSetting]:
-    """The settings in a file's tables, a later one wins; ValueError for names and values that no step knows."""
+def read_tables(tables: Mapping[str, Mapping[str, Any]], where: str, *, typed: bool = False) -> list[StepSetting]:
+    """The settings in a file's tables, a later one wins; ValueError for names and values that no step knows.
+
+    Where values are `typed`, as in TOML, a text is no number and no bool.
+    """
     found = []
     for name in sorted(tables, key=_specificity):
         if name not in STEPS_OF_NAME:
-            known = ", ".join(STEPS_OF_NAME)
-            raise ValueError(f'{where}: unknown step "{name}"; known: {known}{suggest(name, STEPS_OF_NAME)}')
+            raise ValueError(f'{where}: unknown step "{name}"{list_known(name, STEPS_OF_NAME)}')
         fields = [field.name for field in dataclasses.fields(config_class_of_name(name))]
         for field, value in tables[name].items():
             if field not in fields:
-                known = ", ".join(fields)
-                raise ValueError(f'{where}: [{name}] unknown setting "{field}"; known: {known}{suggest(field, fields)}')
-            found.append(read_setting(name, field, value, f"{where}: [{name}] {field}"))
+                raise ValueError(f'{where}: [{name}] unknown setting "{field}"{list_known(field, fields)}')
+            found.append(read_setting(name, field, value, f"{where}: [{name}] {field}", typed=typed))
     return found
 
 
@@ -124,7 +125,7 @@ def read_flags(flags: Mapping[str, str]) -> list[StepSetting]:
     return found
 
 
-def read_setting(name: str, field: str, value: Any, origin: str) -> StepSetting:
+def read_setting(name: str, field: str, value: Any, origin: str, *, typed: bool = False) -> StepSetting:
     """A setting whose name and field are known; ValueError for a wrong type and for what the run itself decides."""
     steps = [step for step in STEPS_OF_NAME[name] if field not in DECIDED.get(step, {})]
     if not steps:
@@ -132,7 +133,7 @@ def read_setting(name: str, field: str, value: Any, origin: str) -> StepSetting:
     if name == "prepare" and field in OF_TRAINING_RECORDS:
         steps = [step for step in steps if step in RECORDS]
     try:
-        restored = restore_type(field, value, get_type_hints(config_class_of_name(name))[field])
+        restored = restore_type(field, value, get_type_hints(config_class_of_name(name))[field], typed=typed)
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error
     return StepSetting(tuple(steps), field, restored, origin)

@@ -94,7 +94,8 @@ LONGEST_ITEM_NUMBER = 3  # digits of the "12." before a list item
 class SplitConfig:
     """How documents are split."""
 
-    num_workers: int = field(default=1, metadata={"volatile": True})  # shards split at the same time
+    num_workers: int = field(default=1, metadata={"volatile": True})  # processes; the sentences are the same for any
+    # number
 
     def __post_init__(self) -> None:
         """Refuse a number of workers that could do nothing."""

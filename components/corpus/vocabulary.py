@@ -25,10 +25,11 @@ SHOWN = 3
 class VocabularyConfig:
     """How a vocabulary is learned; of a released one nothing is changed."""
 
-    vocab_size: int = 30000  # Devlin et al. 2018, 3: "a 30,000 token vocabulary"; at most, with special tokens
-    do_lower_case: bool = True  # and strip accents; the same must be said when records are prepared
+    vocab_size: int = 30000  # entries at most, special tokens among them; Devlin et al. 2018, 3: "a 30,000 token
+    # vocabulary"
+    do_lower_case: bool = True  # whether text is lower-cased and loses its accents; the records must say the same
     min_count: int = 2  # times that two pieces must stand side by side to become one
-    alphabet_size: int = 1000  # characters at most, the most frequent ones; of the tokenizers library
+    alphabet_size: int = 1000  # characters at most, the most frequent ones; as the tokenizers library has it
 
     def __post_init__(self) -> None:
         """Refuse values that no vocabulary can have."""

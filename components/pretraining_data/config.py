@@ -10,6 +10,7 @@ from bertline.components.pretraining_data.files import PARTS, Part
 from bertline.components.pretraining_data.instances import PAIRS, PackingRules, packing_rules
 from bertline.model.records.masking import REPLACE_PER, MaskConfig, budgets
 from bertline.model.records.reader import SCHEMAS
+from bertline.settings import one_of, require_choices
 from bertline.tokenizer.segment import find_module_file
 
 SEMANTICS = ("fixed", "google")
@@ -25,36 +26,53 @@ STATIC_DUPE_FACTOR, DYNAMIC_DUPE_FACTOR = 10, 1
 class PrepareConfig:
     """How sentences become training instances; defaults are those of create_pretraining_data unless noted."""
 
+    # rows:
     max_seq_length: int = 128  # tokens of a row, [CLS] and both [SEP] among them
+    short_seq_prob: float = 0.1  # chance of a shorter target length, for each pass over a document
+    pairs: str = one_of("next_sentence", PAIRS)  # what the second segment is: the next sentences or random ones, the
+    # same in swapped order (ALBERT), or none: full sentences of one document (RoBERTa, 4.2)
+    random_next_prob: float = 0.5  # share of random pairs, or of swapped ones
+    truncate_prob: float = 0.0  # chance that a segment is cut at random; google-research/bert's README advises 0.02
+    dupe_factor: int = 0  # passes over the text, each with fresh pairs and masks; 0: 10, or 1 with dynamic masking
+    do_lower_case: bool = True  # whether text is lower-cased and loses its accents, as for the vocabulary
+    seed: int = 12345  # seed of all that is random
+
+    # masks:
     max_predictions_per_seq: int = MaskConfig.max_predictions_per_seq  # masked tokens of a row, at most; 77 suits 512
     masked_lm_prob: float = MaskConfig.masked_lm_prob  # share of masked tokens; Devlin et al. 2018, 3.1
-    short_seq_prob: float = 0.1  # chance of a shorter target length, for each pass over a document
-    dupe_factor: int = 0  # passes over the corpus, each with fresh pairs and masks; 0: 10, or 1 with dynamic masking
-    do_whole_word_mask: bool = True  # as the models released in 2019; the original's default is False
-    do_lower_case: bool = True  # lower-case the text; must be what the vocabulary was made with
-    seed: int = 12345  # of everything random
-    part: str = "train"  # train, heldout or all; which documents are held out depends on their ids alone
-    heldout_share: float = 0.05  # of the documents that is never trained on
-    semantics: str = "fixed"  # fixed, or google: with the defects of the original, for comparison
-    pairs: str = "next_sentence"  # or sentence_order (ALBERT), or none: full sentences of one document (RoBERTa, 4.2)
-    random_next_prob: float = 0.5  # share of random pairs, or of swapped ones
-    truncate_prob: float = 0.0  # of a segment being cut at random; google-research/bert's README advises 0.02
-    max_ngram: int = 1  # words masked together at most, n with a chance of 1/n; ALBERT has 3
-    span_geometric_p: float = 0.0  # n words with geometric chances instead; SpanBERT has 0.2 and max_ngram 10
-    replace_per: str = "piece"  # what shares one of [MASK], same, random: piece, word or span
-    segmenter: str = ""  # words of scripts without blanks: jieba, presegmented, spans, module:function
-    masking: str = "static"  # or dynamic: rows are stored unmasked, and masked afresh in each epoch
-    schema: str = "canonical"  # or compact: half the size, several times cheaper to read; of static rows
-    length_bins: str = ""  # such as 128,256: rows of at most so many tokens go to files of their own
+    masking: str = one_of("static", MASKING)  # when masks are drawn: once, or in training afresh in each epoch
+    do_whole_word_mask: bool = True  # whether words are masked as a whole, as in the models released in 2019; the
+    # original's default is False
+    max_ngram: int = 1  # words masked together at most, n of them with a chance of 1/n; ALBERT has 3
+    span_geometric_p: float = 0.0  # chance that a span ends after a word, in place of 1/n; SpanBERT has 0.2, and
+    # max_ngram 10; 0: 1/n
+    replace_per: str = one_of("piece", REPLACE_PER)  # what shares one of the outcomes [MASK], kept, random token
+    segmenter: str = ""  # what finds the words of scripts without blanks: jieba, presegmented, spans, module:function
+    semantics: str = one_of("fixed", SEMANTICS)  # whose rules: ours, or google's with the defects of the original, for
+    # comparison
+
+    # what is trained on and what is held out:
+    part: str = one_of("train", PARTS)  # which documents; a document's id alone decides whether it is held out
+    heldout_share: float = 0.05  # share of the documents that is never trained on
+
+    # files:
+    schema: str = one_of("canonical", SCHEMAS)  # how rows are stored: as run_pretraining.py reads them, or in half the
+    # bytes and several times cheaper to read
+    length_bins: str = ""  # widths below max_seq_length, such as 64,128,256: shorter rows go to files of their own and
+    # are computed at that width; none: all at max_seq_length
     num_shards: int = 0  # files, made one at a time by a worker; 0: one for each 8 MB of text
-    num_workers: int = field(default=1, metadata={"volatile": True})  # processes on this machine
-    runner: str = field(default="FnApiRunner", metadata={"volatile": True})  # or any that Beam knows, as DataflowRunner
-    beam_options: str = field(default="", metadata={"volatile": True})  # for the runner: "--project=p --region=r ..."
+
+    # the machine:
+    num_workers: int = field(default=1, metadata={"volatile": True})  # processes on this machine; the records are the
+    # same for any number
+    runner: str = field(default="FnApiRunner", metadata={"volatile": True})  # Beam's runner, such as DataflowRunner; or
+    # processes, for a pool of them without Beam
+    beam_options: str = field(default="", metadata={"volatile": True})  # the runner's options: "--project=p --region=r"
 
     def __post_init__(self) -> None:
         """Refuse values that no run can mean."""
         self._require_ranges()
-        self._require_known_names()
+        require_choices(self)
         if self.masked_lm_prob == 0:
             raise ValueError("masked_lm_prob is 0; without masked tokens there is nothing to learn")
         if (self.part, self.heldout_share) in EMPTY_PARTS:
@@ -163,15 +181,3 @@ class PrepareConfig:
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
-
-    def _require_known_names(self) -> None:
-        for name, known in (
-            ("part", PARTS),
-            ("semantics", SEMANTICS),
-            ("pairs", PAIRS),
-            ("replace_per", REPLACE_PER),
-            ("masking", MASKING),
-            ("schema", SCHEMAS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f'{name} is "{getattr(self, name)}"; it must be one of {", ".join(known)}')

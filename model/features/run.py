@@ -23,19 +23,15 @@ from bertline.model.features.writers import JSONL, WRITERS, FeatureWriter, open_
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.tokenizer import tokenizer_of
 from bertline.progress import Progress, say
-from bertline.settings import require_at_least, require_length, require_precision
+from bertline.settings import PRECISIONS, one_of, require_at_least, require_choices, require_length
 from bertline.tokenizer.wordpiece import CLS
 
 STANDARD_INPUT = "-"
 WINDOW_BYTES = 1 << 27  # of a window's vectors; two windows are in memory at a time
 READ_AT_ONCE = 1 << 22  # bytes
 MEAN = "[MEAN]"  # stands for the token where a line has one vector, the mean of all tokens'
-CHOICES = {
-    "format": tuple(WRITERS),
-    "align": UNITS,
-    "word_vectors": ("mean", "first"),
-    "pooling": ("none", "mean", "cls"),
-}
+WORD_VECTORS = ("mean", "first")
+LINE_VECTORS = ("none", "mean", "cls")
 
 Counts = dict[str, int]
 
@@ -44,23 +40,25 @@ Counts = dict[str, int]
 class FeaturesConfig:
     """The settings of extract_features.py with its defaults, and some more."""
 
-    layers: str = "-1,-2,-3,-4"  # that are written: 0 is the first, -1 the last; to be given as --layers=-1,-2
+    # what is computed:
+    layers: str = "-1,-2,-3,-4"  # layers that are written: 0 is the first, -1 the last; to be given as --layers=-1,-2
     max_seq_length: int = 128  # tokens of a line, [CLS] and [SEP] among them; the rest is cut off
+    align: str = one_of(PIECES, UNITS)  # what has vectors: word pieces, words between blanks, or words with punctuation
+    # marks apart
+    word_vectors: str = one_of("mean", WORD_VECTORS)  # how the vectors of a word's pieces become the word's
+    pooling: str = one_of("none", LINE_VECTORS)  # whether a line has one vector: the mean of its tokens', or [CLS]'s
+    format: str = one_of(JSONL, tuple(WRITERS))  # the output's format; jsonl is the original's
+
+    # the machine:
     batch_size: int = 32  # lines that are computed together
-    format: str = JSONL  # of the output: jsonl as the original, npz or parquet
-    align: str = PIECES  # what has vectors: pieces, words (between blanks) or basic_words (punctuation marks apart)
-    word_vectors: str = "mean"  # of a word: mean of its pieces, or first of them
-    pooling: str = "none"  # or one vector a line: mean of all its tokens, or cls
-    precision: str = "float32"  # or mixed_bfloat16
+    precision: str = one_of("float32", PRECISIONS)  # precision of the computation; mixed_bfloat16 is faster on
+    # processors that have it
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require_at_least(self, 1, "batch_size")
         require_at_least(self, 3, "max_seq_length")
-        require_precision(self.precision)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f'{name} is "{getattr(self, name)}"; known: {", ".join(known)}')
+        require_choices(self)
         layers = self.layer_numbers()
         if self.format != JSONL and len(set(layers)) < len(layers):
             raise ValueError(f'layers is "{self.layers}"; in {self.format} each layer has one place, name it once')

@@ -22,12 +22,14 @@ from bertline.model.training.speed import classification_work
 from bertline.model.training.stage import Stage, Training
 from bertline.model.training.update import Schedule
 from bertline.settings import (
+    BACKENDS,
+    PRECISIONS,
     list_settings,
+    one_of,
     require_at_least,
-    require_backend,
+    require_choices,
     require_length,
     require_positive,
-    require_precision,
     require_seed,
 )
 
@@ -43,20 +45,29 @@ LOGGED = ("accuracy", "loss", "f1")  # of the scores on the way
 class FinetuneConfig:
     """One fine-tuning; defaults are run_classifier's unless said otherwise."""
 
-    max_seq_length: int = 128  # of the examples
-    train_batch_size: int = 32
-    eval_batch_size: int = 32  # run_classifier has 8; any size gives the same scores but for rounding
-    learning_rate: float = 5e-5  # its peak
-    num_train_epochs: float = 3.0
-    warmup_proportion: float = 0.1  # of the steps
-    seed: int = 12345  # of the head's first weights, the order of examples and dropout
-    precision: str = "float32"  # or mixed_bfloat16
-    jit_compile: bool = True  # by XLA, as in pretraining
-    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
-    log_every_steps: int = 20  # steps a row of training_log.jsonl; fewer than in pretraining, as are all steps
-    eval_every_steps: int = 0  # steps between scores on the development set; 0: at the end of each epoch
-    steps_per_call: int = 1  # updates of one compiled call, as in pretraining
-    save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # between snapshots
+    # the schedule:
+    max_seq_length: int = 128  # tokens of an example, [CLS] and each [SEP] among them; the rest is cut off
+    train_batch_size: int = 32  # examples of a step
+    num_train_epochs: float = 3.0  # passes over the training set
+    learning_rate: float = 5e-5  # the learning rate's peak, at the end of the warm-up
+    warmup_proportion: float = 0.1  # share of the steps in which the learning rate rises
+    seed: int = 12345  # seed of the head's first weights, the order of examples and dropout
+
+    # the machine:
+    backend: str = one_of("", ("", *BACKENDS))  # what computes; none: the variable KERAS_BACKEND's, or tensorflow
+    precision: str = one_of("float32", PRECISIONS)  # precision of the computation; mixed_bfloat16 is faster on
+    # processors that have it
+    steps_per_call: int = 1  # updates of one compiled call; more keep a fast device busy where a step takes few ms
+    jit_compile: bool = True  # whether XLA compiles, which repeats to the bit
+
+    # scores on the development set:
+    eval_every_steps: int = 0  # steps between two scores; 0: at the end of each epoch
+    eval_batch_size: int = 32  # examples that are scored at a time; any number gives the same scores but for rounding
+
+    # checkpoints and log:
+    save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # steps between two snapshots, at
+    # which an interrupted training goes on
+    log_every_steps: int = 20  # steps between two rows of training_log.jsonl
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -64,8 +75,7 @@ class FinetuneConfig:
         require_at_least(self, 1, "log_every_steps", "steps_per_call", "save_checkpoints_steps")
         require_at_least(self, 0, "eval_every_steps")
         require_positive(self, "learning_rate", "num_train_epochs")
-        require_precision(self.precision)
-        require_backend(self.backend)
+        require_choices(self)
         require_seed(self.seed)
         if not 0 <= self.warmup_proportion <= 1:
             raise ValueError(f"warmup_proportion is {self.warmup_proportion}; it must lie between 0 and 1")

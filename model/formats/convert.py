@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bertline.model.features.pooling import POOLINGS
 from bertline.model.formats.compare import (
     Difference,
     compare_outputs,
@@ -13,11 +14,12 @@ from bertline.model.formats.compare import (
     sample_batch,
 )
 from bertline.model.formats.detect import read_model
-from bertline.model.formats.export import TARGETS, ExportConfig, require_pooling, write_export
+from bertline.model.formats.export import BOOLEANS, TARGETS, ExportConfig, write_export
 from bertline.model.formats.loaded_model import LoadedModel, initialize_heads, parse_heads, require_known_heads
 from bertline.model.formats.vocabulary_change import change_vocabulary
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.progress import say
+from bertline.settings import one_of, require_choices
 from bertline.tokenizer.wordpiece import load_vocabulary, parse_vocabulary
 
 OWN_FORMAT = "bertline"
@@ -29,30 +31,31 @@ KEEP_SLOTS = (OWN_FORMAT, "tf1")  # formats that can hold Adam's slots
 class ConvertConfig:
     """What to make of a model."""
 
-    to: str = OWN_FORMAT  # bertline, tf1, huggingface, sentence-transformers, savedmodel or onnx
-    with_slots: bool = False  # keep Adam's slots, with which training can go on (bertline, tf1)
-    do_lower_case: str = ""  # true or false, in place of what is known of the vocabulary
-    initialize: str = ""  # heads to initialize, which the model lacks: pooler, masked_lm, next_sentence
-    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; empty: the model's own, or mean
-    normalize: str = ""  # a text's vector has length 1 there: true or false; empty: the model's own, or true
+    to: str = one_of(OWN_FORMAT, FORMATS)  # the format that is written
+    with_slots: bool = False  # whether to keep Adam's slots, with which training can go on (bertline, tf1)
+    do_lower_case: str = one_of("", BOOLEANS)  # whether the vocabulary is uncased, in place of what is known of it
     bound: float = 1e-5  # the largest difference of any output that is accepted; times its largest value above 1
-    seed: int = 12345  # of initialized heads
+
+    # heads that the model lacks:
+    initialize: str = ""  # heads to make afresh, comma-separated: pooler, masked_lm, next_sentence
+    seed: int = 12345  # seed of the heads made afresh
+
+    # sentence vectors (sentence-transformers):
+    pooling: str = one_of("", ("", *POOLINGS))  # how a text's tokens become its vector; none: the model's own
+    # way, or mean
+    normalize: str = one_of("", BOOLEANS)  # whether a text's vector has length 1; none: as the model says, or true
 
     def __post_init__(self) -> None:
         """Refuse unknown formats and impossible bounds."""
-        if self.to not in FORMATS:
-            raise ValueError(f'to is "{self.to}"; known: {", ".join(FORMATS)}')
+        require_choices(self)
         if (self.pooling or self.normalize) and self.to != "sentence-transformers":
             raise ValueError(
                 f"pooling and normalize are of sentence-transformers alone, not of {self.to}; leave them out"
             )
         if self.with_slots and self.to not in KEEP_SLOTS:
             raise ValueError(f"with_slots is set, but {self.to} cannot hold Adam's slots; leave it out")
-        if self.do_lower_case not in ("", "true", "false"):
-            raise ValueError(f'do_lower_case is "{self.do_lower_case}"; it must be true or false')
         if not self.bound > 0:
             raise ValueError(f"bound is {self.bound}; it must be above 0")
-        require_pooling(self.pooling, self.normalize)
         require_known_heads(self.initialize)
 
     @property

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from bertline.model.features.pooling import POOLINGS
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
+from bertline.settings import one_of, require_choices
 
 TARGETS = ("huggingface", "sentence-transformers", "tf1", "savedmodel", "onnx")
+BOOLEANS = ("", "true", "false")  # of a setting that may be left to the model
 
 Counts = dict[str, int | float]
 
@@ -15,15 +17,16 @@ Counts = dict[str, int | float]
 class ExportConfig:
     """Which library to export to, and how."""
 
-    to: str = "huggingface"  # huggingface, sentence-transformers, tf1, savedmodel or onnx
-    pooling: str = ""  # of sentence-transformers: mean, cls or max of a text's tokens; empty: the model's own, or mean
-    normalize: str = ""  # a text's vector has length 1 there: true or false; empty: the model's own, or true
+    to: str = one_of("huggingface", TARGETS)  # the format that is written
+
+    # sentence vectors (sentence-transformers):
+    pooling: str = one_of("", ("", *POOLINGS))  # how a text's tokens become its vector; none: the model's own
+    # way, or mean
+    normalize: str = one_of("", BOOLEANS)  # whether a text's vector has length 1; none: as the model says, or true
 
     def __post_init__(self) -> None:
         """Refuse unknown values."""
-        if self.to not in TARGETS:
-            raise ValueError(f'to is "{self.to}"; known: {", ".join(TARGETS)}')
-        require_pooling(self.pooling, self.normalize)
+        require_choices(self)
 
 
 def run(checkpoint: Path, out: Path, config: ExportConfig) -> Counts:
@@ -62,14 +65,6 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
     from bertline.model.formats.huggingface.write import write_huggingface
 
     return write_huggingface(folder, checkpoint)
-
-
-def require_pooling(pooling: str, normalize: str) -> None:
-    """Refuse an unknown pooling; empty values stand for the model's own."""
-    if pooling and pooling not in POOLINGS:
-        raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
-    if normalize not in ("", "true", "false"):
-        raise ValueError(f'normalize is "{normalize}"; it must be true or false')
 
 
 def choose_pooling(checkpoint: Checkpoint, options: ExportConfig) -> tuple[str, bool]:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
 from bertline.model.config import MAX_DROPOUT, BertConfig, bert_config
-from bertline.model.training.update import Rule, Schedule
+from bertline.model.training.update import DECAYS, OPTIMIZERS, Rule, Schedule
 from bertline.settings import (
+    BACKENDS,
+    PRECISIONS,
+    one_of,
     require_at_least,
-    require_backend,
-    require_one_of,
+    require_choices,
     require_positive,
-    require_precision,
     require_seed,
 )
 
@@ -24,40 +25,66 @@ SCHEDULE_FIELDS = ("learning_rate", "num_train_steps", "num_warmup_steps", "lear
 class PretrainConfig:
     """One stage of pretraining; the stages of one model share the schedule."""
 
-    model: str = ""  # a size of model/config.py, or the path of a bert_config.json; none: the given model's, or base
-    max_seq_length: int = 128  # of the records; Devlin et al. 2018, A.2: 90 % of the steps at 128, the rest at 512
-    train_batch_size: int = 32  # sequences a step, on all devices together; run_pretraining's default, the paper's 256
-    learning_rate: float = 1e-4  # its peak; Devlin et al. 2018, A.2; 2e-5 to go on from a released model (its README)
-    num_train_steps: int = 100_000  # of the whole schedule, over all stages; run_pretraining's default
+    # the model:
+    model: str = ""  # a size (tiny, mini, small, medium, base, large, or 4/512 for 4 layers of 512), or the path of
+    # a bert_config.json; none: that of the model that goes on, or base
+    max_seq_length: int = 128  # tokens of a record; Devlin et al. 2018, A.2: 90 % of the steps at 128, the rest at 512
+    do_lower_case: bool = True  # whether the records' text was lower-cased; kept with the model
+    dropout: float = -1.0  # share of hidden units and of attention dropped in training; -1: the model configuration's,
+    # 0.1 in all released ones
+    initializer_range: float = 0.0  # standard deviation of the first weights; 0: the model configuration's, 0.02 in all
+    # released ones
+    attention_initializer: str = one_of("random", ATTENTION_INITIALIZERS)  # how heads begin: at random, or at the
+    # neighbouring words, which suits short trainings; Trockman and Kolter 2023
+    pre_layer_norm: bool = False  # whether layers normalise what they read, which is steadier at high learning rates;
+    # Xiong et al. 2020
+    initialize: str = ""  # heads to make afresh where a released model lacks them, comma-separated: pooler, masked_lm,
+    # next_sentence
+
+    # the schedule:
+    train_batch_size: int = 32  # sequences of a step, on all devices together; the paper has 256
+    num_train_steps: int = 100_000  # steps of the whole schedule, over all stages; run_pretraining's default
+    num_warmup_steps: int = 10_000  # steps in which the learning rate rises; Devlin et al. 2018, A.2
     stop_at_step: int = 0  # last step of this stage, counted over all stages; 0: num_train_steps
-    num_warmup_steps: int = 10_000  # Devlin et al. 2018, A.2
-    learning_rate_decay: str = "original"  # as if from step 0, a jump after the warm-up; linear: from the warm-up's end
-    optimizer: str = "bert_adam"  # without bias correction; adamw: Loshchilov and Hutter 2019; lamb: You et al. 2019
-    weight_decay: float = Rule.weight_decay  # not of biases and layer normalisations; Devlin et al. 2018, A.2
-    gradient_accumulation_steps: int = 1  # micro-batches of a batch, computed one after the other to need less memory
-    recompute_layers: int = 0  # layers whose values the gradient computes again to need less memory; 0: none are
-    seed: int = 12345  # of the first weights, the order of examples and dropout
-    initializer_range: float = 0.0  # of the first weights; 0: the model configuration's, 0.02 in all released ones
-    attention_initializer: str = "random"  # or neighbours: heads begin at the words beside; Trockman and Kolter 2023
-    dropout: float = -1.0  # of hidden units and attention; -1: the model configuration's, 0.1 in all released ones
-    initialize: str = ""  # heads made afresh where a released model lacks them: pooler, masked_lm, next_sentence
-    pre_layer_norm: bool = False  # layers normalise what they read; steadier at high rates: Xiong et al. 2020
-    precision: str = "float32"  # or mixed_bfloat16, for processors that have it
-    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
-    devices: int = 1  # that share each batch, of all hosts together (jax)
-    hosts: int = 1  # machines that train together, on which the same command runs with one store of files (jax)
-    host: int = field(default=-1, metadata={"volatile": True})  # this one's number, from 0; -1: the cluster says
+    learning_rate: float = 1e-4  # the learning rate's peak, at the end of the warm-up; Devlin et al. 2018, A.2; 2e-5
+    # suits a released model that goes on (its README)
+    learning_rate_decay: str = one_of("original", DECAYS)  # how the rate falls to 0: from step 0 as the original, with
+    # a jump after the warm-up, or linear from the warm-up's end
+    seed: int = 12345  # seed of the first weights, the order of examples and dropout
+
+    # the optimizer:
+    optimizer: str = one_of("bert_adam", OPTIMIZERS)  # which optimizer: the original's, without bias correction; adamw:
+    # Loshchilov and Hutter 2019; lamb: You et al. 2019, for large batches
+    weight_decay: float = Rule.weight_decay  # decay of all weights but biases and layer normalisations; Devlin et al.
+    # 2018, A.2
+
+    # the machine:
+    backend: str = one_of("", ("", *BACKENDS))  # what computes; none: the variable KERAS_BACKEND's, or tensorflow
+    precision: str = one_of("float32", PRECISIONS)  # precision of the computation; mixed_bfloat16 is faster on
+    # processors that have it
+    devices: int = 1  # devices that share each batch, of all hosts together (jax)
+    gradient_accumulation_steps: int = 1  # parts in which a batch is computed, one after the other, to need less memory
+    recompute_layers: int = 0  # layers whose values the gradient computes again, to need less memory; 0: none
+    steps_per_call: int = 1  # updates of one compiled call; more keep a fast device busy where a step takes few ms
+    jit_compile: bool = True  # whether XLA compiles, which repeats to the bit; without it bfloat16 is faster on
+    # processors that have it
+    hosts: int = 1  # machines that train together, on which the same command runs with files that all see (jax)
+    host: int = field(default=-1, metadata={"volatile": True})  # this machine's number, from 0; -1: the cluster says
     coordinator: str = field(default="", metadata={"volatile": True})  # ADDRESS:PORT of host 0; none: the cluster says
-    do_lower_case: bool = True  # how the records were tokenised; kept with the model
-    jit_compile: bool = True  # by XLA, repeatable to the bit; without, bfloat16 is faster on processors that have it
-    log_every_steps: int = 100  # steps a row of training_log.jsonl
-    eval_every_steps: int = 0  # steps between scores on held-out records; 0: at the end of the stage only
-    eval_batch_size: int = 32  # held-out examples at a time
-    max_eval_examples: int = 0  # the first so many held-out records; 0: all
-    steps_per_call: int = 1  # updates of one compiled call: more keep a fast device busy where a step takes few ms
-    save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # run_pretraining's default
-    keep_checkpoints: int = field(default=2, metadata={"volatile": True})  # the newest; two, should a disk damage one
-    keep_checkpoints_every_steps: int = field(default=0, metadata={"volatile": True})  # one more of each so many steps
+
+    # scores on held-out records:
+    eval_every_steps: int = 0  # steps between two scores; 0: at the end of the stage only
+    eval_batch_size: int = 32  # held-out records that are scored at a time
+    max_eval_examples: int = 0  # how many of the held-out records are scored, from the first; 0: all
+
+    # checkpoints and log:
+    save_checkpoints_steps: int = field(default=1000, metadata={"volatile": True})  # steps between two snapshots, at
+    # which an interrupted training goes on; run_pretraining's default
+    keep_checkpoints: int = field(default=2, metadata={"volatile": True})  # snapshots that are kept, the newest; two,
+    # should a disk damage one
+    keep_checkpoints_every_steps: int = field(default=0, metadata={"volatile": True})  # steps between two snapshots
+    # that stay for good, in <out>.snapshots; 0: none
+    log_every_steps: int = 100  # steps between two rows of training_log.jsonl
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -67,10 +94,8 @@ class PretrainConfig:
         require_at_least(self, 1, "eval_batch_size", "steps_per_call", "keep_checkpoints", "hosts")
         require_at_least(self, 0, "stop_at_step", "num_warmup_steps", "recompute_layers")
         require_at_least(self, 0, "eval_every_steps", "max_eval_examples", "keep_checkpoints_every_steps")
-        require_backend(self.backend)
-        require_precision(self.precision)
+        require_choices(self)
         require_seed(self.seed)
-        require_one_of("attention_initializer", self.attention_initializer, ATTENTION_INITIALIZERS)
         if self.initialize:
             from bertline.model.formats.loaded_model import require_known_heads
 

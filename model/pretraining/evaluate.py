@@ -17,7 +17,7 @@ from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.best import Measure
 from bertline.model.training.checkpoint import Arrays, Checkpoint, read_checkpoint, select
 from bertline.progress import Progress, say
-from bertline.settings import require_at_least, require_backend, require_length, require_precision
+from bertline.settings import BACKENDS, PRECISIONS, one_of, require_at_least, require_choices, require_length
 
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights
@@ -43,18 +43,20 @@ RESULTS = (
 class EvaluateConfig:
     """How to evaluate; the records say at which length."""
 
-    eval_batch_size: int = 32  # examples at a time; a short last batch is filled up with weight 0
-    max_examples: int = 0  # the first so many records; 0: all
-    precision: str = "float32"  # or mixed_bfloat16
-    jit_compile: bool = True  # by XLA, as in pretraining
-    backend: str = ""  # tensorflow or jax; none: the variable KERAS_BACKEND's, or tensorflow
+    eval_batch_size: int = 32  # records that are scored at a time; any number gives the same scores but for rounding
+    max_examples: int = 0  # how many records are scored, from the first; 0: all
+
+    # the machine:
+    backend: str = one_of("", ("", *BACKENDS))  # what computes; none: the variable KERAS_BACKEND's, or tensorflow
+    precision: str = one_of("float32", PRECISIONS)  # precision of the computation; mixed_bfloat16 is faster on
+    # processors that have it
+    jit_compile: bool = True  # whether XLA compiles, as in pretraining
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
         require_at_least(self, 1, "eval_batch_size")
         require_at_least(self, 0, "max_examples")
-        require_precision(self.precision)
-        require_backend(self.backend)
+        require_choices(self)
 
 
 def run(checkpoint: Path, records: Path, out: Path, config: EvaluateConfig) -> dict[str, int | float]:

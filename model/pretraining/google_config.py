@@ -18,17 +18,20 @@ READ_BY_EVALUATION = ("max_seq_length", "eval_batch_size", "precision", "jit_com
 class RunPretrainingConfig:
     """The flags of run_pretraining.py that are not settings of `pretrain`, with its defaults."""
 
-    max_predictions_per_seq: int = 20  # of the records
-    do_train: bool = False  # train up to num_train_steps, from output_dir's newest checkpoint if there is one
-    do_eval: bool = False  # score the model on the same input_file, whose rows it was trained on, each once
-    iterations_per_loop: int = 1000  # steps the original leaves to a TPU at a time; changes nothing here
-    max_eval_steps: int = 100  # at most so many times eval_batch_size rows are scored, none a second time
-    use_tpu: bool = False  # on this machine's TPU, by JAX
+    # what is done:
+    do_train: bool = False  # whether to train, up to num_train_steps, from output_dir's newest checkpoint if it has one
+    do_eval: bool = False  # whether to score the model on the same input_file, whose rows it was trained on, each once
+    max_eval_steps: int = 100  # batches of eval_batch_size rows that are scored, at most; no row a second time
+    max_predictions_per_seq: int = 20  # masked tokens of a record, at most
+
+    # the TPU:
+    use_tpu: bool = False  # whether to compute on this machine's TPU, by JAX
+    num_tpu_cores: int = 8  # cores that share each batch, with use_tpu
+    iterations_per_loop: int = 1000  # steps that the original leaves to a TPU at a time; changes nothing here
     tpu_name: str = ""  # not looked up: start this program on the TPU's own machine
     tpu_zone: str = ""  # not looked up
     gcp_project: str = ""  # not looked up
     master: str = ""  # refused: TensorFlow 1's sessions on other machines are gone
-    num_tpu_cores: int = 8  # cores that share each batch, with use_tpu
 
     def __post_init__(self) -> None:
         """Refuse values that no run can mean."""

@@ -3,24 +3,25 @@
 from pathlib import Path
 
 from bertline.components.declaration import vocab_file
+from bertline.components.step_table import ANY_MODEL
 from bertline.pipelines.cli import originals
-from bertline.pipelines.cli.tables import print_figures
-from bertline.pipelines.cli.verbs import Flags, Parser, Verb
+from bertline.pipelines.cli.verbs import INPUT_AND_OUTPUT, Flags, Parser, Verb, as_sentence
 
 
 def _flags(parser: Parser) -> None:
-    parser.add_argument("--input_file", required=True, metavar="FILE", help='a text a line, or two with " ||| " '
-                        "between them; - is standard input")  # fmt: skip
-    parser.add_argument("--output_file", required=True, metavar="FILE", help="what to write; an old one is replaced")
-    models = parser.add_mutually_exclusive_group(required=True)
-    models.add_argument("--init_checkpoint", metavar="PATH", help="a TF1 checkpoint, such as bert_model.ckpt")
-    models.add_argument("--model", metavar="PATH", help="or a model of any format: a released zip or folder, a Hugging "
-                        "Face, sentence-transformers, SavedModel or bertline folder")  # fmt: skip
-    parser.add_argument("--bert_config_file", metavar="FILE", help="bert_config.json; without it the model's own")
-    parser.add_argument("--vocab_file", metavar="PATH", help="vocab.txt; without it the model's own")
-    parser.add_argument("--do_lower_case", nargs="?", const="true", choices=_BOOLEANS, metavar="true|false",
-                        help="lower-case the text (default: true with --init_checkpoint, as the original; with --model "
-                        "what the model says)")  # fmt: skip
+    group = parser.add_argument_group(INPUT_AND_OUTPUT)
+    group.add_argument("--input_file", required=True, metavar="FILE", help='The input, a text a line, or two with '
+                       '" ||| " between them; - is standard input.')  # fmt: skip
+    group.add_argument("--output_file", required=True, metavar="FILE", help="The file to write; an old one is "
+                       "replaced.")  # fmt: skip
+    models = group.add_mutually_exclusive_group(required=True)
+    models.add_argument("--init_checkpoint", metavar="PATH", help="A TF1 checkpoint, such as bert_model.ckpt.")
+    models.add_argument("--model", metavar="PATH", help=as_sentence(ANY_MODEL))
+    group.add_argument("--bert_config_file", metavar="FILE", help="A bert_config.json (default: the model's own).")
+    group.add_argument("--vocab_file", metavar="PATH", help="A vocab.txt (default: the model's own).")
+    group.add_argument("--do_lower_case", nargs="?", const="true", choices=_BOOLEANS, metavar="{true,false}",
+                       help="Whether the text is lower-cased (default: true with --init_checkpoint, as the original; "
+                       "with --model what the model says).")  # fmt: skip
     originals.EXTRACT_FEATURES.add_flags(parser)
 
 
@@ -29,6 +30,7 @@ _BOOLEANS = ("true", "True", "false", "False")
 
 def _extract_features(flags: Flags) -> int:
     from bertline.model.features.run import run
+    from bertline.pipelines.cli.tables import print_figures
 
     config = originals.EXTRACT_FEATURES.make_config(originals.EXTRACT_FEATURES.read_given(flags))
     given = flags.do_lower_case or ("true" if flags.init_checkpoint else "")
@@ -47,7 +49,7 @@ def _extract_features(flags: Flags) -> int:
 
 
 EXTRACT_FEATURES = Verb(
-    "google-research/bert's extract_features.py, with its flags: text -> vectors of its tokens",
+    "Text to vectors of its tokens",
     "bertline extract_features --input_file input.txt --output_file output.jsonl --model uncased_L-12_H-768_A-12.zip "
     "--layers=-1,-2",
     _flags,

@@ -1,35 +1,46 @@
 """The command line: `bertline VERB ...`. Bad input ends with a clear message and exit code 2."""
 
-import argparse
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
-from bertline.pipelines.cli import verbs
 from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.cli.pretraining_data_verb import CREATE_PRETRAINING_DATA
 from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
-from bertline.pipelines.cli.verbs import FlagParser, with_underscores
+from bertline.pipelines.cli.tool_verbs import COMPILE, LINEAGE, TOKENIZE
+from bertline.pipelines.cli.verbs import STEP_VERBS, FlagParser, Verb, with_underscores
 from bertline.preemption import TRY_AGAIN, PreemptedError
-from bertline.settings import suggest
+from bertline.settings import list_known
 
-VERBS = {
-    **verbs.VERBS,
-    "convert": CONVERT,  # the step's verb, with the model and the folder to write as plain words
-    "inspect": INSPECT,
-    "create_pretraining_data": CREATE_PRETRAINING_DATA,
-    "run_pretraining": RUN_PRETRAINING,
-    "extract_features": EXTRACT_FEATURES,
-    "run": RUN,
+# Title in the help -> the verbs below it.
+GROUPS: dict[str, dict[str, Verb]] = {
+    "the whole pipeline": {"run": RUN, "lineage": LINEAGE},
+    "its steps, in their order": {name: verb for name, verb in STEP_VERBS.items() if name != "convert"},
+    # The step's verb, with the model and the folder to write as plain words.
+    "models and vocabularies": {"convert": CONVERT, "inspect": INSPECT, "tokenize": TOKENIZE},
+    "programs of google-research/bert, with their flags": {
+        "create_pretraining_data": CREATE_PRETRAINING_DATA,
+        "run_pretraining": RUN_PRETRAINING,
+        "extract_features": EXTRACT_FEATURES,
+    },
+    "on a cluster": {"compile": COMPILE},
 }
+VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
+EXAMPLES = (
+    "bertline run tiny",
+    "bertline run tiny --dump enwiki-pages-articles.xml.bz2 --books shelf/ --vocab vocab.txt --steps_128 90000",
+    "bertline convert uncased_L-12_H-768_A-12.zip bert-base --to huggingface",
+)
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 TRACEBACK_VARIABLE = "BERTLINE_TRACEBACK"  # set it to see where an error came from
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}  # what TensorFlow says of absent GPUs helps nobody
+# What a light install (requirements-light.lock) leaves out.
+HEAVY = ("tensorflow", "tensorflow_transform", "keras")
+NOT_INSTALLED = "is not installed (a light install leaves it out), and this command needs it; run `make install`"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,47 +48,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    if not given or given[0] in ("-h", "--help", "help"):
-        print(describe_verbs())
-        return 0 if given else BAD_INPUT
+    if not given or given[0] not in VERBS:
+        return _answer_without_verb(given)
     name, *rest = given
-    if name not in VERBS:
-        known = f"{', '.join(VERBS)}{suggest(name, VERBS)}"
-        print(f'bertline: error: unknown verb "{name}"; known: {known}', file=sys.stderr)
-        return BAD_INPUT
-    verb = VERBS[name]
-    parser = FlagParser(
-        prog=f"bertline {name}",
-        description=verb.summary,
-        epilog=f"example:\n  {verb.example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    verb.add_flags(parser)
+    parser = FlagParser(prog=f"bertline {name}", description=f"{VERBS[name].summary}.", epilog=VERBS[name].example)
+    VERBS[name].add_flags(parser)
     try:
-        return verb.run(parser.parse_args(with_underscores(rest)))
+        return VERBS[name].run(parser.parse_args(with_underscores(rest)))
     except KeyboardInterrupt:
         print("bertline: interrupted; give the same command again", file=sys.stderr)
         return INTERRUPTED
     except PreemptedError as error:
         print(f"bertline {name}: {error}", file=sys.stderr)
         return TRY_AGAIN
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in HEAVY:
+            raise
+        print(f"bertline {name}: error: {missing} {NOT_INSTALLED}", file=sys.stderr)
+        return BAD_INPUT
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
+            import traceback
+
             traceback.print_exc()
         print(f"bertline {name}: error: {error}", file=sys.stderr)
         return BAD_INPUT
 
 
+def _answer_without_verb(given: Sequence[str]) -> int:
+    """Help, the version, or what is wrong."""
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(describe_verbs())
+        return 0 if given else BAD_INPUT
+    if given[0] in ("--version", "version"):
+        from importlib.metadata import version
+
+        print(f"bertline {version('bertline')}")
+        return 0
+    print(f'bertline: error: unknown verb "{given[0]}"{list_known(given[0], VERBS)}', file=sys.stderr)
+    return BAD_INPUT
+
+
 def describe_verbs() -> str:
     """The verbs with a line each."""
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:{width}}  {verb.summary}" for name, verb in VERBS.items())
-    return (
-        "usage: bertline VERB [flags]\n\n"
-        "From a Wikipedia dump and a shelf of books to a pretrained, evaluated and exported BERT.\n\n"
-        f"{verbs}\n\n`bertline VERB --help` shows the flags and an example."
-    )
+    from bertline.pipelines.cli.help import format_verbs
+
+    groups = {title: {name: verb.summary for name, verb in verbs.items()} for title, verbs in GROUPS.items()}
+    return format_verbs(groups, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertline.components.declaration import make
 from bertline.components.step_table import ANY_MODEL, STEPS
-from bertline.pipelines.cli.tables import print_counts, print_facts, print_rows
-from bertline.pipelines.cli.verbs import Flags, Parser, Verb, add_config_flags, config_from_flags
+from bertline.pipelines.cli.verbs import (
+    INPUT_AND_OUTPUT,
+    Flags,
+    Parser,
+    Verb,
+    add_config_flags,
+    as_sentence,
+    config_from_flags,
+)
 
 if TYPE_CHECKING:
     from bertline.model.formats.loaded_model import LoadedModel
@@ -15,19 +22,22 @@ if TYPE_CHECKING:
 STEP = STEPS["convert"]
 
 
-def _files_flags(parser: Parser, *names: str) -> None:
+def _files_flags(group: Any, *names: str) -> None:
     for name in names:
-        parser.add_argument(f"--{name}", metavar="PATH", help=STEP.inputs[name].help.replace("%", "%%"))
+        group.add_argument(f"--{name}", metavar="PATH", help=as_sentence(STEP.inputs[name].help).replace("%", "%%"))
 
 
 def _convert_flags(parser: Parser) -> None:
-    parser.add_argument("source", metavar="SRC", help=ANY_MODEL)
-    parser.add_argument("target", metavar="DST", help="the folder to write; must not exist yet")
-    _files_flags(parser, "vocab_file", "bert_config_file", "new_vocab")
+    group = parser.add_argument_group(INPUT_AND_OUTPUT)
+    group.add_argument("source", metavar="SRC", help=as_sentence(ANY_MODEL))
+    group.add_argument("target", metavar="DST", help="The folder to write, which must not exist yet.")
+    _files_flags(group, "vocab_file", "bert_config_file", "new_vocab")
     add_config_flags(parser, STEP.config_class())
 
 
 def _convert(flags: Flags) -> int:
+    from bertline.pipelines.cli.tables import print_counts
+
     config, inputs = config_from_flags(flags, STEP.config_class()), {name: getattr(flags, name) for name in STEP.inputs}
     print_counts(make(STEP, Path(flags.target), config, inputs, tell=_show))
     return 0
@@ -35,21 +45,24 @@ def _convert(flags: Flags) -> int:
 
 def _show(opened: "LoadedModel") -> None:
     from bertline.model.formats.describe import describe_model
+    from bertline.pipelines.cli.tables import print_facts
 
     print_facts(str(opened.path), describe_model(opened))
 
 
 def _inspect_flags(parser: Parser) -> None:
-    parser.add_argument("path", nargs="?", metavar="PATH", help=ANY_MODEL)
-    _files_flags(parser, "vocab_file", "bert_config_file")
-    parser.add_argument("--variables", action="store_true", help="list every variable with its shape")
-    parser.add_argument("--presets", action="store_true", help="the released sizes with their parameters")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    group = parser.add_argument_group("what is shown")
+    group.add_argument("path", nargs="?", metavar="PATH", help=as_sentence(ANY_MODEL))
+    _files_flags(group, "vocab_file", "bert_config_file")
+    group.add_argument("--variables", action="store_true", help="List every variable with its shape.")
+    group.add_argument("--presets", action="store_true", help="List the released sizes with their parameters instead.")
+    group.add_argument("--json", action="store_true", help="Show it as JSON.")
 
 
 def _inspect(flags: Flags) -> int:
     from bertline.model.formats.describe import describe_model, list_released_models, list_variables
     from bertline.model.formats.detect import read_model
+    from bertline.pipelines.cli.tables import print_facts, print_rows
 
     if bool(flags.path) == flags.presets:
         raise ValueError("give either the path of a model, or --presets")
@@ -71,7 +84,7 @@ def _inspect(flags: Flags) -> int:
 
 CONVERT = Verb(STEP.summary, STEP.example, _convert_flags, _convert)
 INSPECT = Verb(
-    "what a model of any format is: size, parameters, vocabulary, case, heads, step",
+    "Say what a model of any format is: size, vocabulary, case, heads",
     "bertline inspect uncased_L-12_H-768_A-12.zip",
     _inspect_flags,
     _inspect,

@@ -17,6 +17,8 @@ from bertline.pipelines.cli.verbs import (
     read_given_settings,
 )
 
+FURTHER = "settings that the original has not"
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -40,7 +42,7 @@ class Program:
 
     def add_flags(self, parser: Parser) -> None:
         """All its flags, and --config."""
-        add_setting_flags(parser, f"settings ({self.name})", self.describe_settings())
+        add_setting_flags(parser, self.describe_settings())
 
     def describe_settings(self) -> list[Setting]:
         """All that its flags set: what is its own, and the step's settings."""
@@ -50,7 +52,8 @@ class Program:
         """The step's settings as the flags of this program."""
         ours = {setting.name: setting for setting in describe_settings(load(self.config))}
         table = {**self.flags, **{name: Flag() for name in self.further}}
-        return [_rename(name, flag, ours[flag.setting or name]) for name, flag in table.items()]
+        groups = {**dict.fromkeys(self.flags, f"flags of {self.name}.py"), **dict.fromkeys(self.further, FURTHER)}
+        return [_rename(name, flag, ours[flag.setting or name], groups[name]) for name, flag in table.items()]
 
     def read_given(self, arguments: Flags) -> dict[str, Any]:
         """The flags and the file of --config, by the program's names; ValueError for unknown and wrong ones."""
@@ -70,9 +73,9 @@ class Program:
         return load(self.config)(**self.translate(given))
 
 
-def _rename(name: str, flag: Flag, ours: Setting) -> Setting:
-    default = ours.default if flag.default is None else flag.default
-    return dataclasses.replace(ours, name=name, default=default, help=flag.help or ours.help, other_flags=())
+def _rename(name: str, flag: Flag, ours: Setting, group: str) -> Setting:
+    changes = {} if flag.default is None else {"default": flag.default}
+    return dataclasses.replace(ours, name=name, help=flag.help or ours.help, group=group, other_flags=(), **changes)
 
 
 CREATE_PRETRAINING_DATA = Program(
@@ -80,7 +83,7 @@ CREATE_PRETRAINING_DATA = Program(
     PREPARE.config,
     flags={  # create_pretraining_data.py
         "do_lower_case": Flag(),
-        "do_whole_word_mask": Flag(default=False, help="mask whole words"),
+        "do_whole_word_mask": Flag(default=False, help="whether words are masked as a whole"),
         "max_seq_length": Flag(),
         "max_predictions_per_seq": Flag(),
         "random_seed": Flag("seed"),
@@ -99,12 +102,12 @@ RUN_PRETRAINING = Program(
     "run_pretraining",
     PRETRAIN.config,
     flags={  # run_pretraining.py
-        "max_seq_length": Flag(help="of the records"),
-        "train_batch_size": Flag(help="rows an update"),
-        "eval_batch_size": Flag(default=8, help="rows at a time"),
-        "learning_rate": Flag(default=5e-5, help="its peak, at the end of the warm-up"),
-        "num_train_steps": Flag(help="of the whole schedule, what output_dir holds already among them"),
-        "num_warmup_steps": Flag(help="in which the learning rate rises"),
+        "max_seq_length": Flag(help="tokens of a record"),
+        "train_batch_size": Flag(help="records of a step"),
+        "eval_batch_size": Flag(default=8, help="records that are scored at a time"),
+        "learning_rate": Flag(default=5e-5, help="the learning rate's peak, at the end of the warm-up"),
+        "num_train_steps": Flag(help="steps of the whole schedule, what output_dir holds already among them"),
+        "num_warmup_steps": Flag(help="steps in which the learning rate rises"),
         "save_checkpoints_steps": Flag(help="steps between two model.ckpt-N"),
     },
     further=(

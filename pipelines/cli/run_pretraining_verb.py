@@ -9,8 +9,7 @@ from bertline.components.declaration import vocab_file
 from bertline.components.pretraining_data.patterns import find_matching_files
 from bertline.components.store.artifacts import make_writable
 from bertline.pipelines.cli import originals
-from bertline.pipelines.cli.tables import print_figures
-from bertline.pipelines.cli.verbs import Flags, Parser, Verb
+from bertline.pipelines.cli.verbs import INPUT_AND_OUTPUT, Flags, Parser, Verb
 
 if TYPE_CHECKING:
     from bertline.model.pretraining.config import PretrainConfig
@@ -18,15 +17,17 @@ if TYPE_CHECKING:
 
 
 def _flags(parser: Parser) -> None:
-    parser.add_argument("--bert_config_file", required=True, metavar="FILE", help="bert_config.json: the model's shape")
-    parser.add_argument("--input_file", required=True, metavar="GLOB", help="records of create_pretraining_data: files "
-                        "and globs, comma-separated")  # fmt: skip
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder of the checkpoints model.ckpt-N; "
-                        "training goes on from the newest that is there")  # fmt: skip
-    parser.add_argument("--init_checkpoint", metavar="PATH", help="a TF1 checkpoint, such as bert_model.ckpt, for the "
-                        "first weights; heads that it lacks are made afresh")  # fmt: skip
-    parser.add_argument("--vocab_file", metavar="PATH", help="vocab.txt to lay beside the checkpoints (default: the "
-                        "one beside bert_config_file, if there is one); training needs none")  # fmt: skip
+    group = parser.add_argument_group(INPUT_AND_OUTPUT)
+    group.add_argument("--bert_config_file", required=True, metavar="FILE", help="A bert_config.json, the model's "
+                       "shape.")  # fmt: skip
+    group.add_argument("--input_file", required=True, metavar="GLOB", help="The records of create_pretraining_data: "
+                       "files and globs, comma-separated.")  # fmt: skip
+    group.add_argument("--output_dir", required=True, metavar="DIR", help="The folder of the checkpoints model.ckpt-N; "
+                       "training goes on from the newest that is there.")  # fmt: skip
+    group.add_argument("--init_checkpoint", metavar="PATH", help="A TF1 checkpoint, such as bert_model.ckpt, for the "
+                       "first weights; heads that it lacks are made afresh.")  # fmt: skip
+    group.add_argument("--vocab_file", metavar="PATH", help="A vocab.txt to lay beside the checkpoints (default: the "
+                       "one beside bert_config_file, if there is one); training needs none.")  # fmt: skip
     originals.RUN_PRETRAINING.add_flags(parser)
 
 
@@ -46,6 +47,7 @@ def _run_pretraining(flags: Flags) -> int:
     config, settings = make_configs(originals.RUN_PRETRAINING.read_given(flags))
     choose_backend(config, settings)  # before the next line, which loads Keras
     from bertline.model.pretraining.google import EVAL_FILE, Files, run
+    from bertline.pipelines.cli.tables import print_figures
 
     output_dir = Path(flags.output_dir)
     files = Files(
@@ -64,7 +66,7 @@ def _run_pretraining(flags: Flags) -> int:
 
 
 RUN_PRETRAINING = Verb(
-    "google-research/bert's run_pretraining.py, with its flags: records -> TF1 checkpoints and scores",
+    "Records to TF1 checkpoints and scores",
     "bertline run_pretraining --input_file tf_examples.tfrecord --output_dir pretraining_output --do_train=True "
     "--do_eval=True --bert_config_file bert_config.json --num_train_steps=20 --num_warmup_steps=10",
     _flags,

@@ -4,20 +4,24 @@ import argparse
 import dataclasses
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from bertline.pipelines.cli.settings_file import is_typed, read_config_file, restore_types_of_file
 from bertline.pipelines.cli.verbs import (
+    FieldText,
+    FlagParser,
     Flags,
     Parser,
     Verb,
-    add_config_flags,
+    add_setting_flags,
+    as_sentence,
     describe_settings,
     expand_home,
-    field_comments,
-    read_config_file,
-    restore_types_of_file,
+    read_field_texts,
 )
 from bertline.settings import restore_types
 
@@ -25,14 +29,16 @@ if TYPE_CHECKING:
     from bertline.pipelines.run_settings import Run
 
 OLD_TASKS = {"pairs": "mrpc", "sentences": "sst2"}  # flags of their own once
+BY_NAME = "that of NAME"  # in place of a default in `bertline run --help`
 SINGLE_STEPS = """\
---STEP.FIELD=VALUE, for example --prepare.masked_lm_prob=0.2, --pretrain.weight_decay=0.1 (both stages) or
+--STEP.FIELD=VALUE, for example --prepare.masked_lm_prob=0.2, --pretrain.weight_decay=0.1 (both stages) or \
 --pretrain_512.train_batch_size=16 (one of them). In the file of --config: [prepare] masked_lm_prob = 0.2.
-  STEP   {steps}
-  FIELD  a setting of the step's verb: `bertline prepare --help` lists those of prepare and heldout
-prepare reaches the held-out records, too, but for masking, dupe_factor and length_bins. Of several that say something
-of one field the last counts: the settings above (file, then flags), [prepare], [heldout] and [prepare_128] in the file,
-the flags --prepare., --heldout. and --prepare_128. What the run itself decides is refused with the reason."""
+STEP is one of {steps}.
+FIELD is a setting of the step's verb: `bertline prepare --help` lists those of prepare and heldout.
+prepare reaches the held-out records, too, but for masking, dupe_factor and length_bins. Of several that say something \
+of one field the last counts: the settings above (file, then flags), [prepare], [heldout] and [prepare_128] in the \
+file, the flags --prepare., --heldout. and --prepare_128. What the run itself decides is refused with the reason."""
+WIDTH = 100  # of the comments in a file of settings
 
 
 def _flags(parser: Parser) -> None:
@@ -40,23 +46,41 @@ def _flags(parser: Parser) -> None:
     from bertline.pipelines.run_settings import RUNS, Run
     from bertline.pipelines.step_settings import STEPS_OF_NAME, config_class_of_name
 
-    names = [*sorted(RUNS), *RECIPES]
-    parser.add_argument("name", choices=names, help="whose settings are the defaults: a run of the example's size, or "
-                        "a recipe for --model (docs/recipes.md)")  # fmt: skip
-    parser.add_argument("--out", default="out", metavar="DIR", help="folder of all artifacts (default: out)")
-    parser.add_argument("--print_config", action="store_true", help="write all settings of the run as a TOML file to "
-                        "standard output and do nothing else; --config with it runs the same")  # fmt: skip
-    parser.add_argument("--task", action="append", metavar="TASK=DIR", help="to fine-tune on, mrpc (sentence pairs) or "
-                        "sst2 (single sentences), in a folder with train.tsv and dev.tsv; one flag for each task, in "
-                        "place of the example's (in the file: tasks, a list)")  # fmt: skip
+    group = parser.add_argument_group("what is run")
+    group.add_argument("name", choices=[*sorted(RUNS), *RECIPES], metavar="NAME", help="Whose settings are the "
+                       f"defaults: {', '.join(sorted(RUNS))}, runs of the example's size, or {' or '.join(RECIPES)}, "
+                       "recipes for --model (docs/recipes.md). `bertline run tiny --help` shows the defaults of tiny, "
+                       "`bertline run budget --model small --help` those of the recipe for a model.")  # fmt: skip
+    group.add_argument("--out", default="out", metavar="DIR", help="The folder of all artifacts (default: out).")
+    group.add_argument("--print_config", action="store_true", help="Write all settings of the run as a TOML file to "
+                       "standard output and do nothing else; --config with it runs the same.")  # fmt: skip
+    groups = add_setting_flags(parser, describe_settings(Run))
+    groups["fine-tuning"].add_argument("--task", action="append", metavar="TASK=DIR", help="A task to fine-tune on, "
+                       "mrpc (sentence pairs) or sst2 (single sentences), in a folder with train.tsv and dev.tsv; one "
+                       "flag for each task, in place of the example's (in the file: tasks, a list).")  # fmt: skip
     for old in OLD_TASKS:
         parser.add_argument(f"--{old}", help=argparse.SUPPRESS)
-    add_config_flags(parser, Run)
-    parser.add_argument_group("settings of single steps", SINGLE_STEPS.format(steps=" ".join(STEPS_OF_NAME)))
+    parser.add_argument_group("settings of single steps", SINGLE_STEPS.format(steps=", ".join(STEPS_OF_NAME)))
     for step in STEPS_OF_NAME:
-        for setting in describe_settings(config_class_of_name(step)):
-            one_word: dict[str, Any] = {"nargs": "?", "const": "true"} if setting.type is bool else {}
-            parser.add_argument(f"--{step}.{setting.name}", help=argparse.SUPPRESS, **one_word)
+        for name, kind in get_type_hints(config_class_of_name(step)).items():
+            one_word: dict[str, Any] = {"nargs": "?", "const": "true"} if kind is bool else {}
+            parser.add_argument(f"--{step}.{name}", help=argparse.SUPPRESS, **one_word)
+    if isinstance(parser, FlagParser):
+        parser.find_defaults = _find_defaults
+
+
+def _find_defaults(flags: Flags) -> dict[str, Any]:
+    """Setting -> its default in the run that the flags name, or what is said where the named ones differ."""
+    from bertline.pipelines.recipes import RECIPES, named_run, recipe
+    from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run
+
+    names = [field.name for field in dataclasses.fields(Run)]
+    if flags.name:
+        deciding = {name: getattr(flags, name) for name in ("model", *TEXT_SOURCES)}
+        run = named_run(flags.name, {name: value for name, value in deciding.items() if value})
+        return {name: getattr(run, name) for name in names}
+    runs = [*RUNS.values(), *(recipe(name, Run.model) for name in RECIPES)]
+    return {name: BY_NAME for name in names if len({getattr(run, name) for run in runs}) > 1}
 
 
 def read_run(flags: Flags) -> "Run":
@@ -69,8 +93,8 @@ def read_run(flags: Flags) -> "Run":
     single = {name: value for name, value in vars(flags).items() if value is not None and "." in name}
     given = _short_names(flags, {name: value for name, value in file.items() if name not in tables})
     run = named_run(flags.name, {name: value for name, value in given.items() if name not in OLD_TASKS})
-    steps = (*read_tables(tables, flags.config or ""), *read_flags(single))
-    return dataclasses.replace(run, tasks=_merge_tasks(given, run.tasks), steps=steps)
+    from_tables = read_tables(tables, flags.config or "", typed=is_typed(flags.config))
+    return dataclasses.replace(run, tasks=_merge_tasks(given, run.tasks), steps=(*from_tables, *read_flags(single)))
 
 
 def _short_names(flags: Flags, file: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,21 +146,43 @@ def format_config(name: str, run: "Run") -> Iterator[str]:
     from bertline.pipelines.step_settings import DECIDED, RUN_STEPS, config_class, select_settings
 
     arguments, short = pipeline_arguments(run), derive_settings(run)
-    yield f"# bertline run {name} --config FILE"
-    for field, comment in field_comments(Run).items():
-        if field != "steps":
-            yield _line(field, getattr(run, field), comment)
-    yield "\n# A line that begins with # follows from the settings above, or is decided by the run itself."
+    yield f"# All settings of `bertline run {name}`. Change what you like, and run it:"
+    yield f"#     bertline run {name} --config THIS_FILE"
+    texts: Mapping[str, FieldText] = {name: text for name, text in read_field_texts(Run).items() if name != "steps"}
+    yield from _format_settings(texts, {field: _line(field, getattr(run, field)) for field in texts}, "== ")
+    yield "\n\n# ==== settings of single steps ====\n#"
+    yield "# A line such as #seed = 1 follows from the settings above, or is decided by the run itself."
+    commented: dict[type, str] = {}
     for step in RUN_STEPS:
-        yield f"\n[{step}]"
-        given = select_settings(step, run.steps)
-        for field, comment in field_comments(config_class(step)).items():
-            follows = field not in given and (field in short[step] or field in DECIDED.get(step, {}))
-            yield ("# " if follows else "") + _line(field, arguments[step][field], comment)
+        given, decided = select_settings(step, run.steps), short[step].keys() | DECIDED.get(step, {}).keys()
+        texts = read_field_texts(config_class(step))
+        lines = {
+            field: ("#" if field in decided and field not in given else "") + _line(field, arguments[step][field])
+            for field in texts
+        }
+        yield f"\n\n[{step}]"
+        if before := commented.get(config_class(step)):
+            yield f"# What these are is said in [{before}]."
+            yield from lines.values()
+        else:
+            commented[config_class(step)] = step
+            yield from _format_settings(texts, lines)
 
 
-def _line(name: str, value: Any, comment: str) -> str:
-    return f"{name} = {_toml(value)}{f'  # {comment}' if comment else ''}"
+def _format_settings(texts: Mapping[str, FieldText], lines: Mapping[str, str], rule: str = "") -> Iterator[str]:
+    """The line of each setting below what it is, in groups."""
+    group = ""
+    for field, text in texts.items():
+        if text.group != group:
+            group = text.group
+            yield f"\n# ={rule}{group}{rule[::-1]}=" if rule else f"\n# -- {group} --"
+        yield ""
+        yield from textwrap.wrap(as_sentence(text.help), WIDTH, initial_indent="# ", subsequent_indent="# ")
+        yield lines[field]
+
+
+def _line(name: str, value: Any) -> str:
+    return f"{name} = {_toml(value)}"
 
 
 def _toml(value: Any) -> str:
@@ -150,6 +196,9 @@ def _toml(value: Any) -> str:
 def _run(flags: Flags) -> int:
     from bertline.pipelines.run_local import require_settings, run_here
 
+    for library in () if flags.print_config else ("tensorflow", "keras"):  # that a step hours from here needs
+        if find_spec(library) is None:
+            raise ModuleNotFoundError(f"no {library}", name=library)
     run = read_run(flags)
     if flags.print_config:
         require_settings(run)
@@ -159,8 +208,12 @@ def _run(flags: Flags) -> int:
 
 
 RUN = Verb(
-    "the whole pipeline on this machine, from the dump to the scores",
-    "bertline run tiny --dump enwiki-pages-articles.xml.bz2 --books shelf/ --vocab vocab.txt --out out",
+    "Run the whole pipeline on this machine, from the dump to the scores",
+    "bertline run tiny --dump enwiki-pages-articles.xml.bz2 --books shelf/ --vocab vocab.txt --out out\n"
+    "bertline run budget --model small --text 'texts/*.txt' --task sst2=SST-2/\n"
+    "A file holds all settings, with what they are; flags win over it:\n"
+    "bertline run tiny --print_config > settings.toml\n"
+    "bertline run tiny --config settings.toml --steps_128 2000",
     _flags,
     _run,
 )

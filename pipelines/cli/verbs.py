@@ -1,36 +1,36 @@
-"""The command line's verbs: one per step, from its declaration, and those for text, whole pipelines and stores.
+"""The command line's verbs of steps, from their declarations, and the flags of settings.
 
-Their flags and files of settings are derived from the steps' frozen dataclasses: one definition, one default.
+Flags, their help and files of settings are derived from the steps' frozen dataclasses: one definition, one default.
 """
 
 import argparse
 import ast
 import dataclasses
 import inspect
-import json
 import os
 import re
 import shutil
-import sys
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
-from bertline.components.declaration import Step, make, vocab_file
+from bertline.components.declaration import Step, make
 from bertline.components.step_table import STEPS
 from bertline.files import draft_of
-from bertline.pipelines.cli.tables import print_counts
-from bertline.settings import restore_types, suggest
+from bertline.settings import list_known, restore_types, suggest
 
 Flags = argparse.Namespace
 Parser = argparse.ArgumentParser
+Groups = Mapping[str, argparse._ArgumentGroup]
 Config = TypeVar("Config")
 
 HOME = re.compile(r"(^|[=,])~(?=/|$)")
 SHORT_NAMES = {("VocabularyConfig", "vocab_size"): ("--size",)}  # further spellings of a flag
+METAVARS = {int: "N", float: "X", str: "TEXT", bool: "{true,false}"}
+_OF_A_BOOL: dict[str, Any] = {"nargs": "?", "const": "true"}  # its flag may stand alone
+INPUT_AND_OUTPUT = "input and output"
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,16 @@ class Verb:
     """A verb of the command line."""
 
     summary: str
-    example: str
+    example: str  # lines of commands and of text
     add_flags: Callable[[Parser], None]
     run: Callable[[Flags], int]  # the exit code
+
+
+class FieldText(NamedTuple):
+    """What the source says of a field of a dataclass."""
+
+    group: str  # the comment that ends with a colon, above the field or above those before it
+    help: str  # the comment on the field's lines, and those that follow
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,20 @@ class Setting:
     type: Any
     default: Any  # dataclasses.MISSING: it must be given
     help: str
+    group: str = ""
+    choices: tuple[str, ...] = ()  # all that it can be; none: it is free
     other_flags: tuple[str, ...] = ()  # that mean the same
 
 
 class FlagParser(argparse.ArgumentParser):
-    """A parser that names the known flag which an unknown one resembles."""
+    """A parser that names the known flag or value which an unknown one resembles."""
+
+    def __init__(self, **settings: Any) -> None:
+        """As argparse, but for abbreviations and what help shows."""
+        super().__init__(**{"allow_abbrev": False, **settings, "add_help": False})
+        self.add_argument("-h", "--help", nargs=0, action=_ShowHelp, help="Show this help.")
+        # What the flags given before --help say of the defaults that it shows, by setting.
+        self.find_defaults: Callable[[Flags], Mapping[str, Any]] = lambda given: {}
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse; unknown flags end with exit code 2."""
@@ -63,6 +79,25 @@ class FlagParser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown[0].partition('=')[0])}")
         return parsed
+
+    def format_help(self) -> str:
+        """Usage, what the verb does, its flags in their groups and examples, at the terminal's width."""
+        from bertline.pipelines.cli.help import format_help
+
+        return format_help(self)
+
+    def format_usage(self) -> str:
+        """What must be given."""
+        from bertline.pipelines.cli.help import format_usage
+
+        return format_usage(self)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += suggest(str(value), map(str, action.choices or ()))
+            raise
 
     def _hint(self, flag: str) -> str:
         """For the flag of a step the known steps, or the settings of that step."""
@@ -72,20 +107,34 @@ class FlagParser(argparse.ArgumentParser):
             return suggest(flag, known)
         fields = [name.removeprefix(f"{step}.") for name in known if name.startswith(f"{step}.")]
         if fields:
-            return f"; settings of {step[2:]}: {', '.join(fields)}{suggest(field, fields)}"
+            return list_known(field, fields, f"settings of {step[2:]}")
         steps = list(dict.fromkeys(name.partition(".")[0][2:] for name in known if "." in name))
-        return f"; steps: {', '.join(steps)}{suggest(step[2:], steps)}" if steps else ""
+        return list_known(step[2:], steps, "steps") if steps else ""
+
+
+class _ShowHelp(argparse.Action):
+    """Help with the defaults that the flags before it lead to."""
+
+    def __call__(self, parser: Any, namespace: Flags, values: Any, option_string: str | None = None) -> None:
+        defaults = parser.find_defaults(namespace)
+        for action in parser._actions:
+            if action.dest in defaults:
+                action.shown_default = show_value(defaults[action.dest])
+        parser.print_help()
+        parser.exit()
 
 
 def describe_settings(cls: type[Any]) -> list[Setting]:
     """The fields of a step's dataclass that a flag can hold: all but lists."""
-    types, comments = get_type_hints(cls), field_comments(cls)
+    types, texts = get_type_hints(cls), read_field_texts(cls)
     return [
         Setting(
             field.name,
             types[field.name],
             field.default,
-            comments.get(field.name, ""),
+            texts[field.name].help,
+            texts[field.name].group,
+            tuple(filter(None, field.metadata.get("choices", ()))),
             SHORT_NAMES.get((cls.__name__, field.name), ()),
         )
         for field in dataclasses.fields(cls)
@@ -93,23 +142,46 @@ def describe_settings(cls: type[Any]) -> list[Setting]:
     ]
 
 
-def add_setting_flags(parser: Parser, title: str, settings: Iterable[Setting]) -> None:
-    """One `--name=value` flag per setting, and --config."""
-    parser.add_argument("--config", metavar="FILE", help="JSON or TOML file of settings; flags win over it")
-    group = parser.add_argument_group(title)
+def add_setting_flags(parser: Parser, settings: Iterable[Setting], title: str = "settings") -> Groups:
+    """One `--name=value` flag per setting in its group, or in that of the title, and --config; returns the groups."""
+    parser.add_argument("--config", metavar="FILE", help="A TOML or JSON file of settings, over which flags win.")
+    groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in settings:
-        default = "required" if setting.default is dataclasses.MISSING else f"default {setting.default!r}"
-        text = f"{setting.help} ({default})".strip().replace("%", "%%")
-        names = [f"--{setting.name}", *setting.other_flags]
-        if setting.type is bool:
-            group.add_argument(*names, dest=setting.name, nargs="?", const="true", metavar="true|false", help=text)
-        else:
-            group.add_argument(*names, dest=setting.name, metavar=setting.type.__name__, help=text)
+        name = setting.group or title
+        if name not in groups:
+            groups[name] = parser.add_argument_group(name)
+        required = setting.default is dataclasses.MISSING
+        text = as_sentence(setting.help).replace("%", "%%")
+        flag = groups[name].add_argument(
+            *(f"--{setting.name}", *setting.other_flags),
+            dest=setting.name,
+            metavar=f"{{{','.join(setting.choices)}}}" if setting.choices else METAVARS[setting.type],
+            help=f"{text} {'(required)' if required else '(default: %(shown_default)s)'}".strip(),
+            **_OF_A_BOOL if setting.type is bool else {},
+        )
+        flag.shown_default = show_value(setting.default)  # type: ignore[attr-defined]
+    return groups
 
 
-def add_config_flags(parser: Parser, cls: type[Any]) -> None:
+def add_config_flags(parser: Parser, cls: type[Any]) -> Groups:
     """One `--field=value` flag per field of `cls`, and --config."""
-    add_setting_flags(parser, f"settings ({cls.__name__})", describe_settings(cls))
+    return add_setting_flags(parser, describe_settings(cls))
+
+
+def as_sentence(text: str) -> str:
+    """A comment or a part of a message as help shows it.
+
+    >>> as_sentence("documents, as `bertline ingest` writes them")
+    'Documents, as `bertline ingest` writes them.'
+    """
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}" if text else ""
+
+
+def show_value(value: Any) -> str:
+    """A setting's value as one would give it; "none" for an empty one."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(value) or "none" if isinstance(value, tuple) else str(value) or "none"
 
 
 def config_from_flags(arguments: Flags, cls: type[Config]) -> Config:
@@ -121,49 +193,41 @@ def config_from_flags(arguments: Flags, cls: type[Config]) -> Config:
 
 def read_given_settings(arguments: Flags, owner: str, types: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `owner` in the file of --config, and over them those that are given as flags."""
-    file = arguments.config
-    from_file = restore_types_of_file(file, owner, types, read_config_file(Path(file))) if file else {}
+    from_file: dict[str, Any] = {}
+    if arguments.config:
+        from bertline.pipelines.cli.settings_file import read_config_file, restore_types_of_file
+
+        values = read_config_file(Path(arguments.config))
+        from_file = restore_types_of_file(arguments.config, owner, types, values)
     given = {name: value for name, value in vars(arguments).items() if name in types and value is not None}
     return from_file | restore_types(owner, types, given)
 
 
-def restore_types_of_file(file: str, owner: str, types: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a file, as `restore_types` reads them; its messages name the file."""
-    try:
-        return restore_types(owner, types, values)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
-
-
-def read_config_file(path: Path) -> Mapping[str, Any]:
-    """The mapping in a .toml file, or in one of any other name with JSON; ValueError when it holds none."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; --config takes a JSON or TOML file of settings")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: a folder; --config takes a JSON or TOML file of settings")
-    is_toml = path.suffix == ".toml"
-    try:
-        text = path.read_text(encoding="utf-8")
-        value = tomllib.loads(text) if is_toml else json.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        read_as = "" if is_toml else "; it was read as JSON, since its name does not end in .toml"
-        raise ValueError(f"{path}: {error}; expected a JSON or TOML file of settings{read_as}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected an object of settings, found a {type(value).__name__}")
-    return value
-
-
 def field_comments(cls: type[Any]) -> dict[str, str]:
-    """Field name -> the comment on its lines in the source: the text of its flag's help."""
+    """Field name -> what its comment says."""
+    return {name: text.help for name, text in read_field_texts(cls).items()}
+
+
+def read_field_texts(cls: type[Any]) -> Mapping[str, FieldText]:
+    """Field name -> what the source says of it: the text of its flag's help, and the group that it stands in."""
     lines = inspect.getsource(cls).splitlines()
     body = ast.parse(inspect.cleandoc("\n".join(lines))).body[0]
     assert isinstance(body, ast.ClassDef)
-    comments = {}
-    for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            of_field = lines[node.lineno - 1 : node.end_lineno]  # several where the formatter broke a long one
-            comments[node.target.id] = "".join(line.partition("  # ")[2].strip() for line in of_field)
-    return comments
+    fields = [node for node in body.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    name_of = {line: node.target.id for node in fields for line in range(node.lineno, (node.end_lineno or 0) + 1)}  # type: ignore[union-attr]
+    group, name, texts = "", "", dict[str, FieldText]()
+    for number, line in enumerate(lines, start=1):
+        code, _, comment = line.partition("# ")
+        if number in name_of:  # several lines where the formatter broke a long one
+            name, comment = name_of[number], line.partition("  # ")[2]
+            texts.setdefault(name, FieldText(group, ""))
+        elif code.strip() or not comment:
+            name = ""
+        elif not name and comment.endswith(":"):
+            group = comment[:-1]
+        if name and comment:
+            texts[name] = texts[name]._replace(help=f"{texts[name].help} {comment.strip()}".strip())
+    return texts
 
 
 def expand_home(text: str) -> str:
@@ -187,14 +251,19 @@ def step_verb(step: Step) -> Verb:
 
 def _step_flags(step: Step, parser: Parser) -> None:
     """The inputs, the output and a flag per setting."""
+    group = parser.add_argument_group(INPUT_AND_OUTPUT)
     for name, each in step.inputs.items():
-        text = each.help.replace("%", "%%")
-        parser.add_argument(f"--{name}", required=not each.optional, metavar="PATH", help=text)
-    parser.add_argument("--out", required=True, metavar="PATH", help="what to write; must not exist yet")
+        text = as_sentence(each.help).replace("%", "%%")
+        group.add_argument(f"--{name}", required=not each.optional, metavar="PATH", help=text)
+    beside = "The file to write; beside it, in OUT.artifact, lies what it is made of."
+    text = beside if step.only_file else "The folder to write, which must not exist yet."
+    group.add_argument("--out", required=True, metavar="OUT", help=text)
     add_config_flags(parser, step.config_class())
 
 
 def _run_step(step: Step, flags: Flags) -> int:
+    from bertline.pipelines.cli.tables import print_counts, print_figures
+
     out, inputs = Path(flags.out), {name: getattr(flags, name) for name in step.inputs}
     config = config_from_flags(flags, step.config_class())
     if not step.only_file:
@@ -205,90 +274,9 @@ def _run_step(step: Step, flags: Flags) -> int:
     made = make(step, out.with_name(f"{out.name}.artifact"), config, inputs)
     with draft_of(out) as draft:
         shutil.copyfile(made.path / step.only_file, draft)
-    print_counts(made)
+    print_figures(made.manifest["kind"], made.manifest["counts"])
+    print(f"{'already made' if made.reused else 'written'}: {out} (what it is made of: {made.path})")
     return 0
 
 
-def _tokenize_flags(parser: Parser) -> None:
-    parser.add_argument("--vocab", required=True, metavar="PATH", help="vocab.txt, or a vocabulary artifact")
-    parser.add_argument("--cased", action="store_true", help="keep case and accents")
-    parser.add_argument("--json", action="store_true", help="each input line is a JSON string")
-
-
-def _tokenize(flags: Flags) -> int:
-    """Standard input to ids, one JSON list a line."""
-    from bertline.tokenizer.wordpiece import WordPieceTokenizer, load_vocabulary
-
-    vocabulary = load_vocabulary(vocab_file(Path(flags.vocab)))
-    tokenizer = WordPieceTokenizer(vocabulary, do_lower_case=not flags.cased)
-    for number, raw in enumerate(sys.stdin.buffer, start=1):
-        line = raw.decode("utf-8", errors="ignore").rstrip("\n")
-        print(json.dumps(tokenizer.encode(_parse_json_string(line, number) if flags.json else line)))
-    return 0
-
-
-def _parse_json_string(line: str, number: int) -> str:
-    try:
-        text = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"standard input:{number}: not a JSON string ({error})") from error
-    if not isinstance(text, str):
-        raise ValueError(f"standard input:{number}: a JSON string is wanted, not {type(text).__name__}")
-    return text
-
-
-def _compile_flags(parser: Parser) -> None:
-    from bertline.pipelines.platforms import PLATFORMS
-
-    parser.add_argument("--platform", choices=[*PLATFORMS, "all"], default="all", help="what to compile for")
-    parser.add_argument("--out", default="build/pipelines", metavar="DIR", help="folder of the YAML files")
-
-
-def _compile(flags: Flags) -> int:
-    from bertline.pipelines.platforms import PLATFORMS
-    from bertline.pipelines.pretraining import compile_pipeline
-
-    for name, platform in PLATFORMS.items():
-        if flags.platform in (name, "all"):
-            path = Path(flags.out) / f"pretraining.{name}.yaml"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            compile_pipeline(platform, str(path))
-            print(f"written: {path}")
-    return 0
-
-
-def _lineage_flags(parser: Parser) -> None:
-    parser.add_argument("--store", default="out/store", metavar="DIR", help="folder of artifacts (default: out/store)")
-    parser.add_argument("--run", default="", metavar="NAME", dest="of_run", help="show this run's artifacts only")
-    parser.add_argument("--out", default="out/lineage.html", metavar="FILE", help="the page to write")
-
-
-def _lineage(flags: Flags) -> int:
-    from bertline.components.pages.lineage import write_page
-
-    write_page(Path(flags.store), Path(flags.out), flags.of_run)
-    print(f"written: {flags.out}")
-    return 0
-
-
-VERBS = {
-    **{name: step_verb(step) for name, step in STEPS.items()},
-    "tokenize": Verb(
-        "standard input -> word-piece ids, one JSON list a line",
-        "echo 'unwanted running' | bertline tokenize --vocab vocab.txt",
-        _tokenize_flags,
-        _tokenize,
-    ),
-    "compile": Verb(
-        "write the pipeline for kfp.local, Kubeflow Pipelines and Vertex AI",
-        "bertline compile --platform vertex",
-        _compile_flags,
-        _compile,
-    ),
-    "lineage": Verb(
-        "draw the page that shows what was made from what",
-        "bertline lineage --store out/store --out lineage.html",
-        _lineage_flags,
-        _lineage,
-    ),
-}
+STEP_VERBS = {name: step_verb(step) for name, step in STEPS.items()}

@@ -22,18 +22,18 @@ def from_mapping(cls: type[Config], mapping: Mapping[str, Any]) -> Config:
     return cls(**restore_types(cls.__name__, known, mapping))
 
 
-def restore_types(owner: str, types: Mapping[str, Any], mapping: Mapping[str, Any]) -> dict[str, Any]:
+def restore_types(
+    owner: str, types: Mapping[str, Any], mapping: Mapping[str, Any], *, typed: bool = False
+) -> dict[str, Any]:
     """The settings of `owner` with their `types`, from JSON-like values.
 
-    Restores the types that a KFP parameter or a flag lost (12.0 to 12, "true" to True) and refuses
-    unknown keys and values of another type by name (ValueError).
+    Restores the types that a KFP parameter or a flag lost (12.0 to 12, "true" to True; not of a `typed` mapping, such
+    as a TOML file's) and refuses unknown keys and values of another type by name (ValueError).
     """
     unknown = sorted(set(mapping) - set(types))
     if unknown:
-        raise ValueError(
-            f"unknown {owner} keys: {', '.join(unknown)}; known: {', '.join(types)}{suggest(unknown[0], types)}"
-        )
-    return {key: restore_type(key, value, types[key]) for key, value in mapping.items()}
+        raise ValueError(f"unknown {owner} keys: {', '.join(unknown)}{list_known(unknown[0], types)}")
+    return {key: restore_type(key, value, types[key], typed=typed) for key, value in mapping.items()}
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -46,8 +46,22 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {meant[0]}?" if meant else ""
 
 
-def restore_type(key: str, value: Any, wanted: Any) -> Any:
-    """The value of the setting `key` as one of its type; ValueError when it is of another."""
+def list_known(name: str, known: Collection[str], what: str = "known") -> str:
+    """The end of a message about an unknown name: the one that it resembles, and then all.
+
+    >>> list_known("sead", ["max_seq_length", "seed"])
+    '; did you mean seed? known: max_seq_length, seed'
+    """
+    return f"{suggest(name, known) or ';'} {what}: {', '.join(filter(None, known))}"
+
+
+def restore_type(key: str, value: Any, wanted: Any, *, typed: bool = False) -> Any:
+    """The value of the setting `key` as one of its type; ValueError when it is of another.
+
+    Where values are `typed`, a text is a text alone.
+    """
+    if typed and isinstance(value, str) and wanted in (bool, int, float):
+        raise ValueError(f"{key} must be {wanted.__name__}, not the text {value!r}; write it without quotes")
     if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if wanted is bool and isinstance(value, bool):
@@ -119,18 +133,19 @@ def require_seed(seed: int) -> None:
 def require_one_of(name: str, value: str, known: Collection[str]) -> None:
     """Refuse a value that is none of the `known` ones."""
     if value not in known:
-        raise ValueError(f'{name} is "{value}"; known: {", ".join(known)}')
+        raise ValueError(f'{name} is "{value}"{list_known(value, known)}')
 
 
-def require_precision(precision: str) -> None:
-    """Refuse an unknown precision."""
-    require_one_of("precision", precision, PRECISIONS)
+def one_of(default: str, known: Iterable[str]) -> Any:
+    """A dataclass's field with one of the `known` values; "" among them stands for what the field says of none."""
+    return dataclasses.field(default=default, metadata={"choices": tuple(known)})
 
 
-def require_backend(backend: str) -> None:
-    """Refuse an unknown backend; "" is for the default."""
-    if backend:
-        require_one_of("backend", backend, BACKENDS)
+def require_choices(config: Any) -> None:
+    """Refuse a config in which a field is none of the `choices` of its metadata."""
+    for field in dataclasses.fields(config):
+        if choices := field.metadata.get("choices"):
+            require_one_of(field.name, getattr(config, field.name), choices)
 
 
 def require_length(max_seq_length: int, max_position_embeddings: int) -> None:

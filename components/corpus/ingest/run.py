@@ -36,9 +36,11 @@ READERS = {
 class IngestConfig:
     """What is kept of the sources."""
 
-    allow_truncated: bool = False  # use the whole pages of a dump that is cut or damaged, instead of refusing it
-    min_document_characters: int = 32  # shorter ones hold hardly a sentence: title-only stubs, "X may refer to:"
-    page_timeout_seconds: float = 60.0  # a page of 2 MB takes WikiExtractor half a second; far longer is a hang
+    allow_truncated: bool = False  # whether to use the whole pages of a dump that is cut or damaged, in place of
+    # refusing it
+    min_document_characters: int = 32  # characters of a document at least; shorter ones hold hardly a sentence:
+    # title-only stubs, "X may refer to:"
+    page_timeout_seconds: float = 60.0  # seconds for a page at most; one of 2 MB takes WikiExtractor half a second
     num_workers: int = field(default=1, metadata={"volatile": True})  # WikiExtractor programs side by side
 
     def __post_init__(self) -> None:

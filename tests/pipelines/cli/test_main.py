@@ -1,5 +1,9 @@
+import argparse
+import dataclasses
 import io
 import json
+import os
+import re
 import resource
 import subprocess
 import sys
@@ -7,19 +11,31 @@ from pathlib import Path
 
 import pytest
 
+from bertline.components.step_table import STEPS
 from bertline.pipelines.cli.main import VERBS, main
+from bertline.pipelines.cli.originals import EXTRACT_FEATURES, RUN_PRETRAINING
+from bertline.pipelines.cli.verbs import FlagParser, describe_settings
+from bertline.pipelines.run_settings import Run
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]
 
 
-def test_help_names_every_verb_and_starts_nothing_heavy() -> None:
+def test_help_names_every_verb_on_a_line_and_starts_nothing_heavy() -> None:
     program = (
-        "import sys; from bertline.pipelines.cli.main import main; main(['--help']);"
-        "print(sorted({'tensorflow', 'keras', 'apache_beam', 'kfp'} & set(sys.modules)))"
+        "import sys; from bertline.pipelines.cli.main import main;"
+        "main(['--help']); main(['--version']); main(['runn']);"
+        "heavy = 'tensorflow', 'keras', 'apache_beam', 'kfp', 'numpy', 'numba', 'rich', 'tqdm', 'yaml', 'tomllib';"
+        "print([name for name in heavy if name in sys.modules])"
     )
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert all(f"  {verb} " in shown for verb in VERBS)
-    assert shown.rstrip().endswith("[]")
+    environment = os.environ | {"COLUMNS": "80"}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    *lines, version, loaded = ended.stdout.splitlines()
+    assert loaded == "[]"
+    assert re.fullmatch(r"bertline \d+\.\d+\.\d+", version)
+    listed = [line.split()[0] for line in lines if re.match(r"  [a-z_]+ +[A-Z]", line)]
+    assert listed == list(VERBS)
+    assert max(map(len, lines)) <= 80
+    assert 'unknown verb "runn"; did you mean run? known: run, lineage, ingest, split' in ended.stderr
 
 
 def test_split_loads_neither_models_nor_ingest(tmp_path: Path) -> None:
@@ -52,7 +68,55 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as stopped:
         main([verb, "--help"])
     assert stopped.value.code == 0
-    assert "example:" in capsys.readouterr().out
+    assert re.search(r"\nexamples?:\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_fits_the_terminal(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in (80, 100):
+        monkeypatch.setenv("COLUMNS", str(width))
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= width
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_flag_is_described_by_a_sentence_in_a_group(verb: str) -> None:
+    parser = FlagParser()
+    VERBS[verb].add_flags(parser)
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    for action in shown:
+        text = (action.help or "").partition(" (default: %(shown_default)s)")[0]
+        assert re.match(r"[A-Z[].*\.$", text), f"{action.dest}: {text}"
+    general = {action.dest for action in parser._optionals._group_actions if action.help != argparse.SUPPRESS}
+    assert general <= {"help", "config"} or verb in ("tokenize", "compile", "lineage")  # of few flags
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "prepare", "convert", "run", "extract_features", "run_pretraining"])
+def test_a_setting_with_choices_shows_them_and_takes_no_other(verb: str) -> None:
+    parser = FlagParser()
+    VERBS[verb].add_flags(parser)
+    metavars = {action.dest: action.metavar for action in parser._actions}
+    settings = {
+        "run": lambda: describe_settings(Run),
+        "extract_features": EXTRACT_FEATURES.describe_settings,
+        "run_pretraining": RUN_PRETRAINING.describe_settings,
+    }.get(verb, lambda: describe_settings(STEPS[verb].config_class()))()
+    chosen = [setting for setting in settings if setting.choices]
+    assert len(chosen) >= 4
+    for setting in chosen:
+        assert metavars[setting.name] == "{" + ",".join(setting.choices) + "}"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_choices_are_what_a_config_takes(step: str) -> None:
+    cls = STEPS[step].config_class()
+    for field in dataclasses.fields(cls):
+        if choices := field.metadata.get("choices"):
+            assert field.default in choices
+            known = re.escape(", ".join(filter(None, choices)))
+            with pytest.raises(ValueError, match=f'^{field.name} is "{choices[-1]}x"; did you mean .* known: {known}$'):
+                cls(**{field.name: f"{choices[-1]}x"})
 
 
 def test_unknown_verbs_and_flags_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,4 +115,4 @@ def test_unknown_flags_end_with_2_and_the_one_that_was_meant(capsys: pytest.Capt
 def test_help_shows_the_originals_default(capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     CREATE_PRETRAINING_DATA.add_flags(parser)
-    assert "mask whole words (default False)" in parser.format_help()
+    assert "masked as a whole. (default: false)" in " ".join(parser.format_help().split())

@@ -12,9 +12,11 @@ from bertline.components.step_table import STEPS
 from bertline.model.config import BertConfig, bert_config, parameter_count, read_bert_config
 from bertline.model.records.masking import MaskConfig
 from bertline.pipelines.cli.verbs import (
+    FlagParser,
     add_config_flags,
     config_from_flags,
     field_comments,
+    read_field_texts,
     step_verb,
     with_underscores,
 )
@@ -23,9 +25,17 @@ from bertline.settings import from_mapping
 
 @dataclass(frozen=True)
 class Settings:
+    # the rows:
     max_seq_length: int = 128  # includes [CLS] and both [SEP], 100 % of it
     learning_rate: float = 1e-4
-    do_lower_case: bool = True
+
+    # what is
+    # trained:
+    do_lower_case: bool = True  # whether text is lower-cased: all
+    # of it
+    # but accents
+
+    # the rest:
     model: str = "base"
 
 
@@ -56,6 +66,38 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     file = tmp_path / "settings.toml"
     file.write_text('max_seq_length = 256\nmodel = "tiny"\n')
     assert parsed(f"--config={file}", "--model=mini") == Settings(256, 1e-4, True, "mini")
+
+
+def test_help_has_the_comments_of_a_field_in_the_groups_of_the_source() -> None:
+    assert read_field_texts(Settings) == {
+        "max_seq_length": ("the rows", "includes [CLS] and both [SEP], 100 % of it"),
+        "learning_rate": ("the rows", ""),
+        "do_lower_case": ("trained", "whether text is lower-cased: all of it but accents"),
+        "model": ("the rest", ""),
+    }
+    parser = FlagParser()
+    add_config_flags(parser, Settings)
+    shown = " ".join(parser.format_help().split())
+    assert "the rows: --max_seq_length N Includes [CLS] and both [SEP], 100 % of it. (default: 128)" in shown
+    assert "Whether text is lower-cased: all of it but accents. (default: true)" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('do_lower_case = "false"', "do_lower_case must be bool, not the text 'false'; write it without quotes"),
+        ('max_seq_length = "512"', "max_seq_length must be int, not the text '512'"),
+        ('[prepare]\ndo_lower_case = "false"', "prepare"),
+    ],
+)
+def test_a_text_in_toml_is_a_text(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f"{file}: .*{message}"):
+        parsed(f"--config={file}")
+    other = tmp_path / "settings.json"  # as a KFP parameter may have it
+    other.write_text('{"do_lower_case": "false", "max_seq_length": "512"}')
+    assert parsed(f"--config={other}") == Settings(512, 1e-4, False, "base")
 
 
 def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
