@@ -66,7 +66,7 @@ class Step:
     kind: str  # of the artifact; it may name settings and TEXT inputs: "checkpoint_{config.max_seq_length}"
     output: str  # what KFP's pages call the artifact
     code: tuple[str, ...] = ()  # modules that decide the bytes, besides that of run and what it imports
-    requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given: checks of several
+    requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given and `config`
     sources: str = ""  # "module:function", called with the TEXT inputs: name -> the files that they mean
     resumes: bool = False  # run gets `work`, a folder that survives a kill, for just these settings and inputs
     trains: bool = False  # run gets `work`, `log_dir` and the `digests` that a snapshot must share; SIGTERM ends it
@@ -149,7 +149,7 @@ def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Proven
     if step.sources:
         recorded |= load(step.sources)(**{name: given[name] for name in given if step.inputs[name].wanted == TEXT})
     for check in step.requires:
-        load(check)(**given)
+        load(check)(**given, config=config)
     return Provenance(step.kind.format(config=config, **given), step.name, recorded, config, step.list_modules(given))
 
 
@@ -160,12 +160,26 @@ def vocab_file(vocab: Path) -> Path:
 
 def require_artifact(path: Path, kind: str) -> None:
     """Refuse what is not a whole artifact of this kind."""
-    if kind == "checkpoint" and not path.exists():
-        from bertline.model.training.best import BEST_FILE, BEST_FOLDER
+    try:
+        read_manifest(path, kind)
+    except (FileNotFoundError, ValueError) as error:
+        if kind == "checkpoint":
+            _advise_on_model(path, error)
+        raise
 
-        if path.name == BEST_FOLDER and (path.parent / BEST_FILE).is_file():
-            raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}")
-    read_manifest(path, kind)
+
+def _advise_on_model(path: Path, error: Exception) -> None:
+    """Raise an error that says more of best weights that are not there, or of a model that is no checkpoint."""
+    from bertline.model.formats.detect import list_model_files
+    from bertline.model.training.best import BEST_FILE, BEST_FOLDER
+
+    if path.name == BEST_FOLDER and (path.parent / BEST_FILE).is_file():
+        raise FileNotFoundError(f"{path}: the last weights are the best; give {path.parent}") from error
+    try:
+        list_model_files(path)
+    except (FileNotFoundError, ValueError):
+        return
+    raise ValueError(f'{error}; "bertline convert {path} CHECKPOINT" makes a checkpoint of this model') from error
 
 
 def _list_files(wanted: str, path: Path) -> list[Path]:

@@ -125,6 +125,7 @@ EVALUATE = Step(
     run="bertline.model.pretraining.evaluate:run",
     kind="scores",
     output="scored",
+    requires=("bertline.components.pretraining_data.files:require_held_out",),
     scores=True,
 )
 FINETUNE = Step(

@@ -18,13 +18,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from bertline.model.config import FINAL_LAYER_NORM, BertConfig, Shapes
+from bertline.model.config import FINAL_LAYER_NORM, LAYER_NORM_EPSILON, MASKED_SCORE, BertConfig, Shapes
 
 Tensor = Any
 Weights = Mapping[str, Tensor]
 
-LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
-MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
 HEAD_PLACE, EMBEDDINGS_PLACE, PLACES_A_LAYER = 0, 1, 3  # numbers of dropout's calls
 GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: the bits of consecutive numbers become unlike
 PLACES_A_STEP = 1024  # of dropout: room for those of one network, three a layer and a few

@@ -13,6 +13,8 @@ from bertline.settings import from_mapping
 Shapes = dict[str, tuple[int, ...]]
 
 ACTIVATION_NAMES = ("gelu", "gelu_erf", "relu", "tanh", "linear")
+LAYER_NORM_EPSILON = 1e-12  # as the released checkpoints expect
+MASKED_SCORE = -10000.0  # added to the scores of padding; the original's value
 MAX_DROPOUT = 0.99  # a byte decides about an element (model/bert.py), so there is a last rate below 1
 FINAL_LAYER_NORM = "bert/encoder/LayerNorm"  # of layers that normalise what they read
 MISSPELT = 0.85  # similarity of two names from which one is taken for the other

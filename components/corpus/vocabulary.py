@@ -16,6 +16,7 @@ from bertline.tokenizer.normalize import LineNormalizer, strip_accents
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, load_vocabulary
 
 VOCABULARY_FILE = "vocab.txt"
+FEW = 0.9  # of the entries wanted: below, the user is told
 BYTES_AT_ONCE = 1 << 20
 WORTH_SAYING = 0.01  # of the words; English has some 0.1 %
 SHOWN = 3
@@ -62,6 +63,12 @@ def run(
             word_counts, config.vocab_size, config.min_count, config.alphabet_size, progress.advance
         )
         progress.advance(len(pieces) - progress.done)  # special tokens and characters, which are not made
+    if len(pieces) < FEW * config.vocab_size:
+        say(
+            f"vocabulary: {len(pieces):,} entries, not the {config.vocab_size:,} wanted: no further two pieces stand "
+            f"side by side {config.min_count} times in the text's {word_counts.total():,} words. It can be used as it "
+            "is; more text makes a larger one, and so does a lower min_count"
+        )
     (out / VOCABULARY_FILE).write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8", newline="\n")
     return {
         "entries": len(pieces),

@@ -92,7 +92,16 @@ class Part(NamedTuple):
         return first * KEYS <= document_key(document_id, "heldout") < last * KEYS
 
 
-def require_other_documents(records: Path, heldout: Path | None = None, **others: Path) -> None:
+def require_held_out(checkpoint: Path, records: Path, config: Any) -> None:
+    """Refuse to score records of documents that are trained on, unless `config` asks for it (trained_on)."""
+    trained = [entry["digest"] for entry in read_manifest(checkpoint)["inputs"] if entry["name"] == "records"]
+    manifest = read_manifest(records)
+    if not config.trained_on and (manifest["digest"] in trained or manifest["parameters"].get("part") == PARTS[0]):
+        advice = 'run "bertline prepare --part heldout", or score them all the same with --trained_on'
+        raise ValueError(f"{records}: documents to train on, not held-out ones; {advice}")
+
+
+def require_other_documents(records: Path, heldout: Path | None = None, **others: Any) -> None:
     """Refuse held-out records that share a document with those of training, where they are of one text."""
     if heldout is None:
         return

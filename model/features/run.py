@@ -22,6 +22,7 @@ from bertline.model.features.vectors import LayerVectors, Vectors, number_layers
 from bertline.model.features.writers import JSONL, WRITERS, FeatureWriter, open_writer
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.tokenizer import tokenizer_of
+from bertline.model.training.backends.choice import use_backend
 from bertline.progress import Progress, say
 from bertline.settings import PRECISIONS, one_of, require_at_least, require_choices, require_length
 from bertline.tokenizer.wordpiece import CLS
@@ -91,6 +92,7 @@ def run(
     """
     _require_files(input_file, output_file)
     loaded = read_model(model, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=do_lower_case)
+    use_backend("")
     for remark in loaded.remarks:
         say(f"{loaded.path}: {remark}")
     layers = number_layers(config.layer_numbers(), loaded)

@@ -17,6 +17,7 @@ from bertline.model.formats.detect import read_model
 from bertline.model.formats.export import BOOLEANS, TARGETS, ExportConfig, write_export
 from bertline.model.formats.loaded_model import LoadedModel, initialize_heads, parse_heads, require_known_heads
 from bertline.model.formats.vocabulary_change import change_vocabulary
+from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import Checkpoint, write_checkpoint
 from bertline.progress import say
 from bertline.settings import one_of, require_choices
@@ -84,6 +85,7 @@ def run(
     case = None if not config.do_lower_case else config.do_lower_case == "true"
     loaded = read_model(source, vocab_file=vocab_file, bert_config_file=bert_config_file, do_lower_case=case)
     tell(loaded)
+    use_backend("")  # the two are compared by Keras
     checkpoint, changed = _change(loaded, config, new_vocab)
     return write_proved(out, checkpoint, config) | {f"pieces.{name}": count for name, count in changed.items()}
 

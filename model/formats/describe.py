@@ -29,7 +29,7 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
         "heads": ", ".join(loaded.heads) or "none",
         **({"labels": ", ".join(map(str, labels))} if labels else {}),
         "Adam slots": "yes" if checkpoint.slots is not None else "no",
-        "step": checkpoint.state.get("step", 0),
+        **({"step": step} if (step := checkpoint.state["step"]) or loaded.format == "bertline" else {}),
         "longest input": f"{config.max_position_embeddings} word pieces",
         **{name: checkpoint.state[key] for key, name in SENTENCES.items() if key in checkpoint.state},
         "vocabulary": f"{len(vocabulary):,} entries, {int(vocabulary.continuations.sum()):,} of them ## pieces",

@@ -40,9 +40,7 @@ def read_model(
     A vocabulary, a configuration or a case that is given takes the place of the one beside the weights. Raises
     FileNotFoundError for a missing path, ValueError for files that are not a model, not whole, or do not fit together.
     """
-    read = READERS[find_format(path)]
-    use_backend("")  # readers load Keras
-    loaded = read(path, vocab_file, bert_config_file)
+    loaded = READERS[find_format(path)](path, vocab_file, bert_config_file)
     beside = (path if path.is_dir() else path.parent) / VOCABULARY_FILE
     if vocab_file is not None and beside.is_file() and beside.read_bytes() != loaded.checkpoint.vocabulary:
         remark = f"{vocab_file} takes the place of {beside.name} beside the weights, which differs"
@@ -105,6 +103,7 @@ def _read_vocabulary(path: Path) -> bytes:
 
 
 def _read_tf1(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> LoadedModel:
+    use_backend("")
     from bertline.model.formats.tf1.checkpoint import read_tf1
 
     return read_tf1(path, vocab_file=vocab_file, bert_config_file=bert_config_file)
@@ -122,6 +121,7 @@ def _read_savedmodel(path: Path, vocab_file: Path | None, bert_config_file: Path
     from bertline.model.formats.savedmodel.read import read_savedmodel
 
     _require_no_files("savedmodel", vocab_file, bert_config_file)
+    use_backend("")
     return read_savedmodel(path)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertline.model.features.pooling import POOLINGS
+from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import Checkpoint, read_checkpoint
 from bertline.settings import one_of, require_choices
 
@@ -44,6 +45,8 @@ def write_export(folder: Path, checkpoint: Checkpoint, options: ExportConfig) ->
             f"pre_layer_norm is true, which {options.to} cannot express; keep the model as a bertline checkpoint"
         )
     # Each writer is imported when it is asked for: together they would load three libraries of deep learning.
+    if options.to in ("tf1", "savedmodel"):
+        use_backend("")  # both are written by TensorFlow
     if options.to == "tf1":
         from bertline.model.formats.tf1.checkpoint import write_tf1
 

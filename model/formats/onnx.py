@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bertline.model.bert import LAYER_NORM_EPSILON, MASKED_SCORE
-from bertline.model.config import BertConfig
+from bertline.model.config import LAYER_NORM_EPSILON, MASKED_SCORE, BertConfig
 from bertline.model.formats.files import write_json
 from bertline.model.formats.huggingface.config import make_config
 from bertline.model.formats.huggingface.tokenizer import write_tokenizer

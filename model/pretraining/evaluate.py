@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class EvaluateConfig:
 
     eval_batch_size: int = 32  # records that are scored at a time; any number gives the same scores but for rounding
     max_examples: int = 0  # how many records are scored, from the first; 0: all
+    trained_on: bool = field(default=False, metadata={"volatile": True})  # whether records of documents to train on are
+    # scored, too, to see what a model has learned by heart
 
     # the machine:
     backend: str = one_of("", ("", *BACKENDS))  # what computes; none: the variable KERAS_BACKEND's, or tensorflow

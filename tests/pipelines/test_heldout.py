@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bertline.components.pretraining_data.files import require_held_out
 from bertline.components.store.artifacts import Provenance, publish
 from bertline.components.store.manifests import read_manifest
 from bertline.model.config import BertConfig
+from bertline.model.pretraining.evaluate import EvaluateConfig
 from bertline.model.records.canonical import encode_examples
 from bertline.pipelines.cli.main import main
 
@@ -22,7 +24,12 @@ class NoConfig:
     pass
 
 
-def records(out: Path, kind: str, count: int) -> Path:
+@dataclass(frozen=True)
+class Part:
+    part: str
+
+
+def records(out: Path, kind: str, count: int, config: NoConfig | Part = NoConfig()) -> Path:
     """Random examples: those learned by heart say nothing of others, whose loss rises."""
     generator = np.random.default_rng(count)
     batch = {
@@ -39,7 +46,7 @@ def records(out: Path, kind: str, count: int) -> Path:
         (folder / "part-00000-of-00001.tfrecord").write_bytes(encode_examples(batch))
         return {}
 
-    return publish(out, Provenance(kind, "prepare", {}, NoConfig(), []), write).path
+    return publish(out, Provenance(kind, "prepare", {}, config, []), write).path
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +70,27 @@ def pretrain(prepared: Path, out: Path, heldout: Path, *flags: str) -> int:
             *(f"--heldout={heldout}", "--eval_every_steps=4", f"--out={out}", *flags),
         ]
     )
+
+
+def test_records_to_train_on_are_scored_only_where_that_is_asked_for(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(folder: Path, _: Path) -> dict[str, int | float]:
+        (folder / "training_state.json").write_text("{}")
+        return {}
+
+    trained, other = prepared / "records_12", records(tmp_path / "other_12", "records_12", 16, Part("train"))
+    made_from = Provenance("checkpoint_12", "pretrain", {"records": [trained]}, NoConfig(), [])
+    checkpoint = publish(tmp_path / "checkpoint_12", made_from, write).path
+    for folder in (trained, other):
+        argv = ["evaluate", f"--checkpoint={checkpoint}", f"--records={folder}", f"--out={tmp_path / 'scores'}"]
+        assert main(argv) == 2
+        error = capsys.readouterr().err
+        assert f"{folder}: documents to train on, not held-out ones" in error
+        assert "bertline prepare --part heldout" in error and "--trained_on" in error
+        require_held_out(checkpoint, folder, EvaluateConfig(trained_on=True))
+    for kind, part in (("records_12", "all"), ("records_heldout_12", "heldout")):
+        require_held_out(checkpoint, records(tmp_path / part, kind, 9, Part(part)), EvaluateConfig())
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_an_interrupted_training_goes_on_unless_code_that_decides_its_weights_ha
     tree: Path, preempted: Callable[[list[str], Path], int], pretrain_arguments, tmp_path: Path, capsys
 ) -> None:
     out, work = tmp_path / "out", tmp_path / "out.work"
-    argv, network = pretrain_arguments(out), tree / "model" / "bert.py"
+    argv, network = pretrain_arguments(out), tree / "model" / "config.py"
     first = preempted(argv, work)
 
     replaced(network, "LAYER_NORM_EPSILON = 1e-12", "# A comment.\nLAYER_NORM_EPSILON = 1e-12")
@@ -75,7 +75,7 @@ def test_an_interrupted_training_goes_on_unless_code_that_decides_its_weights_ha
     replaced(network, "LAYER_NORM_EPSILON = 1e-12", "LAYER_NORM_EPSILON = 1e-11")
     capsys.readouterr()
     assert main(argv) == 2
-    message = f"{work} holds an interrupted run of other code: bertline.model.bert changed since; repeat that run"
+    message = f"{work} holds an interrupted run of other code: bertline.model.config changed since; repeat that run"
     assert message in capsys.readouterr().err
     assert not out.exists()
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.model.bert import LAYER_NORM_EPSILON
-from bertline.model.config import RELEASED_KEYS, BertConfig
+from bertline.model.config import LAYER_NORM_EPSILON, RELEASED_KEYS, BertConfig
 from bertline.model.formats.files import read_object
 from bertline.model.formats.loaded_model import ANSWER_SPANS, CLASSIFIER, MASKED_LM, NEXT_SENTENCE
 from bertline.model.training.checkpoint import Checkpoint

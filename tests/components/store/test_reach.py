@@ -22,7 +22,8 @@ COMMANDS = {
     "prepare": "prepare --sentences=sentences --vocab=vocab.txt --max_seq_length=32 --dupe_factor=1 --out=records",
     "pretrain": "pretrain --records=records --vocab=vocab.txt --model=model.json --max_seq_length=32 "
     "--jit_compile=false --train_batch_size=4 --num_train_steps=2 --num_warmup_steps=1 --out=checkpoint",
-    "evaluate": "evaluate --checkpoint=checkpoint --records=records --max_examples=8 --jit_compile=false --out=scores",
+    "evaluate": "evaluate --checkpoint=checkpoint --records=records --trained_on --max_examples=8 "
+    "--jit_compile=false --out=scores",
     "finetune": "finetune --checkpoint=checkpoint --task=mrpc --train=pairs.tsv --dev=pairs.tsv --max_seq_length=32 "
     "--train_batch_size=4 --num_train_epochs=1 --jit_compile=false --out=finetuned",
     "export": "export --checkpoint=checkpoint --out=exported",

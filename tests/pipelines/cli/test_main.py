@@ -176,6 +176,7 @@ def test_a_released_vocabulary_is_checked_and_copied(tmp_path: Path, capsys: pyt
     released, out = tmp_path / "released.txt", tmp_path / "vocab.txt"
     released.write_text("\n".join(WORDS) + "\n")
     assert main(["vocab", f"--released={released}", f"--out={out}"]) == 0
+    assert f"\nwritten: {out} (what it is made of: {out}.artifact)\n" in capsys.readouterr().out
     assert out.read_bytes() == released.read_bytes()
     released.write_text("word\n")
     assert main(["vocab", f"--released={released}", f"--out={tmp_path / 'other.txt'}"]) == 2

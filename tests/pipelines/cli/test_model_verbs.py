@@ -1,6 +1,8 @@
 """convert and inspect as their user meets them: a released folder in, any format out, errors with exit code 2."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,42 @@ def test_inspect_describes_a_model(released: Path, capsys: pytest.CaptureFixture
     assert "next-sentence head" in capsys.readouterr().out
 
 
+def test_a_huggingface_folder_is_written_and_inspected_without_tensorflow(released: Path, tmp_path: Path) -> None:
+    assert main(["convert", str(released), str(tmp_path / "checkpoint")]) == 0
+    program = (
+        "import sys; from bertline.pipelines.cli.main import main;"
+        "assert main(['export', '--checkpoint=checkpoint', '--out=exported']) == 0;"
+        "assert main(['inspect', 'exported']) == 0;"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    argv = [sys.executable, "-c", program]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert ended.stdout.splitlines()[-1] == "[]"
+    assert ended.stderr == ""
+    assert "huggingface" in ended.stdout and "step" not in ended.stdout  # which such a folder does not say
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["tf1", "savedmodel", "onnx", "sentence-transformers"])
+def test_libraries_say_nothing_of_absent_gpus_when_a_model_is_written(to: str, released: Path, tmp_path: Path) -> None:
+    assert main(["convert", str(released), str(tmp_path / "checkpoint")]) == 0
+    argv = ["export", f"--checkpoint={tmp_path / 'checkpoint'}", f"--to={to}", f"--out={tmp_path / 'exported'}"]
+    ended = subprocess.run([sys.executable, "-m", "bertline", *argv], capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+
+
+def test_verbs_that_take_a_checkpoint_name_convert_for_other_models(
+    released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in (released, released / "bert_model.ckpt"):
+        for verb in ("export", "evaluate --records=records", "finetune --task=sst2 --train=train.tsv --dev=dev.tsv"):
+            name, *flags = verb.split()
+            assert main([name, f"--checkpoint={model}", *flags, f"--out={tmp_path / 'out'}"]) == 2
+            assert f'"bertline convert {model} CHECKPOINT" makes a checkpoint of this model' in capsys.readouterr().err
+    assert main(["export", f"--checkpoint={tmp_path}", f"--out={tmp_path / 'out'}"]) == 2
+    assert "convert" not in capsys.readouterr().err
+
+
 def test_inspect_lists_the_released_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--presets", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -95,7 +133,7 @@ def test_bad_input_ends_with_2_and_leaves_nothing(
     for argv, message in (
         (["convert", str(tmp_path / "none"), str(out)], "no such model"),
         (["convert", str(released), str(out)], "download the checkpoint's files again"),
-        (["convert", str(released), str(out), "--to=onxx"], 'to is "onxx"; known: bertline'),
+        (["convert", str(released), str(out), "--to=onxx"], 'to is "onxx"; did you mean onnx? known: bertline'),
         (["inspect"], "give either the path of a model, or --presets"),
         (["inspect", str(released), "--presets"], "give either"),
     ):
