@@ -22,6 +22,7 @@ from bertline.pipelines.cli.verbs import (
     describe_settings,
     expand_home,
     read_field_texts,
+    show_value,
 )
 from bertline.settings import restore_types
 
@@ -72,13 +73,13 @@ def _flags(parser: Parser) -> None:
 def _find_defaults(flags: Flags) -> dict[str, Any]:
     """Setting -> its default in the run that the flags name, or what is said where the named ones differ."""
     from bertline.pipelines.recipes import RECIPES, named_run, recipe
-    from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run
+    from bertline.pipelines.run_settings import EXAMPLES, RUNS, TEXT_SOURCES, Run
 
     names = [field.name for field in dataclasses.fields(Run)]
     if flags.name:
         deciding = {name: getattr(flags, name) for name in ("model", *TEXT_SOURCES)}
         run = named_run(flags.name, {name: value for name, value in deciding.items() if value})
-        return {name: getattr(run, name) for name in names}
+        return {name: show_value(getattr(run, name)).replace(str(EXAMPLES), EXAMPLES.name) for name in names}
     runs = [*RUNS.values(), *(recipe(name, Run.model) for name in RECIPES)]
     return {name: BY_NAME for name in names if len({getattr(run, name) for run in runs}) > 1}
 
@@ -142,20 +143,25 @@ def _merge_tasks(given: Mapping[str, Any], named: tuple[str, ...]) -> tuple[str,
 
 def format_config(name: str, run: "Run") -> Iterator[str]:
     """The lines of a TOML file of all settings; what follows from the short names is shown as a comment."""
-    from bertline.pipelines.run_settings import Run, derive_settings, pipeline_arguments
+    from bertline.pipelines.run_settings import EXAMPLES, OF_EXAMPLE, Run, derive_settings, pipeline_arguments
     from bertline.pipelines.step_settings import DECIDED, RUN_STEPS, config_class, select_settings
 
     arguments, short = pipeline_arguments(run), derive_settings(run)
     yield f"# All settings of `bertline run {name}`. Change what you like, and run it:"
     yield f"#     bertline run {name} --config THIS_FILE"
-    texts: Mapping[str, FieldText] = {name: text for name, text in read_field_texts(Run).items() if name != "steps"}
-    yield from _format_settings(texts, {field: _line(field, getattr(run, field)) for field in texts}, "== ")
+    texts = _describe_fields(Run)
+    del texts["steps"]
+    lines = {field: _line(field, getattr(run, field)) for field in texts}
+    for field, value in OF_EXAMPLE.items():  # its files lie elsewhere on another machine, and go where text is named
+        if getattr(run, field) == value and str(EXAMPLES) in lines[field]:
+            lines[field] = f"#{lines[field].replace(str(EXAMPLES), EXAMPLES.name)}  # the example's"
+    yield from _format_settings(texts, lines, "== ")
     yield "\n\n# ==== settings of single steps ====\n#"
     yield "# A line such as #seed = 1 follows from the settings above, or is decided by the run itself."
     commented: dict[type, str] = {}
     for step in RUN_STEPS:
         given, decided = select_settings(step, run.steps), short[step].keys() | DECIDED.get(step, {}).keys()
-        texts = read_field_texts(config_class(step))
+        texts = _describe_fields(config_class(step))
         lines = {
             field: ("#" if field in decided and field not in given else "") + _line(field, arguments[step][field])
             for field in texts
@@ -167,6 +173,16 @@ def format_config(name: str, run: "Run") -> Iterator[str]:
         else:
             commented[config_class(step)] = step
             yield from _format_settings(texts, lines)
+
+
+def _describe_fields(cls: type[Any]) -> dict[str, FieldText]:
+    """What is said of each field in a file of settings."""
+    texts = dict(read_field_texts(cls))
+    for field in dataclasses.fields(cls):
+        if choices := list(filter(None, field.metadata.get("choices", ()))):
+            text = f"{as_sentence(texts[field.name].help)} One of {', '.join(choices)}"
+            texts[field.name] = texts[field.name]._replace(help=text)
+    return texts
 
 
 def _format_settings(texts: Mapping[str, FieldText], lines: Mapping[str, str], rule: str = "") -> Iterator[str]:

@@ -17,7 +17,7 @@ from bertline.pipelines.cli.run_verb import format_config, read_run
 from bertline.pipelines.cli.verbs import FlagParser, with_underscores
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_local import check
-from bertline.pipelines.run_settings import RUNS, Run, pipeline_arguments
+from bertline.pipelines.run_settings import EXAMPLES, RUNS, Run, pipeline_arguments
 from bertline.pipelines.step_settings import (
     HELDOUT,
     RECORDS,
@@ -322,6 +322,9 @@ def test_the_printed_file_says_what_each_setting_is_in_groups_once(name: str, ru
     titles = re.findall(r"(?m)^# === (.*) ===$", text)
     assert titles[:4] == ["the text", "the vocabulary", "the model", "the schedule"]
     assert "# Training steps at length 128.\nsteps_128 = " in text
+    assert "# The optimizer; bert_adam is the original's. One of bert_adam, adamw, lamb.\noptimizer = " in text
+    assert str(EXAMPLES) not in text
+    assert ('\n#books = "examples/books"  # the example\'s\n' in text) is (name in RUNS)
     assert text.count("# Share of masked tokens; Devlin et al. 2018, 3.1.\n") == 1
     assert "[heldout_512]\n# What these are is said in [prepare_128].\n#max_seq_length = 512" in text
     for before, line in itertools.pairwise(lines[: lines.index("[prepare_512]")]):
