@@ -3,7 +3,11 @@ PYTHON ?= python3.11
 VENV ?= .venv
 OUT ?= out
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# LIGHT=yes leaves out what needs TensorFlow: 1.2 GB in place of 4.0. A full environment serves as a light one, too.
+LIGHT_ONLY := $(and $(filter-out no,$(LIGHT)),$(if $(wildcard $(VENV)/.ready),,yes))
+READY := $(VENV)/.ready$(if $(LIGHT_ONLY),-light)
+LOCK := requirements$(if $(LIGHT_ONLY),-light).lock
+SIZE := $(if $(LIGHT_ONLY),0.25 GB to download and 1.2 GB on disk (without TensorFlow: no training),1.1 GB to download and 4.0 GB on disk (LIGHT=yes: 0.25 and 1.2 GB))
 # A file's tests run in one process, so that what a file or a session makes once is made once.
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder
 # Only the files that hold such tests: to collect all would load TensorFlow beside JAX.
@@ -11,7 +15,7 @@ ON_JAX = KERAS_BACKEND=jax $(BIN)/python -m pytest $$(grep -rl --include='test_*
 FLAGS = --out='$(OUT)' $(if $(DUMP),--dump='$(DUMP)') $(if $(BOOKS),--books='$(BOOKS)') $(if $(VOCAB),--vocab='$(VOCAB)') \
 	$(if $(MODEL),--model='$(MODEL)') $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
 	$(if $(BATCH),--batch=$(BATCH)) $(ARGS)
-SETTINGS = PYTHON VENV OUT DUMP BOOKS VOCAB MODEL STEPS_128 STEPS_512 BATCH RECIPE ARGS WORKERS
+SETTINGS = PYTHON VENV LIGHT OUT DUMP BOOKS VOCAB MODEL STEPS_128 STEPS_512 BATCH RECIPE ARGS WORKERS
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) -%,$(GIVEN))
 $(if $(UNKNOWN),$(error unknown setting $(UNKNOWN); known: $(SETTINGS)))
@@ -21,13 +25,20 @@ $(if $(UNKNOWN),$(error unknown setting $(UNKNOWN); known: $(SETTINGS)))
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
-install: $(READY) ## make the environment and install bertline into it
+install: $(READY) ## make the environment and install bertline into it; LIGHT=yes: for data, compile and inspect alone
 
-$(READY): pyproject.toml requirements.lock
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+# While pip works, how far it is: in place on a terminal, a line every 30 s elsewhere.
+$(READY): pyproject.toml $(LOCK)
+	@echo "Installing $(LOCK) into $(VENV): $$(wc -l < $(LOCK)) packages, $(SIZE); it takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@if [ -t 1 ]; then every=3 end='\r'; else every=30 end='\n'; fi; log=$(VENV)/install.log; : > $$log; \
+	(while sleep $$every && kill -0 $$$$ 2> /dev/null; do printf "  %s of %s packages found, %s MB unpacked $$end" \
+		"$$(grep -c 'from -r requirements' $$log)" "$$(wc -l < $(LOCK))" "$$(du -sm $(VENV) | cut -f 1)"; done) & look=$$!; \
+	$(BIN)/python -m pip install --disable-pip-version-check -r $(LOCK) > $$log 2>&1; code=$$?; kill $$look; \
+	if [ $$code != 0 ]; then tail -n 15 $$log; echo "pip failed; all it said is in $$log"; exit $$code; fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "Installed: $(BIN)/bertline --help                    "
 
 pretrain-base: install ## dump and books to a scored BERT-Base, on this machine
 	@$(BIN)/bertline run base $(FLAGS)

@@ -40,7 +40,7 @@ TRACEBACK_VARIABLE = "BERTLINE_TRACEBACK"  # set it to see where an error came f
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}  # what TensorFlow says of absent GPUs helps nobody
 # What a light install (requirements-light.lock) leaves out.
 HEAVY = ("tensorflow", "tensorflow_transform", "keras")
-NOT_INSTALLED = "is not installed (a light install leaves it out), and this command needs it; run `make install`"
+NOT_INSTALLED = "is not installed (a light install leaves it out), and this command needs it: `make install` adds it"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
