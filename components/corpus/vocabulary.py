@@ -51,24 +51,14 @@ def run(
     if sentences is None:
         raise ValueError("neither sentences nor a released vocabulary; give one of them")
     word_counts, marked = _count_words(sentences, config.do_lower_case)
-    lost = marked.total() / word_counts.total() if config.do_lower_case else 0.0
-    if lost >= WORTH_SAYING:
-        words = ", ".join(f"{word} -> {strip_accents(word)}" for word, _ in marked.most_common(SHOWN))
-        say(
-            f"vocabulary: {lost:.1%} of the words lose accents or other marks ({words}): do_lower_case strips them; "
-            "to keep them, and capital letters, set --do_lower_case=false"
-        )
     with Progress("vocabulary: pieces", config.vocab_size, "pieces") as progress:
         pieces, characters = learn_pieces(
             word_counts, config.vocab_size, config.min_count, config.alphabet_size, progress.advance
         )
         progress.advance(len(pieces) - progress.done)  # special tokens and characters, which are not made
-    if len(pieces) < FEW * config.vocab_size:
-        say(
-            f"vocabulary: {len(pieces):,} entries, not the {config.vocab_size:,} wanted: no further two pieces stand "
-            f"side by side {config.min_count} times in the text's {word_counts.total():,} words. It can be used as it "
-            "is; more text makes a larger one, and so does a lower min_count"
-        )
+    _tell_of_few_entries(len(pieces), word_counts.total(), config)
+    if config.do_lower_case:
+        _tell_of_lost_marks(marked, word_counts.total())
     (out / VOCABULARY_FILE).write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8", newline="\n")
     return {
         "entries": len(pieces),
@@ -101,6 +91,24 @@ def _count_words(sentences: Path, do_lower_case: bool) -> tuple[Counter[str], Co
     if not counts:
         raise ValueError(f'{sentences}: no word in its sentences; run "bertline split" on documents with text')
     return counts, marked
+
+
+def _tell_of_few_entries(entries: int, words: int, config: VocabularyConfig) -> None:
+    if entries < FEW * config.vocab_size:
+        say(
+            f"vocabulary: {entries:,} entries, not the {config.vocab_size:,} wanted: no further two pieces stand side "
+            f"by side {config.min_count} times in the text's {words:,} words. It can be used as it is; more text makes "
+            "a larger one, and so does a lower min_count"
+        )
+
+
+def _tell_of_lost_marks(marked: Counter[str], words: int) -> None:
+    if marked.total() >= WORTH_SAYING * words:
+        shown = ", ".join(f"{word} -> {strip_accents(word)}" for word, _ in marked.most_common(SHOWN))
+        say(
+            f"vocabulary: {marked.total() / words:.1%} of the words lose accents or other marks ({shown}): "
+            "do_lower_case strips them; to keep them, and capital letters, set --do_lower_case=false"
+        )
 
 
 def _list_marked_words(lines: Sequence[str]) -> list[str]:

@@ -47,7 +47,7 @@ def test_progress_ends_when_all_is_read_and_all_pieces_are_found(tmp_path, out, 
     texts = "L\u00f6w l\u00f6wer \u4f60\u597d\n\n" * 60_000, "L\u00f6w\n\n" * 100
     sentences = sentences_folder(tmp_path / "sentences", *texts)
     run(sentences, out, VocabularyConfig(vocab_size=16))
-    words, pieces = capsys.readouterr().err.splitlines()
+    words, pieces, _ = capsys.readouterr().err.splitlines()
     size = sum(len(text.encode()) for text in texts) / 1e6
     assert words.startswith(f"vocabulary: words: {size:.4g}/{size:.4g} MB, distinct 4, ")
     assert pieces.startswith("vocabulary: pieces: 16/16 pieces, ")
