@@ -164,8 +164,8 @@ class Progress:
         times = [] if rate is None else [f"{_format(rate / scale)} {unit}/s"]
         if ended:
             times.append(_clock(time.monotonic() - self._started))
-        elif rate and self.total is not None:
-            times.append(f"ETA {_clock(max(self.total - self.done, 0) / rate)}")
+        elif rate and self.total is not None and self.done < self.total:
+            times.append(f"ETA {_clock((self.total - self.done) / rate)}")
         count = "/".join(_format(each / scale if scale > 1 else each) for each in counts)
         return [f"{count} {unit}", *filter(None, [self._doing]), *shown[:1], *times, *shown[1:]]
 
