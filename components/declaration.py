@@ -1,7 +1,6 @@
 """What a step declares of itself, and the one way in which every step's artifact is made from that."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -20,7 +19,7 @@ from bertline.components.store.artifacts import (
     work_folder,
 )
 from bertline.components.store.manifests import MANIFEST, read_manifest, verify
-from bertline.preemption import ended_by_sigterm
+from bertline.preemption import ended_by_signals
 from bertline.settings import name_backend
 
 # What an input may be if it is not an artifact of a certain kind:
@@ -69,7 +68,7 @@ class Step:
     requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given and `config`
     sources: str = ""  # "module:function", called with the TEXT inputs: name -> the files that they mean
     resumes: bool = False  # run gets `work`, a folder that survives a kill, for just these settings and inputs
-    trains: bool = False  # run gets `work`, `log_dir` and the `digests` that a snapshot must share; SIGTERM ends it
+    trains: bool = False  # run gets `work`, `log_dir` and the `digests` that a snapshot must share
     shared: bool = False  # a training that several hosts may share: run gets `hosts`
     scores: bool = False  # the counts are scores, which KFP's pages show as metrics
     only_file: str = ""  # the verb's --out is this one file; the artifact lies beside it
@@ -133,10 +132,22 @@ def make(
         counts: Counts = load(step.run)(out=folder, config=config, **arguments, **further)
         return counts
 
-    if step.shared and config.hosts > 1:
-        return _make_together(out, provenance, write)
-    with ended_by_sigterm() if step.trains else nullcontext():
+    with ended_by_signals(describe_kept=partial(_describe_kept, step, work_folder(place_of(out, provenance)))):
+        if step.shared and config.hosts > 1:
+            return _make_together(out, provenance, write)
         return publish(out, provenance, write)
+
+
+def _describe_kept(step: Step, work: Path) -> str:
+    """What the same command finds after a signal that ended the step."""
+    if step.trains:
+        from bertline.model.training.snapshots import snapshot_steps
+
+        newest = max(snapshot_steps(work), default=0)
+        return f"the same command goes on from step {newest:,}" if newest else "the same command begins at the start"
+    if step.resumes and work.exists():
+        return "the same command goes on with what is not made yet"
+    return "nothing is left of it, the same command begins again"
 
 
 def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Provenance:

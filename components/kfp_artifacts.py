@@ -17,10 +17,12 @@ from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
 from bertline.files import write_whole
-from bertline.preemption import TRY_AGAIN, PreemptedError
+from bertline.preemption import PreemptedError, ended_by_signals
+from bertline.processes import leave
 from bertline.progress import say, working_on
 from bertline.settings import from_mapping
 
+KFP_VARIABLE = "_KFP_RUNTIME"  # set where KFP runs a component in a process of its own
 BAD_INPUT = 2  # exit code of a step that refuses its input
 STEPS_VARIABLE = "BERTLINE_RUN_STEPS"  # how many steps this machine's run has, set for them
 
@@ -58,24 +60,32 @@ def perform(task: str, store: str, run: str, output: Any, make_artifact: Callabl
     """Make a task's artifact in the store and hand it over as the KFP artifact `output`.
 
     What came of it is noted in `store/runs/<run>/<task>.json`. An input that the step refuses
-    (ValueError, OSError) ends this process with exit code 2 and the message in that note, SIGTERM in a
-    training with 75.
+    (ValueError, OSError) ends this process with exit code 2 and the message in that note, SIGTERM with 75 and
+    Ctrl-C with 130.
     """
-    folder = Path(store) / "runs" / run
+    try:
+        with ended_by_signals(task):
+            return _perform(task, Path(store), run, output, make_artifact)
+    except PreemptedError as error:
+        say(f"{task}: {error}")
+        if KFP_VARIABLE in os.environ:
+            leave(error.exit_code)
+        sys.exit(error.exit_code)
+
+
+def _perform(task: str, store: Path, run: str, output: Any, make_artifact: Callable[[Store], Artifact]) -> Artifact:
+    folder = store / "runs" / run
     join_run(folder)
     note = folder / f"{task}.json"
     if STEPS_VARIABLE in os.environ:
         say(f"step {len(list(folder.glob('*.json'))) + 1} of {os.environ[STEPS_VARIABLE]}: {task}")
     try:
         with working_on(task):
-            made = make_artifact(Store(Path(store)))
+            made = make_artifact(Store(store))
     except (ValueError, OSError) as error:
         _write(note, {"task": task, "error": str(error)})
         say(f"{task}: error: {error}")
         sys.exit(BAD_INPUT)
-    except PreemptedError as error:
-        say(f"{task}: {error}")
-        sys.exit(TRY_AGAIN)
     pointer = {key: made.manifest[key] for key in ("kind", "digest", "fingerprint")}
     _write(Path(output.path), {"path": str(made.path), **pointer})
     output.metadata.update(list_facts(made))

@@ -1,58 +1,78 @@
 """Processes that end together: a local run, its steps, and their workers.
 
-SIGTERM at a run goes on to its step, so that a training saves what it has reached before both end.
+SIGTERM or Ctrl-C at a run goes on to its step, so that a training saves what it has reached before both end.
 """
 
 import contextlib
 import fcntl
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, TracebackType
+from typing import Any
 
-from bertline.preemption import Preemption
+from bertline.preemption import Preemption, count_signals, pass_on
+from bertline.processes import kill_children
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
-ENDING = "ending"  # in a run's folder: SIGTERM came
+ENDING = "ending"  # in a run's folder: the numbers of the signals that came
 STEPS = "steps.lock"  # in a run's folder, locked by every step while its process lives
 SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_END = 1.0  # that a step has at a second Ctrl-C
 
 
 class RunPreemption(Preemption):
-    """SIGTERM at a local run, passed on to its step; use as a context manager around the steps."""
+    """SIGTERM or Ctrl-C at a local run, passed on to its step; use as a context manager around the steps."""
+
+    doing = ""  # the step says what
 
     def __init__(self, folder: Path) -> None:
         """`folder` is the run's own."""
         super().__init__()
         self._folder = folder
+        self.saves = True  # as its step may
 
     def wait_for_steps(self) -> None:
         """Return when no step lives: SIGTERM at a process group first kills the shell that the run waits for."""
         with (self._folder / STEPS).open("a") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore SIGTERM's handler, and remove what told the steps."""
-        super().__exit__(kind, error, trace)
+    def tell(self, number: int) -> None:
+        """Tell the steps; at a second Ctrl-C, see to it that they end."""
+        with contextlib.suppress(OSError):  # a full disk: the step goes on, and ends with the run if that is killed
+            with (self._folder / ENDING).open("a") as file:
+                file.write(f"{number}\n")
+            if count_signals() > 1:
+                self._end_steps()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        """Restore the signals' handlers, and remove what told the steps."""
+        self.saves = False  # all that was made lies in the store
+        super().__exit__(kind, *rest)
+        self._clean_up()
+
+    def _end_steps(self) -> None:
+        deadline = time.monotonic() + SECONDS_TO_END
+        with (self._folder / STEPS).open("a") as file:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(SECONDS_TO_END / 20)
+        kill_children()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         for name in (ENDING, STEPS):
             (self._folder / name).unlink(missing_ok=True)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        super()._note(number, frame)
-        with contextlib.suppress(OSError):  # a full disk: the step goes on, and ends with the run if that is killed
-            (self._folder / ENDING).touch()
 
 
 def join_run(folder: Path) -> None:
     """Let this process, which carries out a step, end with the local run that it belongs to, if there is one.
 
     Soon after the run is killed the step is, too: two processes must never train in one work folder. KFP starts a
-    step through a shell, which outlives the run and hides its end. SIGTERM at the run becomes SIGTERM here.
+    step through a shell, which outlives the run and hides its end. A signal at the run comes here, too.
     """
     run_process = os.environ.get(RUN_PROCESS_VARIABLE)
     if run_process is None:
@@ -61,7 +81,16 @@ def join_run(folder: Path) -> None:
     lock = os.open(folder / STEPS, os.O_RDWR | os.O_CREAT)  # open till the end; forked workers do not share the lock
     fcntl.lockf(lock, fcntl.LOCK_SH)
     _watch(lambda: not _is_alive(int(run_process)), lambda: os._exit(1))
-    _watch((folder / ENDING).exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    threading.Thread(target=_pass_on, args=(folder / ENDING,), daemon=True).start()
+
+
+def _pass_on(ending: Path) -> None:
+    """Give this process the signals that its run has got and it has not; it ignores those of the terminal."""
+    while True:
+        time.sleep(SECONDS_BETWEEN_LOOKS / 5)
+        with contextlib.suppress(FileNotFoundError):
+            for number in ending.read_text(encoding="ascii").split()[count_signals() :]:
+                pass_on(int(number))
 
 
 def _is_alive(process: int) -> bool:

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import logging
 import os
 import re
 import shlex
@@ -27,7 +28,7 @@ from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.run_settings import OF_EXAMPLE, TEXT_SOURCES, Run, pipeline_arguments
 from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, STAGES, config_class, select_settings
 from bertline.pipelines.verdict import PUBLISHED, advise, judge
-from bertline.preemption import PreemptedError
+from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, erase_progress, say
 from bertline.settings import BACKEND_VARIABLE, BACKENDS, from_mapping
 from bertline.tokenizer.wordpiece import load_vocabulary
@@ -40,7 +41,7 @@ class Ended:
     """What came of a run."""
 
     notes: list[dict[str, Any]]  # of its tasks, in the pipeline's order
-    failure: RuntimeError | None  # where a task failed
+    failure: BaseException | None  # where a task failed
     folder: Path  # of the notes, the log and the lineage page
     seconds: float
 
@@ -55,6 +56,12 @@ class Ended:
         return [f"{note['task']}: {note['error']}" for note in self.notes if "error" in note]
 
 
+def describe_kept() -> str:
+    """What the same command finds after a signal."""
+    return "finished steps are kept, with what the one at work has saved; the same command goes on from there"
+
+
+@ended_by_signals(describe_kept=describe_kept)
 def run_here(name: str, run: Run, out: Path) -> int:
     """`carry_out`, with a summary at the end; returns the exit code."""
     ended = carry_out(name, run, out)
@@ -64,11 +71,12 @@ def run_here(name: str, run: Run, out: Path) -> int:
     return 0
 
 
+@ended_by_signals(describe_kept=describe_kept)
 def carry_out(name: str, run: Run, out: Path) -> Ended:
     """Carry out `run` below the folder `out`.
 
     The same run again finds its finished steps in `out/store` and goes on after them. Bad input is
-    refused before the first step where it can be seen from here. Raises PreemptedError when SIGTERM came.
+    refused before the first step where it can be seen from here. Raises PreemptedError when SIGTERM or Ctrl-C came.
     """
     check(run, out)
     run_name = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
@@ -163,21 +171,43 @@ def _require_shared_batches(arguments: dict[str, Any]) -> None:
             )
 
 
-def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> RuntimeError | None:
+def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> BaseException | None:
     from kfp import local
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root))
     pipeline = build_pipeline(LOCAL)
     steps = count_steps(pipeline, len(arguments["tasks"]))
     with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _join_steps(file, steps):
+        failure: BaseException | None = None
         try:
-            pipeline(**arguments)
-        except RuntimeError as error:  # kfp.local's word for a task that failed
-            if preemption.requested:
-                preemption.wait_for_steps()
-                raise PreemptedError("ended by SIGTERM; the same command goes on from there") from error
-            return error
-    return None
+            with _no_task_after(preemption):
+                pipeline(**arguments)
+        except (RuntimeError, PreemptedError) as error:  # the first is kfp.local's word for a task that failed
+            failure = error
+        if preemption.requested:
+            preemption.wait_for_steps()
+            raise PreemptedError(f"ended by {preemption.cause}; {describe_kept()}") from failure
+        return failure
+
+
+@contextmanager
+def _no_task_after(preemption: RunPreemption) -> Iterator[None]:
+    """Let kfp.local begin no further task once a signal came.
+
+    It would begin those that need nothing of the interrupted one, and those that wait in threads. It logs each one
+    before it begins it, in the thread that does.
+    """
+
+    def refuse(record: logging.LogRecord) -> bool:
+        if preemption.requested:
+            raise PreemptedError("no further task is begun")
+        return True
+
+    logging.getLogger().addFilter(refuse)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(refuse)
 
 
 def count_steps(pipeline: Any, tasks: int) -> int:
@@ -225,7 +255,7 @@ def _join_steps(log: TextIO, steps: int) -> Iterator[None]:
         erase_progress()
 
 
-def _report_failure(ended: Ended, failure: RuntimeError) -> int:
+def _report_failure(ended: Ended, failure: BaseException) -> int:
     """BAD_INPUT when a step refused its input (it has said why), 1 when one broke."""
     for refusal in ended.refusals:
         print(f"bertline run: error: {refusal}", file=sys.stderr)

@@ -5,6 +5,7 @@ with the corpus. Instances come shard by shard, in random order within each.
 """
 
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bertline.components.pretraining_data.statistics import Counts, counts_of
 from bertline.components.store.artifacts import Provenance, make_writable
 from bertline.model.records.files import RecordFile
 from bertline.model.records.masking import write_masking
+from bertline.preemption import ended_by_signals, held
 from bertline.tokenizer.wordpiece import load_vocabulary
 
 CODE = ("bertline.components.pretraining_data.google",)
@@ -32,21 +34,29 @@ def run(input_file: str, output_file: str, vocab_file: Path, config: PrepareConf
     texts, outputs = find_matching_files(input_file), _parse_outputs(output_file)
     provenance = Provenance("records", "create_pretraining_data", {"text": texts, "vocab": [vocab_file]}, config, CODE)
     work = outputs[0].with_name(f".{outputs[0].name}.{provenance.fingerprint()}.work")
+    with ended_by_signals(describe_kept=lambda: "finished shards are kept; the same command goes on with the others"):
+        return _make(texts, input_file, vocab_file, outputs, work, config)
+
+
+def _make(
+    texts: Sequence[Path], input_file: str, vocab_file: Path, outputs: Sequence[Path], work: Path, config: PrepareConfig
+) -> Counts:
     try:
         totals, shards = write_shards(list_plain_files(texts), input_file, vocab_file, work, config)
-        made = [work / file for number in range(shards) for file in shard_files(number, shards, config)]
-        if len(made) < len(outputs):
-            made = _deal_out(made, len(outputs), work)
-        for number, output in enumerate(outputs):
-            _join(made[number :: len(outputs)], output)
+        with held(str(outputs[0])):
+            made = [work / file for number in range(shards) for file in shard_files(number, shards, config)]
+            if len(made) < len(outputs):
+                made = _deal_out(made, len(outputs), work)
+            for number, output in enumerate(outputs):
+                _join(made[number :: len(outputs)], output)
+            vocabulary = load_vocabulary(vocab_file)
+            if config.masking == "dynamic":
+                for folder in {output.parent for output in outputs}:
+                    write_masking(folder, config.mask_config(), config.seed, vocabulary)
+            shutil.rmtree(work)
     except (ValueError, OSError):
         shutil.rmtree(work, ignore_errors=True)
         raise
-    vocabulary = load_vocabulary(vocab_file)
-    if config.masking == "dynamic":
-        for folder in {output.parent for output in outputs}:
-            write_masking(folder, config.mask_config(), config.seed, vocabulary)
-    shutil.rmtree(work)
     return counts_of(totals, shards, vocabulary.unk_id, config)
 
 

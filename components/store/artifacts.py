@@ -8,6 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from bertline.components.store.manifests import (
     verify,
 )
 from bertline.files import draft_of
+from bertline.preemption import held
 from bertline.settings import list_named_files, list_settings
 
 SCHEMA = "bertline/manifest/v1"
@@ -98,8 +100,8 @@ def publish(out: Path | Store, provenance: Provenance, write: Callable[[Path, Pa
 
     `write(folder, work)` fills the empty `folder` and returns its counts; `work` survives a kill, so a
     long step resumes from what it left there. The files appear in one rename, the manifest among
-    them; when `write` raises, nothing appears. An `out` that already is this artifact is verified and
-    kept. Raises FileExistsError when `out` is something else.
+    them; when `write` raises, nothing appears; once it has returned, a signal waits until they have. An
+    `out` that already is this artifact is verified and kept. Raises FileExistsError when `out` is something else.
     """
     folder = place_of(out, provenance)
     if (made_before := find(out, provenance)) is not None:
@@ -107,13 +109,15 @@ def publish(out: Path | Store, provenance: Provenance, write: Callable[[Path, Pa
         return made_before
     make_writable(folder.parent)
     started = time.time()
-    with draft_of(folder) as draft:
-        draft.mkdir()
-        counts = write(draft, work_folder(folder))
-        manifest = _manifest(draft, provenance, counts)
-        _write_json(draft / RUN, _run_facts(provenance, started))
-        _write_json(draft / MANIFEST, manifest)
-    shutil.rmtree(work_folder(folder), ignore_errors=True)
+    with ExitStack() as stack:
+        with draft_of(folder) as draft:
+            draft.mkdir()
+            counts = write(draft, work_folder(folder))
+            stack.enter_context(held(str(folder)))
+            manifest = _manifest(draft, provenance, counts)
+            _write_json(draft / RUN, _run_facts(provenance, started))
+            _write_json(draft / MANIFEST, manifest)
+        shutil.rmtree(work_folder(folder), ignore_errors=True)
     return Artifact(folder, manifest, reused=False)
 
 

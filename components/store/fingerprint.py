@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]  # the folder of the package, whose subfolders 
 WITHOUT_BYTES = {
     "bertline.progress": "what a terminal shows",
     "bertline.preemption": "when a training stops; it goes on to the bit",
+    "bertline.processes": "when a process ends",
     "bertline.files": "how bytes come to the disk, not which",
     "bertline.components.pages": "pages lie beside an artifact, outside its digest",
     "bertline.components.run_process": "when a run, its steps and their workers end",

@@ -18,7 +18,7 @@ from bertline.files import write_whole
 from bertline.model.config import BertConfig
 from bertline.model.formats.tf1.checkpoint import STEP
 from bertline.model.formats.tf1.config import read_config
-from bertline.model.formats.tf1.folder import BESIDE, checkpoint_name, save_numbered
+from bertline.model.formats.tf1.folder import BESIDE, checkpoint_name, find_checkpoints, save_numbered
 from bertline.model.formats.tf1.variables import write_variables
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import RESULTS, Scores, format_results, score_model
@@ -39,7 +39,7 @@ from bertline.model.training.checkpoint import (
 )
 from bertline.model.training.snapshots import Snapshots
 from bertline.model.training.stage import Training
-from bertline.preemption import ended_by_sigterm
+from bertline.preemption import ended_by_signals, held
 from bertline.progress import say
 from bertline.settings import describe_differences, list_settings, require_length
 from bertline.tokenizer.wordpiece import load_vocabulary
@@ -58,13 +58,17 @@ class Files:
     vocab_file: Path | None = None  # training does not read it; kept with the checkpoints
 
 
-@ended_by_sigterm()
 def run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) -> dict[str, int | float]:
     """Train and score as `config` asks; returns the counts of training, or the scores where they were asked for.
 
     Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises ValueError and
-    FileNotFoundError before the first step, PreemptedError when SIGTERM came.
+    FileNotFoundError before the first step, PreemptedError when SIGTERM or Ctrl-C came.
     """
+    with ended_by_signals(describe_kept=lambda: _describe_kept(files.output_dir)):
+        return _run(files, config, settings)
+
+
+def _run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) -> dict[str, int | float]:
     use_backend(settings.backend)
     shape = read_config(files.bert_config_file).bert_config
     shape_text = files.bert_config_file.read_text(encoding="utf-8")
@@ -82,6 +86,12 @@ def run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) ->
         _write_scores(files.output_dir, scores)
         counts |= scores
     return counts
+
+
+def _describe_kept(output_dir: Path) -> str:
+    """What the same command finds after a signal."""
+    newest = find_checkpoints(output_dir)[:1]
+    return f"the same command goes on from {newest[0]}" if newest else "the same command begins at the start"
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,8 @@ def _train(training: _Training) -> tuple[Checkpoint, dict[str, int | float]]:
         final = Training(
             stage, start.checkpoint, log, output_dir, log_dir=output_dir, snapshots=snapshots, writer=writer
         ).run()
-        put(final.state["step"], _make_writer(training, final, log))
+        with held(checkpoint_name(final.state["step"])):
+            put(final.state["step"], _make_writer(training, final, log))
     finally:
         with contextlib.suppress(OSError):
             output_dir.rmdir()  # if nothing came of it

@@ -74,6 +74,7 @@ def restore(
             f"{work} holds an interrupted run {other}; repeat that run with its settings, input and version, or delete "
             "the folder to start afresh"
         )
+    say(f"{work}: training goes on from step {resumed[0].state['step']:,}, its newest snapshot")
     if "code" in identity and "code" not in resumed[0].state["stage"]:
         say(f"{work}: the snapshot does not say which code began it; training goes on with this version")
     return resumed

@@ -1,7 +1,7 @@
 """The one training stage: pretraining, fine-tuning and whatever else moves weights by gradients.
 
 A stage is an objective, its data, a score on held-out data, and the identity of all that decides its weights. It goes
-on from its newest snapshot to the same bytes, keeps the best weights, logs, and at SIGTERM saves its step and ends.
+on from its newest snapshot to the same bytes, keeps the best weights, logs, and at SIGTERM or Ctrl-C saves and ends.
 """
 
 from __future__ import annotations
@@ -160,13 +160,13 @@ class Training:
     def run(self) -> Checkpoint:
         """Do the updates; returns the checkpoint at the end.
 
-        Raises PreemptedError when SIGTERM came, after a snapshot, OSError when one could not be written, and
+        Raises PreemptedError when SIGTERM or Ctrl-C came, after a snapshot, OSError when one could not be written, and
         DivergedError at a loss that is not finite: the batch that led to it is kept in the work folder.
         """
         stage, start = self._stage, self._reached.state["step"]
         _return_freed_memory()
         with self._preemption, self._snapshots if stage.hosts.writes else contextlib.nullcontext():
-            if not self._evaluate(start):  # which SIGTERM had the run before give up, and now this one
+            if not self._evaluate(start):  # which a signal had the run before give up, and now this one
                 self._end(start)
             progress = Progress(stage.label, stage.last_step, "steps", start, measures_rate=False)
             with progress, ThreadPoolExecutor(1) as reader:
@@ -231,7 +231,7 @@ class Training:
             progress.advance(len(rows), **facts)
 
     def _evaluate(self, step: int) -> bool:
-        """Score the weights if that is due and not done; False where SIGTERM came, for a resumed run to make up for."""
+        """Score the weights if that is due and not done; False where a signal came: a resumed run makes up for it."""
         stage = self._stage
         if stage.score is None or not stage.is_scored_at(step):
             return True
@@ -268,7 +268,8 @@ class Training:
     def _end(self, step: int) -> NoReturn:
         self._snapshots.wait()
         self._stage.hosts.meet("all of it saved")
-        raise PreemptedError(f"ended at step {step} by SIGTERM, all of it saved; the same command goes on from there")
+        cause = self._preemption.cause
+        raise PreemptedError(f"ended at step {step} by {cause}, all of it saved; the same command goes on from there")
 
     def _checkpoint_at(self, step: int) -> Checkpoint:
         """The model as it is now, after `step` updates."""

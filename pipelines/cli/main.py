@@ -11,7 +11,7 @@ from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
 from bertline.pipelines.cli.tool_verbs import COMPILE, LINEAGE, TOKENIZE
 from bertline.pipelines.cli.verbs import STEP_VERBS, FlagParser, Verb, with_underscores
-from bertline.preemption import TRY_AGAIN, PreemptedError
+from bertline.preemption import INTERRUPTED, PreemptedError, ended_by_signals
 from bertline.settings import list_known
 
 # Title in the help -> the verbs below it.
@@ -35,7 +35,6 @@ EXAMPLES = (
 )
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 TRACEBACK_VARIABLE = "BERTLINE_TRACEBACK"  # set it to see where an error came from
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}  # what TensorFlow says of absent GPUs helps nobody
 # What a light install (requirements-light.lock) leaves out.
@@ -54,13 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = FlagParser(prog=f"bertline {name}", description=f"{VERBS[name].summary}.", epilog=VERBS[name].example)
     VERBS[name].add_flags(parser)
     try:
-        return VERBS[name].run(parser.parse_args(with_underscores(rest)))
+        with ended_by_signals(f"bertline {name}"):
+            return VERBS[name].run(parser.parse_args(with_underscores(rest)))
     except KeyboardInterrupt:
         print("bertline: interrupted; give the same command again", file=sys.stderr)
         return INTERRUPTED
     except PreemptedError as error:
         print(f"bertline {name}: {error}", file=sys.stderr)
-        return TRY_AGAIN
+        return error.exit_code
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in HEAVY:

@@ -1,7 +1,27 @@
-"""`python -m bertline VERB ...` is `bertline VERB ...`."""
+"""The program: `bertline VERB ...`, or `python -m bertline VERB ...`, which signals end cleanly from the start."""
 
 import sys
+from collections.abc import Sequence
 
-from bertline.pipelines.cli.main import main
+from bertline.preemption import INTERRUPTED, TRY_AGAIN, PreemptedError, ended_by_signals
+from bertline.processes import leave
 
-sys.exit(main())
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb of the command line (of the process's, without `argv`); returns the exit code."""
+    name = " ".join(["bertline", *(sys.argv[1:] if argv is None else argv)[:1]])
+    try:
+        with ended_by_signals(name):
+            from bertline.pipelines.cli.main import main as run_verb  # loads much, and may be interrupted
+
+            code = run_verb(argv)
+    except PreemptedError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        code = error.exit_code
+    if argv is None and code in (TRY_AGAIN, INTERRUPTED):
+        leave(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_open_drafts: set[Path] = set()  # that this process is writing
 UNKNOWN_TO_FILE_SYSTEM = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # fsync, on some mounted over a network
 
 
@@ -22,6 +23,7 @@ def draft_of(path: Path) -> Iterator[Path]:
     """
     _remove_dead_drafts(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _open_drafts.add(draft)
     try:
         yield draft
         if draft.is_dir():
@@ -38,6 +40,13 @@ def draft_of(path: Path) -> Iterator[Path]:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
+        _remove(draft)
+        _open_drafts.discard(draft)
+
+
+def remove_drafts() -> None:
+    """Remove what this process is writing, before it ends in the middle of it."""
+    for draft in list(_open_drafts):
         _remove(draft)
 
 

@@ -1,62 +1,300 @@
-"""A machine that is taken away: SIGTERM ends a training at its next step, with a snapshot to go on from."""
+"""SIGTERM, as a machine that is taken away gets it, and Ctrl-C (SIGINT): both end a process in one way.
 
+Where there is nothing to save they raise PreemptedError at once, and a process that does not come out of it soon, of
+a compilation for example, is ended as it is: nothing that is half made has its name yet. A training notes them from
+its first step on, saves, and raises the error itself. Ctrl-C once more ends it without saving.
+
+A thread reads the signals. A terminal sends Ctrl-C to child processes, too: they inherit that it is ignored, and are
+killed by their parent.
+"""
+
+import os
+import select
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Self
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar, NoReturn, Self
+
+from bertline.files import remove_drafts
+from bertline.processes import kill_children
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
+INTERRUPTED = 130  # that of Ctrl-C: 128 + SIGINT
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+SAME_SECONDS = 0.5  # a second Ctrl-C so soon is the first one, from the terminal and from the run that passes it on
+GRACE_SECONDS = 1.0  # that a process may take to come out of its work
+STOP, LOST = 0, 255  # no signals' numbers: the end of the block, and an error that a library has swallowed
 
 
 class PreemptedError(BaseException):
-    """The training was asked to end; what it had reached is on disk. As Ctrl-C, no library's handler takes it up."""
+    """The process was asked to end; what its message names is on disk. As Ctrl-C, no library's handler takes it up."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = INTERRUPTED if _cause() == signal.SIGINT else TRY_AGAIN
 
 
 class Preemption:
-    """Notes that SIGTERM came; use as a context manager around work that asks now and then."""
+    """Notes that a signal came; use as a context manager around work that looks now and then, and saves."""
+
+    doing = "the step at work is computed and saved"  # what the user is told of a longer wait
 
     def __init__(self, *, listens: bool = True) -> None:
-        """A handler is set on entering if it `listens`, in the main thread, where alone Python lets it be set."""
         self.requested = False
-        self._listens = listens and threading.current_thread() is threading.main_thread()
+        self.saves = False  # whether there is something to save; before, a signal ends the work at once
+        self._listens = listens
+        self._listening: AbstractContextManager[None]
+
+    @property
+    def cause(self) -> str:
+        """What asked to end, for a message."""
+        return NAMES[_cause()]
 
     def look(self) -> bool:
-        """Whether to end here, between two steps."""
+        """Whether to end here, between two steps: from the first look on there is one to save."""
+        self.saves = True
         return self.requested
 
+    def note(self) -> None:
+        """Note one."""
+        self.requested = self.requested or self._listens
+
+    def tell(self, number: int) -> None:
+        """Called by the thread that reads the signals at each that counts: the first one, and Ctrl-C after it."""
+
     def __enter__(self) -> Self:
-        """Take SIGTERM over."""
-        if self._listens:
-            self._before = signal.signal(signal.SIGTERM, self._note)
+        """Take the signals over."""
+        self._listening = ended_by_signals()
+        self._listening.__enter__()
+        if (listener := _Listener.own()) is not None:
+            listener.work, self.saves = self, self.saves or not self._listens
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore SIGTERM's handler; once it ended the training, ignore it: it may come to a run and its steps."""
-        if self._listens:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN if kind is PreemptedError else self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        """Give them back; what was made is held in memory alone until it is written (`held`)."""
+        if (listener := _Listener.own()) is not None:
+            listener.is_ending |= kind is PreemptedError
+            listener.work, listener.holds = None, kind is None and self.saves
+        self._listening.__exit__(kind, *rest)
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM raises PreemptedError at once: for what goes on before and after the updates of a training."""
+def ended_by_signals(label: str = "", describe_kept: Callable[[], str] | None = None) -> Iterator[None]:
+    """A signal in the block raises PreemptedError at once, unless a Preemption inside notes it, or `held` does.
 
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise PreemptedError("ended by SIGTERM; the same command goes on from the last snapshot")
-
-    if threading.current_thread() is not threading.main_thread():
+    Its message ends with what `describe_kept` says then; blocks inside of others say it better. `label` begins the
+    lines of a process that cannot raise it.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other set a handler
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    listener, is_outermost = _Listener.current or _Listener(), _Listener.current is None
+    before = listener.label, listener.describe_kept
+    listener.label, listener.describe_kept = label or before[0], describe_kept or before[1]
+    if is_outermost:
+        listener.start()
+    try:
+        yield
+    except PreemptedError:
+        listener.is_ending = True
+        raise
+    finally:
+        listener.label, listener.describe_kept = before
+        if is_outermost:
+            listener.stop()
+
+
+@contextmanager
+def held(label: str) -> Iterator[None]:
+    """A signal is heeded at the end of the block: it gives `label`, hours of work, its name on disk in seconds."""
+    if (listener := _Listener.own()) is None:
+        yield
+        return
+    before, listener.holds = listener.describe_kept, True
+    listener.describe_kept = lambda: f"{label} is not whole: {before()}"
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGTERM) is end:  # otherwise it came, and stays ignored
-            signal.signal(signal.SIGTERM, before)
+        listener.describe_kept, listener.holds = before, False
+    if listener.number:
+        listener.end(f"{label} is whole")
+
+
+def count_signals() -> int:
+    """How many signals count that this process has got so far: the first one, and Ctrl-C after it."""
+    return 0 if _Listener.current is None else _Listener.current.count
+
+
+def pass_on(number: int) -> None:
+    """Let this process get a signal from another one that got it, be it ignored here."""
+    if _Listener.current is not None:
+        _Listener.current.receive(number)
+
+
+class _Listener:
+    """The signals of this process, between `start` and `stop`."""
+
+    current: ClassVar["_Listener | None"] = None
+
+    def __init__(self) -> None:
+        self.number = self.count = 0  # the first signal; how many count
+        self.label = "bertline"
+        self.describe_kept: Callable[[], str] = lambda: "the same command begins again"
+        self.work: Preemption | None = None  # at work in the block
+        self.holds = False
+        self.is_ending = False  # an error is on its way out
+        self._is_stopped, self._counted_at = False, 0.0
+        self._due, self._act = 0.0, self._tell_wait  # what is next to be done, unless the process ends before
+
+    @classmethod
+    def own(cls) -> "_Listener | None":
+        """The one that listens for this thread."""
+        return cls.current if threading.current_thread() is threading.main_thread() else None
+
+    def start(self) -> None:
+        _Listener.current = self
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._pipe_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        # A shell lets what it starts in the background ignore Ctrl-C; other threads would get it before `sigwait` does.
+        is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        waits = not is_ignored and len(list(Path("/proc/self/task").iterdir())) == 1
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if waits else ())
+        on_interrupt = signal.SIG_IGN if is_ignored or waits else self._handle
+        handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: self._handle}
+        self._handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self._hooks = sys.unraisablehook, threading.excepthook
+        sys.unraisablehook, threading.excepthook = self._note_lost, self._note_failed
+        targets = (self._watch, self._wait_for_interrupt) if waits else (self._watch,)
+        self._threads = [threading.Thread(target=each, daemon=True) for each in targets]
+        for thread in self._threads:
+            thread.start()
+        _forget_in_forks()
+
+    def stop(self) -> None:
+        """Restore all; once the signals ended the work, further ones are ignored: they may come to a run and steps."""
+        ended, self.is_ending, self._is_stopped = self.is_ending, True, True
+        self.receive(STOP)
+        for thread in self._threads[1:]:
+            signal.pthread_kill(thread.ident or 0, signal.SIGINT)
+        for thread in self._threads:
+            thread.join()
+        signal.set_wakeup_fd(self._pipe_before)
+        for number, handler in self._handlers.items():
+            signal.signal(number, signal.SIG_IGN if ended else handler)
+        sys.unraisablehook, threading.excepthook = self._hooks
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        os.close(self._read)
+        os.close(self._write)
+        _Listener.current = None
+
+    def end(self, kept: str) -> None:
+        """Raise the error, once."""
+        if not self.is_ending:
+            self.is_ending = True
+            raise PreemptedError(f"ended by {NAMES[_cause()]}; {kept}")
+
+    def _waits(self) -> bool:
+        return not self.is_ending and (self.holds or (self.work is not None and self.work.saves))
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+        if self.work is not None and self._waits():
+            self.work.note()
+        elif not self._waits():
+            self.end(self.describe_kept())
+
+    def _note_lost(self, lost: "sys.UnraisableHookArgs") -> None:
+        """The error was raised in a finalizer or in what a library of C calls, from where it does not come out."""
+        if isinstance(lost.exc_value, PreemptedError):
+            self.receive(LOST)
+        else:
+            self._hooks[0](lost)
+
+    def _note_failed(self, failed: threading.ExceptHookArgs) -> None:
+        """A thread of a library, which may miss the children that were killed."""
+        time.sleep(0 if self.count else SAME_SECONDS)  # the signal may be on its way
+        if not self.count:
+            self._hooks[1](failed)
+
+    def receive(self, number: int) -> None:
+        os.write(self._write, bytes([number]))
+
+    def _wait_for_interrupt(self) -> None:
+        while signal.sigwait({signal.SIGINT}) and not self._is_stopped:
+            self.receive(signal.SIGINT)
+
+    def _watch(self) -> None:
+        arriving = select.poll()
+        arriving.register(self._read, select.POLLIN)
+        while True:
+            left = max(0.0, self._due - time.monotonic()) * 1000 if self._due else None
+            numbers = os.read(self._read, 64) if arriving.poll(left) else b""
+            if STOP in numbers:
+                return
+            if not numbers or LOST in numbers:
+                self._due = 0.0
+                self._act()
+            for number in signal.valid_signals() & set(numbers):
+                self._count(number)
+
+    def _count(self, number: int) -> None:
+        now = time.monotonic()
+        if self.count and (number == signal.SIGTERM or now - self._counted_at < SAME_SECONDS):
+            return
+        self.count, self._counted_at, self.number = self.count + 1, now, self.number or number
+        if self.work is not None:
+            self.work.tell(number)
+        if self.count > 1:
+            self._end_now(f"ended by a second Ctrl-C{', without saving' if self._waits() else ''}")
+        waits = self._waits()
+        # The main thread gets no Ctrl-C, and nothing that another process passes on.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        if waits:
+            self._due, self._act = now + SAME_SECONDS, self._tell_wait
+        else:
+            kill_children()  # the main thread may be waiting for them
+            self._due, self._act = now + GRACE_SECONDS, lambda: self._end_now(f"ended by {NAMES[_cause()]}")
+
+    def _tell_wait(self) -> None:
+        from bertline.progress import say
+
+        doing = "the result is being written" if self.holds else self.work.doing if self.work else ""
+        again = "; Ctrl-C once more ends it at once, without that" if self.number == signal.SIGINT else ""
+        if self._waits() and doing:
+            say(f"{self.label}: {NAMES[_cause()]} came: {doing}, then it ends{again}")
+
+    def _end_now(self, how: str) -> NoReturn:
+        """End the process from this thread, whatever the main one does; what is half made goes."""
+        from bertline.progress import MARK_VARIABLE
+
+        line = f"\n{os.environ.get(MARK_VARIABLE, '')}{self.label}: {how}; {self.describe_kept()}\n"
+        with suppress(OSError):
+            os.write(2, line.encode())  # no lock of Python's that the main thread may have
+        kill_children()
+        remove_drafts()
+        os._exit(INTERRUPTED if self.number == signal.SIGINT else TRY_AGAIN)
+
+
+def _cause() -> signal.Signals:
+    """The signal that came, or that another host got."""
+    return signal.Signals((_Listener.current and _Listener.current.number) or signal.SIGTERM)
+
+
+@cache
+def _forget_in_forks() -> None:
+    """A forked worker inherits handlers, and the pipe by which they would tell its parent."""
+
+    def forget() -> None:
+        if _Listener.current is not None:
+            _Listener.current = None
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=forget)

@@ -16,7 +16,7 @@ from pathlib import Path
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
 os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
 with RunPreemption(Path(sys.argv[1])) as preemption:
-    subprocess.run(["sh", "-c", '"$0" -c "$1" "$2"; true', sys.executable, sys.argv[2], sys.argv[1]])
+    subprocess.run(["sh", "-c", '"$0" -c "$1" "$2" "$3"; true', sys.executable, sys.argv[2], sys.argv[1], sys.argv[3]])
     if preemption.requested:
         preemption.wait_for_steps()
         print("the step's end was waited for", flush=True)
@@ -28,11 +28,12 @@ from bertline.components.run_process import join_run
 from bertline.preemption import Preemption
 with Preemption() as preemption:
     join_run(Path(sys.argv[1]))
+    preemption.look()
     print(os.getpid(), flush=True)
     while not preemption.look():
         time.sleep(0.01)
-    time.sleep(1)
-    print("saved", flush=True)
+    time.sleep(float(sys.argv[2]))
+    print("saved after", preemption.cause, flush=True)
 """
 POOL = """
 import os, time
@@ -63,25 +64,50 @@ def within(seconds: float, happened: Callable[[], bool]) -> bool:
     return True
 
 
-def started(folder: Path) -> tuple[subprocess.Popen[str], int]:
-    """A run in a process group of its own, and its step's process."""
+def started(folder: Path, seconds: int = 1) -> tuple[subprocess.Popen[str], int]:
+    """A run in a process group of its own, and its step's process, which takes `seconds` to save."""
     run = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(folder), STEP], stdout=subprocess.PIPE, text=True, process_group=0
+        [sys.executable, "-c", RUN, str(folder), STEP, str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert run.stdout is not None
     return run, int(run.stdout.readline())
 
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["the run alone", "the shell, too"])
-def test_sigterm_at_a_run_lets_its_step_save_and_is_waited_for(tmp_path: Path, whole_group: bool) -> None:
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_at_a_run_lets_its_step_save_and_is_waited_for(
+    tmp_path: Path, whole_group: bool, number: signal.Signals, name: str
+) -> None:
     run, step = started(tmp_path)
     if whole_group:
-        os.killpg(run.pid, signal.SIGTERM)
+        os.killpg(run.pid, number)
     else:
-        run.send_signal(signal.SIGTERM)
-    shown, _ = run.communicate(timeout=600)
-    assert shown == "saved\nthe step's end was waited for\n"
+        run.send_signal(number)
+    shown, _ = run.communicate(timeout=60)
+    assert shown.endswith(f"saved after {name}\nthe step's end was waited for\n")
+    assert "Traceback" not in shown
     assert run.returncode == 0
+    assert gone(step)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["the run alone", "the shell, too"])
+def test_a_second_ctrl_c_at_a_run_ends_its_step_without_saving(tmp_path: Path, whole_group: bool) -> None:
+    run, step = started(tmp_path, seconds=600)
+    assert run.stdout is not None
+    send = (lambda: os.killpg(run.pid, signal.SIGINT)) if whole_group else (lambda: run.send_signal(signal.SIGINT))
+    send()
+    assert "Ctrl-C once more ends it at once" in run.stdout.readline()
+    send()
+    shown, _ = run.communicate(timeout=60)
+    assert shown.count("ended by a second Ctrl-C") == 2  # the step says so, and the run
+    assert "Traceback" not in shown
+    assert run.returncode == 130
     assert gone(step)
     assert list(tmp_path.iterdir()) == []
 

@@ -139,21 +139,27 @@ def first_stage(toy_folder: Path, stage_config, tmp_path: Path):
     return run_in
 
 
-def test_sigterm_saves_the_step_and_the_same_command_goes_on(stages: Path, first_stage, tmp_path: Path) -> None:
-    def terminate() -> None:
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_saves_the_step_and_the_same_command_goes_on(
+    number: signal.Signals, name: str, stages: Path, first_stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end() -> None:
         wait_for_a_snapshot_after(0, tmp_path / "work")
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # should it come too late
+    before = [(each, signal.signal(each, lambda number, frame: None)) for each in (signal.SIGTERM, signal.SIGINT)]
     try:
-        threading.Thread(target=terminate, daemon=True).start()
-        with pytest.raises(PreemptedError, match=r"ended at step \d+ by SIGTERM, all of it saved") as ended:
+        threading.Thread(target=end, daemon=True).start()
+        with pytest.raises(PreemptedError, match=rf"ended at step \d+ by {name}, all of it saved") as ended:
             first_stage("preempted", save_checkpoints_steps=1)
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert f"at step {snapshot_steps(tmp_path / 'work')[-1]} by" in str(ended.value)
+        for each, handler in before:
+            signal.signal(each, handler)
+    step = snapshot_steps(tmp_path / "work")[-1]
+    assert f"at step {step} by" in str(ended.value)
     assert not list((tmp_path / "work").glob(".*.tmp"))
     assert files_of(first_stage("resumed")) == files_of(stages / "first")
+    assert f"training goes on from step {step}, its newest snapshot" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_sigterm_ends_with_75_before_the_first_step_too(
     # Its files are being made; TensorFlow is not loaded yet.
     message = signal_once(process, signal.SIGTERM, lambda: list(tmp_path.glob(".out.*.tmp")))
     assert process.returncode == 75, message
-    assert "bertline pretrain: ended by SIGTERM; the same command goes on from the last snapshot" in message
+    assert "bertline pretrain: ended by SIGTERM; the same command begins at the start" in message
     assert not list(tmp_path.glob("*out*"))
 
 

@@ -1,0 +1,167 @@
+"""Real processes that get SIGTERM or Ctrl-C, in a process group of their own as a terminal's foreground one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HEAD = """
+import hashlib, os, subprocess, sys, time
+from pathlib import Path
+from bertline.files import draft_of
+from bertline.preemption import Preemption, PreemptedError, ended_by_signals, held
+def begin():
+    print("begun", flush=True)
+def work():
+    while True:
+        time.sleep(0.01)
+def compute():
+    "In C, without coming back to Python."
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+try:
+    with ended_by_signals("bertline test", lambda: "the same command goes on"):
+"""
+TAIL = """
+except PreemptedError as error:
+    print(f"raised: {error}", flush=True)
+    sys.exit(error.exit_code)
+"""
+SIGNALS = pytest.mark.parametrize(
+    ("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 75)]
+)
+
+
+def start(body: str, folder: Path) -> "subprocess.Popen[str]":
+    """A process that runs `body` and has said that it has begun."""
+    lines = "".join(f"        {line}\n" for line in body.strip().splitlines())
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEAD + lines + TAIL],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> str:
+    """What it said till its end; nothing of its group is left."""
+    shown, _ = process.communicate(timeout=60)
+    assert wait_until(lambda: not group_of(process.pid)), group_of(process.pid)
+    assert "Traceback" not in shown
+    return shown
+
+
+def group_of(leader: int) -> list[str]:
+    shown = subprocess.run(["ps", "-o", "pid=,stat=,args=", "-s", str(leader)], capture_output=True, text=True).stdout
+    return [line for line in shown.splitlines() if " Z" not in line]
+
+
+def wait_until(happened: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@SIGNALS
+def test_where_nothing_is_to_be_saved_the_error_is_raised_at_once_and_children_are_killed(
+    number: signal.Signals, name: str, code: int, tmp_path: Path
+) -> None:
+    """The child is Python in a shell: such a one says where it was when Ctrl-C came, if it gets it."""
+    child = '"$0" -c "import time; time.sleep(600)"; true'
+    body = f"subprocess.Popen(['sh', '-c', {child!r}, sys.executable])\ntime.sleep(0.5)\nbegin()\nwork()"
+    process = start(body, tmp_path)
+    os.killpg(process.pid, number)
+    assert end(process) == f"raised: ended by {name}; the same command goes on\n"
+    assert process.returncode == code
+
+
+@SIGNALS
+def test_a_process_that_computes_in_c_is_ended_as_it_is_without_its_draft(
+    number: signal.Signals, name: str, code: int, tmp_path: Path
+) -> None:
+    body = """
+with draft_of(Path("out")) as draft:
+    draft.write_text("half")
+    begin()
+    compute()
+"""
+    process = start(body, tmp_path)
+    os.killpg(process.pid, number)
+    assert end(process) == f"\nbertline test: ended by {name}; the same command goes on\n"
+    assert process.returncode == code
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_a_finalizer_swallows_ends_the_process_none_the_less(tmp_path: Path) -> None:
+    body = """
+class Slow:
+    def __del__(self):
+        begin()
+        work()
+Slow()
+work()
+"""
+    process = start(body, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    assert end(process) == "\nbertline test: ended by Ctrl-C; the same command goes on\n"
+    assert process.returncode == 130
+
+
+TRAINING = """
+with Preemption() as preemption:
+    preemption.look()
+    begin()
+    while not preemption.look():
+        time.sleep(0.01)
+    time.sleep(SECONDS)
+    raise PreemptedError(f"ended at step 3 by {preemption.cause}, all of it saved")
+"""
+
+
+@SIGNALS
+def test_a_training_saves_first(number: signal.Signals, name: str, code: int, tmp_path: Path) -> None:
+    process = start(TRAINING.replace("SECONDS", "0"), tmp_path)
+    process.send_signal(number)
+    assert end(process) == f"raised: ended at step 3 by {name}, all of it saved\n"
+    assert process.returncode == code
+
+
+def test_a_second_ctrl_c_ends_a_training_that_saves(tmp_path: Path) -> None:
+    process = start(TRAINING.replace("SECONDS", "600"), tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout is not None
+    wait = "the step at work is computed and saved, then it ends; Ctrl-C once more ends it at once, without that"
+    assert process.stdout.readline() == f"bertline test: Ctrl-C came: {wait}\n"
+    os.killpg(process.pid, signal.SIGTERM)  # as a machine that is taken away repeats: nothing follows from it
+    time.sleep(0.2)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    assert end(process) == "\nbertline test: ended by a second Ctrl-C, without saving; the same command goes on\n"
+    assert process.returncode == 130
+
+
+def test_a_result_gets_its_name_before_a_signal_is_heeded(tmp_path: Path) -> None:
+    body = """
+with held("out"):
+    begin()
+    time.sleep(0.3)
+    Path("out").write_text("whole")
+work()
+"""
+    process = start(body, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    assert end(process) == "raised: ended by Ctrl-C; out is whole\n"
+    assert (tmp_path / "out").read_text() == "whole"
