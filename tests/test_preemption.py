@@ -99,6 +99,7 @@ with draft_of(Path("out")) as draft:
     compute()
 """
     process = start(body, tmp_path)
+    time.sleep(0.5)  # it is in C by then
     os.killpg(process.pid, number)
     assert end(process) == f"\nbertline test: ended by {name}; the same command goes on\n"
     assert process.returncode == code
