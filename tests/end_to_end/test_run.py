@@ -1,10 +1,13 @@
 """The whole pipeline by kfp.local, on the example corpus with a budget of a few steps."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -151,23 +154,77 @@ def test_a_step_that_refuses_its_input_ends_the_run_with_2_and_says_why(tmp_path
     assert list(crawl(tmp_path / "out")) == []
 
 
+def interrupt(command: list[str], number: signal.Signals, once: Callable[[str], object], alone: bool = False) -> str:
+    """What a run says that gets a signal, as all that a terminal started does (or `alone`); its exit code follows."""
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    ) as run:
+        said: list[str] = []
+        assert run.stdout is not None
+        reader = threading.Thread(target=said.extend, args=(run.stdout,))
+        reader.start()
+        while not once("".join(said)):
+            assert run.poll() is None, "".join(said)
+            time.sleep(0.01)
+        (os.kill if alone else os.killpg)(run.pid, number)
+        assert run.wait(600) == (130 if number == signal.SIGINT else 75)
+        reader.join()
+        shown = subprocess.run(["ps", "-eo", "sess=,stat=,args="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(None, 2) for line in shown.splitlines()]
+        assert not [row for row in rows if row[0] == str(run.pid) and row[1][0] != "Z"]
+    assert "Traceback" not in "".join(said)
+    return "".join(said)
+
+
 @pytest.mark.slow
-def test_sigterm_saves_the_step_and_the_same_command_goes_on_from_there(
-    finished: tuple[Path, str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "name", "alone"),
+    [(signal.SIGTERM, "SIGTERM", True), (signal.SIGTERM, "SIGTERM", False), (signal.SIGINT, "Ctrl-C", False)],
+)
+def test_a_signal_saves_the_step_and_the_same_command_goes_on_from_there(
+    number: signal.Signals, name: str, alone: bool, finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     """The data are there already, so that the run soon comes to its training."""
     out, flags = tmp_path / "out", ["--steps_128=1500", "--save_every=50"]
     shutil.copytree(finished[0] / "store", out / "store")
-    with subprocess.Popen(command(out, *flags), cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
-        while not list((out / "store").rglob("*.work/snapshot-*")):
-            assert run.poll() is None, "ended before its first snapshot"
-            time.sleep(0.01)
-        run.terminate()
-        shown, _ = run.communicate(timeout=600)
-    assert run.returncode == 75
-    (step,) = re.findall(r"pretrain_128: ended at step (\d+) by SIGTERM", shown)
+    shown = interrupt(
+        command(out, *flags), number, lambda said: list((out / "store").rglob("*.work/snapshot-*")), alone
+    )
+    (step,) = re.findall(rf"pretrain_128: ended at step (\d+) by {name}, all of it saved", shown)
+    kept = "finished steps are kept, with what the one at work has saved; the same command goes on from there"
+    assert shown.endswith(f"bertline run: ended by {name}; {kept}\n")
     newest = max(path.name for path in (out / "store").rglob("*.work/snapshot-*"))
     assert int(step) == int(newest.removeprefix("snapshot-")) < 1500
+    if number != signal.SIGINT:
+        return
     again = run_tiny(out, *flags)
     assert again.returncode == 0, again.stderr
+    assert f"training goes on from step {step}, its newest snapshot" in again.stdout
     assert json.loads((out / "latest" / "pretrain_512" / "training_state.json").read_text())["step"] == 1502
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_in_fine_tuning_no_other_task_is_begun(finished: tuple[Path, str], tmp_path: Path) -> None:
+    out, flags = tmp_path / "out", ["--finetune_epochs=200", "--finetune.save_checkpoints_steps=1"]
+    shutil.copytree(finished[0] / "store", out / "store")
+    works = "store/finetuned_*/*.work/snapshot-*"
+    shown = interrupt(command(out, *flags), signal.SIGINT, lambda said: list(out.glob(works)))
+    (task,) = re.findall(r"finetune_(\w+): ended at step \d+ by Ctrl-C, all of it saved", shown)
+    assert not re.findall(rf"finetune_(?!{task})", shown)
+    (log,) = (out / "store" / "runs").glob("*/log.txt")
+    assert len(re.findall("Executing task.*finetune", log.read_text(encoding="utf-8"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begun", ["run tiny-", "ingest: "], ids=["before the first step", "after the first step"])
+def test_ctrl_c_between_steps_begins_no_other(begun: str, tmp_path: Path) -> None:
+    shown = interrupt(command(tmp_path / "out"), signal.SIGINT, lambda said: begun in said)
+    assert "bertline run: ended by Ctrl-C; finished steps are kept" in shown
+    assert "split: " not in shown
+    assert not list((tmp_path / "out" / "store").rglob(".*.tmp"))

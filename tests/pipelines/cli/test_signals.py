@@ -73,12 +73,14 @@ class Program:
 
     def children(self) -> list[str]:
         """The command lines of what it has started."""
-        shown = subprocess.run(["ps", "-o", "args=", "--ppid", str(self._process.pid)], capture_output=True, text=True)
+        shown = subprocess.run(
+            ["ps", "-wwo", "args=", "--ppid", str(self._process.pid)], capture_output=True, text=True
+        )
         return shown.stdout.splitlines()
 
     def _find_left(self) -> list[str]:
         """What lives of the session, WikiExtractor's programs with one of their own included."""
-        shown = subprocess.run(["ps", "-eo", "pid=,ppid=,sess=,stat=,args="], capture_output=True, text=True).stdout
+        shown = subprocess.run(["ps", "-wweo", "pid=,ppid=,sess=,stat=,args="], capture_output=True, text=True).stdout
         rows = [line.split(None, 4) for line in shown.splitlines()]
         return [" ".join(row) for row in rows if row[2] == str(self._process.pid) and row[3][0] != "Z"]
 
@@ -112,7 +114,7 @@ def test_ingest_ends_with_its_extractors_and_without_a_draft(
     assert program.said.endswith(
         f"bertline ingest: ended by {name}; nothing is left of it, the same command begins again\n"
     )
-    assert extractors not in subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True).stdout
+    assert extractors not in subprocess.run(["ps", "-wweo", "args="], capture_output=True, text=True).stdout
     assert names_in(tmp_path) == []
 
 
