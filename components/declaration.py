@@ -71,6 +71,7 @@ class Step:
     trains: bool = False  # run gets `work`, `log_dir` and the `digests` that a snapshot must share
     shared: bool = False  # a training that several hosts may share: run gets `hosts`
     scores: bool = False  # the counts are scores, which KFP's pages show as metrics
+    label: str = ""  # of the artifact, where its kind is that of others, too; inputs that it names are their kinds
     only_file: str = ""  # the verb's --out is this one file; the artifact lies beside it
 
     def __post_init__(self) -> None:
@@ -92,6 +93,10 @@ class Step:
         """The modules whose code decides what the step makes of the inputs `given`."""
         readers = [self.inputs[name].read for name in given if self.inputs[name].read]
         return [reference.partition(":")[0] for reference in (self.run, *self.code, *readers)]
+
+    def select_texts_of_kind(self, given: Iterable[str]) -> list[str]:
+        """Those of the inputs `given` that the artifact's kind names: the task of a fine-tuning."""
+        return [name for name in given if f"{{{name}}}" in self.kind]
 
     def select_inputs(self, inputs: Mapping[str, str | Path | None]) -> dict[str, Any]:
         """The inputs that count, in the declared order: paths, and text as it is; ValueError for a missing one."""
@@ -161,7 +166,16 @@ def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Proven
         recorded |= load(step.sources)(**{name: given[name] for name in given if step.inputs[name].wanted == TEXT})
     for check in step.requires:
         load(check)(**given, config=config)
-    return Provenance(step.kind.format(config=config, **given), step.name, recorded, config, step.list_modules(given))
+    named = {name: read_manifest(value)["kind"] for name, value in given.items() if f"{{{name}}}" in step.label}
+    return Provenance(
+        step.kind.format(config=config, **given),
+        step.name,
+        recorded,
+        config,
+        step.list_modules(given),
+        label=step.label.format(**{name: kind.removeprefix(f"{name}_") for name, kind in named.items()}),
+        subject="_".join(given[name] for name in step.select_texts_of_kind(given)),
+    )
 
 
 def vocab_file(vocab: Path) -> Path:

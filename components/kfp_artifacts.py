@@ -43,7 +43,7 @@ def perform_step(
     artifact's kind names: "finetune_mrpc". Scores go to `metrics`, too.
     """
     step = STEPS[name]
-    texts = [inputs[each] for each in step.inputs if f"{{{each}}}" in step.kind]
+    texts = [inputs[each] for each in step.select_texts_of_kind(step.inputs)]
 
     def make_artifact(place: Store) -> Artifact:
         given = {each: value if isinstance(value, str) else follow(value) for each, value in inputs.items() if value}
@@ -108,13 +108,21 @@ def list_facts(made: Artifact) -> dict[str, Any]:
     """What the KFP and Vertex pages show of an artifact: scalars of its manifest."""
     parameters = {f"parameter.{key}": value for key, value in made.manifest["parameters"].items()}
     counts = {f"count.{key}": value for key, value in made.manifest["counts"].items()}
-    return {"path": str(made.path), "digest": made.manifest["digest"], **parameters, **counts}
+    run = _read_run(made)
+    versions = {f"version.{key}": value for key, value in run.get("versions", {}).items()}
+    checkout = {f"checkout.{key}": value for key, value in run.get("checkout", {}).items()}
+    label = made.manifest.get("label", made.manifest["kind"])
+    facts = {"label": label, "path": str(made.path), "digest": made.manifest["digest"]}
+    return {**facts, **parameters, **counts, **versions, **checkout}
 
 
 def read_run_facts(made: Artifact) -> dict[str, Any]:
     """Seconds that the step took when it was made, and whether this run found it made."""
-    seconds = json.loads((made.path / RUN).read_text(encoding="utf-8"))["seconds"]
-    return {"seconds": seconds, "reused": made.reused}
+    return {"seconds": _read_run(made)["seconds"], "reused": made.reused}
+
+
+def _read_run(made: Artifact) -> dict[str, Any]:
+    return dict(json.loads((made.path / RUN).read_text(encoding="utf-8")))
 
 
 def read_run_notes(store: Path, run: str) -> list[dict[str, Any]]:

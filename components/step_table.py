@@ -124,6 +124,7 @@ EVALUATE = Step(
     config="bertline.model.pretraining.evaluate:EvaluateConfig",
     run="bertline.model.pretraining.evaluate:run",
     kind="scores",
+    label="scores on {records}",
     output="scored",
     requires=("bertline.components.pretraining_data.files:require_held_out",),
     scores=True,

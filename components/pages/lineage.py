@@ -9,7 +9,7 @@ from typing import Any
 
 from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.pages.html import page
-from bertline.components.store.manifests import RUN, crawl, read_manifest
+from bertline.components.store.manifests import RUN, crawl, find_made_files, read_manifest
 from bertline.files import write_whole
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 210, 104, 64, 24, 24
@@ -58,17 +58,20 @@ def write_page(root: Path, file: Path, run: str = "") -> str:
 
 def read_nodes(root: Path, paths: list[Path] | None = None) -> dict[str, Node]:
     """The graph by digest: every artifact below `root` (or those at `paths`) and its plain input files."""
+    manifests = {path: read_manifest(path) for path in (paths if paths is not None else crawl(root))}
+    made = find_made_files(manifests.values())
     nodes: dict[str, Node] = {}
-    for path in paths if paths is not None else crawl(root):
-        manifest = read_manifest(path)
+    for path, manifest in manifests.items():
         manifest["path"] = str(path)
         if (path / RUN).is_file():
             manifest["run"] = json.loads((path / RUN).read_text(encoding="utf-8"))
-        inputs = tuple(dict.fromkeys(each.get("part_of", each["digest"]) for each in manifest["inputs"]))
-        nodes[manifest["digest"]] = Node(manifest["digest"], manifest["kind"], manifest, inputs)
+        sources = [made.get(each["digest"], each.get("part_of", each["digest"])) for each in manifest["inputs"]]
+        title = manifest.get("label", manifest["kind"])
+        nodes[manifest["digest"]] = Node(manifest["digest"], title, manifest, tuple(dict.fromkeys(sources)))
         for each in manifest["inputs"]:
-            if each["kind"] == "file":
-                nodes.setdefault(each["digest"], Node(each["digest"], each["file"], {"kind": "file", **each}, ()))
+            if each["kind"] == "file" and each["digest"] not in made:
+                title = each.get("label", each["file"])
+                nodes.setdefault(each["digest"], Node(each["digest"], title, {"kind": "file", **each}, ()))
     return nodes
 
 
@@ -141,12 +144,21 @@ def _details(node: Node) -> str:
     manifest = node.manifest
     facts = {key: manifest[key] for key in ("path", "parameters", "counts", "code", "inputs", "run") if key in manifest}
     text = html.escape(json.dumps(facts, indent=1, ensure_ascii=False))
-    size = f"{sum(each['size_bytes'] for each in manifest['files']):,}" if "files" in manifest else ""
+    size = format_size(sum(each["size_bytes"] for each in manifest["files"])) if "files" in manifest else ""
     seconds = manifest.get("run", {}).get("seconds", "")
     return (
         f'<tr id="{node.digest[7:19]}"><td>{html.escape(node.title)}</td><td><code>{node.digest[7:19]}</code></td>'
         f"<td>{size}</td><td>{seconds}</td><td><details><summary>facts</summary><pre>{text}</pre></details></td></tr>"
     )
+
+
+def format_size(size_bytes: float) -> str:
+    """As 512 B, 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.3f} TB"
 
 
 def _figure(value: float) -> str:
@@ -157,7 +169,7 @@ READING = "An arrow leads from an artifact to what was made of it; a box leads t
 BODY = """<div class="graph"><svg width="{width}" height="{height}" role="img" aria-label="lineage graph">
 <defs><marker id="arrow" markerWidth="9" markerHeight="9" refX="8" refY="4" orient="auto">
 <path d="M0,0 L9,4 L0,8z" fill="#64748b"/></marker></defs>{graph}</svg></div>
-<table class="artifacts"><tr><th>artifact</th><th>digest</th><th>bytes</th><th>seconds</th><th></th></tr>{rows}</table>
+<table class="artifacts"><tr><th>artifact</th><th>digest</th><th>size</th><th>seconds</th><th></th></tr>{rows}</table>
 """
 
 STYLE = """

@@ -20,10 +20,12 @@ from bertline.components.store.manifests import (
     RUN,
     describe,
     digest_of,
+    label_files,
     read_manifest,
     sha256_of,
     verify,
 )
+from bertline.components.store.versions import list_versions, read_checkout
 from bertline.files import draft_of
 from bertline.preemption import held
 from bertline.settings import list_named_files, list_settings
@@ -42,12 +44,21 @@ class Provenance:
     inputs: Mapping[str, Sequence[Path]]  # name -> artifacts or plain files
     config: Any  # the step's frozen dataclass
     code: Sequence[str]  # the modules that make it; what they import is followed
+    label: str = ""  # its name for a reader where the kind is that of others, too: "scores on heldout_128"
+    subject: str = ""  # what its plain input files are about, likewise: "mrpc"
 
     def described_inputs(self) -> list[dict[str, str]]:
-        """Name, kind and digest of every input, in order; paths are left out: they differ by machine."""
-        return [
-            {"name": name, **describe(path), "file": path.name} for name, paths in self.inputs.items() for path in paths
-        ]
+        """Name, kind and digest of every input, in order; whole paths are left out: they differ by machine.
+
+        A plain file has a label, too: "mrpc/dev.tsv", or "en/text.txt" beside a text.txt of another folder.
+        """
+        described = []
+        for name, paths in self.inputs.items():
+            for path, label in zip(paths, label_files(paths), strict=True):
+                about = describe(path)
+                labels = {"label": f"{self.subject}/{label}".lstrip("/")} if about["kind"] == "file" else {}
+                described.append({"name": name, **about, "file": path.name, **labels})
+        return described
 
     def facts(self) -> dict[str, Any]:
         """What the artifact's identity is made of: step, parameters, the files they name, inputs' digests and code."""
@@ -171,6 +182,7 @@ def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str,
     return {
         "schema": SCHEMA,
         "kind": provenance.kind,
+        **({"label": provenance.label} if provenance.label else {}),
         "step": provenance.step,
         "digest": digest_of(files),
         "fingerprint": provenance.fingerprint(),
@@ -189,7 +201,8 @@ def _run_facts(provenance: Provenance, started: float) -> dict[str, Any]:
         "seconds": round(time.time() - started, 3),
         "inputs": {name: [str(path) for path in paths] for name, paths in provenance.inputs.items()},
         "volatile": list_settings(provenance.config, volatile=True),
-        "python": platform.python_version(),
+        "versions": list_versions(),
+        **({"checkout": checkout} if (checkout := read_checkout()) else {}),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
     }

@@ -8,7 +8,7 @@ versions, volatile parameters) stands beside it in RUN.json.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,32 @@ def describe(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give the path of an existing input")
     return {"kind": "file", "digest": f"sha256:{sha256_of(path)}"}
+
+
+def label_files(paths: Sequence[Path]) -> list[str]:
+    """Names that tell the files of one input apart: as many of the folders above them as that takes, the same for all.
+
+    >>> label_files([Path("/data/en/text.txt"), Path("/data/de/text.txt")])
+    ['en/text.txt', 'de/text.txt']
+    """
+    parts = [path.absolute().parts[1:] for path in paths]
+    labels, count = [path.name for path in paths], 1
+    while len(set(labels)) < len(set(parts)):
+        count += 1
+        labels = ["/".join(each[-count:]) for each in parts]
+    return labels
+
+
+def find_made_files(manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Of each artifact that is one file: the digest by which a copy is recorded as input -> that of the artifact.
+
+    So `--vocab vocab.txt` leads to the vocabulary that `bertline vocab --out vocab.txt` learned.
+    """
+    return {
+        f"sha256:{manifest['files'][0]['sha256']}": manifest["digest"]
+        for manifest in manifests
+        if len(manifest["files"]) == 1
+    }
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,5 @@
 import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,8 @@ def test_a_pointer_is_handed_over_and_leads_to_the_artifact(tmp_path: Path) -> N
     assert follow(output) == made.path
     assert output.metadata["parameter.size"] == 3
     assert output.metadata["count.lines"] == 1
+    assert output.metadata["label"] == "texts"
+    assert output.metadata["version.python"] == platform.python_version()
     (note,) = read_run_notes(tmp_path / "store", "run-1")
     assert (note["task"], note["kind"], note["reused"]) == ("write", "texts", False)
     perform("write", str(tmp_path / "store"), "run-2", output, make)

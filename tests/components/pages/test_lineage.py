@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.pages.lineage import read_nodes, write_page
+from bertline.components.pages.lineage import format_size, read_nodes, write_page
 from bertline.components.store.artifacts import Provenance, Store, publish
 
 
@@ -61,6 +61,58 @@ def test_what_is_made_of_a_part_is_joined_to_the_whole(tmp_path: Path) -> None:
     nodes = read_nodes(tmp_path / "store")
     titles = {node.title: [nodes[digest].title for digest in node.inputs] for node in nodes.values()}
     assert titles == {"checkpoint_128": [], "scores": ["checkpoint_128"]}
+
+
+def test_a_file_that_an_artifact_consists_of_leads_to_it(tmp_path: Path) -> None:
+    """As vocab.txt beside vocab.txt.artifact; a copy of it in what was made from it is no origin."""
+    place = Store(tmp_path / "store")
+    vocabulary = made(place, "vocabulary", {})
+    copy = tmp_path / "vocab.txt"
+    copy.write_text("vocabulary")
+    records = made(place, "records_128", {}, vocabulary=copy)
+
+    def write(folder: Path, work: Path) -> dict[str, int | float]:
+        (folder / "vocab.txt").write_text("vocabulary")
+        (folder / "model").write_text("weights")
+        return {}
+
+    inputs = {"records": [records], "vocabulary": [copy]}
+    publish(place, Provenance("checkpoint_128", "pretrain", inputs, Config(), []), write)
+    nodes = read_nodes(tmp_path / "store")
+    titles = {node.title: sorted(nodes[digest].title for digest in node.inputs) for node in nodes.values()}
+    assert titles == {
+        "vocabulary": [],
+        "records_128": ["vocabulary"],
+        "checkpoint_128": ["records_128", "vocabulary"],
+    }
+    assert vocabulary.is_dir()
+
+
+def test_labels_name_what_has_the_kind_or_the_file_name_of_others(tmp_path: Path) -> None:
+    place = Store(tmp_path / "store")
+    for task in ("mrpc", "sst2"):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "dev.tsv").write_text(task)
+        inputs = {"dev": [tmp_path / task / "dev.tsv"]}
+
+        def write(folder: Path, work: Path, task: str = task) -> dict[str, int | float]:
+            (folder / "scores.json").write_text(task)
+            (folder / "more").write_text(task)
+            return {}
+
+        publish(
+            place, Provenance("scores", "tune", inputs, Config(), [], label=f"scores on {task}", subject=task), write
+        )
+    titles = {node.title for node in read_nodes(tmp_path / "store").values()}
+    assert titles == {"scores on mrpc", "scores on sst2", "mrpc/dev.tsv", "sst2/dev.tsv"}
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"),
+    [(7, "7 B"), (999, "999 B"), (12_345, "12.3 kB"), (999_700, "1 MB"), (1.7e9, "1.7 GB"), (2.5e12, "2.500 TB")],
+)
+def test_sizes_have_three_digits(size_bytes: float, shown: str) -> None:
+    assert format_size(size_bytes) == shown
 
 
 def test_the_page_shows_every_artifact_and_use_and_is_well_formed(store: Path, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
+import dataclasses
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ from bertline.components.store.manifests import (
     sha256_of,
     verify,
 )
+from bertline.components.store.versions import read_checkout
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,62 @@ def test_manifest_names_files_inputs_parameters_and_counts(tmp_path: Path, sourc
     assert manifest["counts"] == {"files": 2}
     assert manifest["inputs"][0]["file"] == "source.txt"
     assert verify(tmp_path / "out") == manifest
+
+
+def test_files_of_one_name_are_told_apart_without_the_folder_of_this_machine(tmp_path: Path) -> None:
+    def described(root: Path) -> list[dict[str, str]]:
+        files = [root / language / "news" / "text.txt" for language in ("en", "de")]
+        for file in (*files, root / "dev.tsv"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(file.parent.parent.name if file in files else "dev")
+        inputs = {"text": files, "dev": [root / "dev.tsv"]}
+        return Provenance("tuned", "tune", inputs, CopyConfig(), [], subject="mrpc").described_inputs()
+
+    here = described(tmp_path / "here")
+    assert [each["label"] for each in here] == ["mrpc/en/news/text.txt", "mrpc/de/news/text.txt", "mrpc/dev.tsv"]
+    assert [each["file"] for each in here] == ["text.txt", "text.txt", "dev.tsv"]
+    assert described(tmp_path / "elsewhere") == here
+
+
+def test_a_label_stands_in_the_manifest_and_not_in_the_fingerprint(tmp_path: Path, source: Path) -> None:
+    named = dataclasses.replace(provenance(source), label="copies of source", subject="this")
+    assert named.fingerprint() == provenance(source).fingerprint()
+    assert publish(tmp_path / "out", named, writer()).manifest["label"] == "copies of source"
+    assert publish(tmp_path / "out", provenance(source), writer()).reused
+
+
+def test_versions_of_what_the_process_has_loaded_stand_beside_the_manifest(tmp_path: Path, source: Path) -> None:
+    made = publish(tmp_path / "out", provenance(source), writer())
+    facts = json.loads((made.path / "RUN.json").read_text())
+    assert facts["versions"]["python"] == platform.python_version()
+    assert facts["versions"]["bertline"] == version("bertline")
+    assert ("numpy" in facts["versions"]) == ("numpy" in sys.modules)
+    assert "versions" not in made.manifest
+    if (Path(__file__).parents[3] / ".git").exists():
+        assert re.fullmatch("[0-9a-f]{40}", facts["checkout"]["commit"])
+        assert facts["checkout"]["dirty"] in (True, False)
+
+
+def test_a_checkout_says_its_commit_and_whether_its_files_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        return subprocess.run(["git", "-C", tmp_path, *who, *words], capture_output=True, text=True, check=True).stdout
+
+    read = read_checkout.__wrapped__
+    assert read(tmp_path) == {}
+    git("init")
+    (tmp_path / "a.py").write_text("a = 1")
+    git("add", "a.py")
+    assert read(tmp_path)["dirty"]
+    git("commit", "-m", "one")
+    commit = git("rev-parse", "HEAD").strip()
+    assert read(tmp_path) == {"commit": commit, "dirty": False}
+    (tmp_path / "a.py").write_text("a = 2")
+    assert read(tmp_path) == {"commit": commit, "dirty": True}
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git there
+    assert read(tmp_path) == {}
 
 
 def test_manifest_is_the_same_bytes_for_any_worker_count(tmp_path: Path, source: Path) -> None:
