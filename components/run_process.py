@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bertline.preemption import Preemption, count_signals, pass_on
+from bertline.preemption import Preemption, pass_on
 from bertline.processes import kill_children
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
@@ -38,12 +38,12 @@ class RunPreemption(Preemption):
         with (self._folder / STEPS).open("a") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
 
-    def tell(self, number: int) -> None:
+    def tell(self, number: int, count: int) -> None:
         """Tell the steps; at a second Ctrl-C, see to it that they end."""
         with contextlib.suppress(OSError):  # a full disk: the step goes on, and ends with the run if that is killed
             with (self._folder / ENDING).open("a") as file:
                 file.write(f"{number}\n")
-            if count_signals() > 1:
+            if count > 1:
                 self._end_steps()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
@@ -89,8 +89,7 @@ def _pass_on(ending: Path) -> None:
     while True:
         time.sleep(SECONDS_BETWEEN_LOOKS / 5)
         with contextlib.suppress(FileNotFoundError):
-            for number in ending.read_text(encoding="ascii").split()[count_signals() :]:
-                pass_on(int(number))
+            pass_on([int(number) for number in ending.read_text(encoding="ascii").split()])
 
 
 def _is_alive(process: int) -> bool:

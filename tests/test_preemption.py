@@ -121,6 +121,19 @@ work()
     assert process.returncode == 130
 
 
+def test_an_error_that_a_library_replaces_comes_out_as_it_was(tmp_path: Path) -> None:
+    body = """
+try:
+    begin()
+    work()
+except BaseException as error:
+    raise RuntimeError("a library's own") from error
+"""
+    process = start(body, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    assert end(process) == "raised: ended by Ctrl-C; the same command goes on\n"
+
+
 TRAINING = """
 with Preemption() as preemption:
     preemption.look()

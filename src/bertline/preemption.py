@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -65,7 +65,7 @@ class Preemption:
         """Note one."""
         self.requested = self.requested or self._listens
 
-    def tell(self, number: int) -> None:
+    def tell(self, number: int, count: int) -> None:
         """Called by the thread that reads the signals at each that counts: the first one, and Ctrl-C after it."""
 
     def __enter__(self) -> Self:
@@ -101,9 +101,11 @@ def ended_by_signals(label: str = "", describe_kept: Callable[[], str] | None = 
         listener.start()
     try:
         yield
-    except PreemptedError:
-        listener.is_ending = True
-        raise
+    except BaseException as error:
+        listener.is_ending |= isinstance(error, PreemptedError)
+        if listener.error is None:
+            raise
+        raise listener.error from None  # libraries put one of their own in its place
     finally:
         listener.label, listener.describe_kept = before
         if is_outermost:
@@ -126,15 +128,11 @@ def held(label: str) -> Iterator[None]:
         listener.end(f"{label} is whole")
 
 
-def count_signals() -> int:
-    """How many signals count that this process has got so far: the first one, and Ctrl-C after it."""
-    return 0 if _Listener.current is None else _Listener.current.count
-
-
-def pass_on(number: int) -> None:
-    """Let this process get a signal from another one that got it, be it ignored here."""
+def pass_on(numbers: Sequence[int]) -> None:
+    """Let this process get those signals of another one that it has not got, be they ignored here."""
     if _Listener.current is not None:
-        _Listener.current.receive(number)
+        for number in numbers[_Listener.current.count :]:
+            _Listener.current.receive(number)
 
 
 class _Listener:
@@ -149,6 +147,7 @@ class _Listener:
         self.work: Preemption | None = None  # at work in the block
         self.holds = False
         self.is_ending = False  # an error is on its way out
+        self.error: PreemptedError | None = None  # that was raised here
         self._is_stopped, self._counted_at = False, 0.0
         self._due, self._act = 0.0, self._tell_wait  # what is next to be done, unless the process ends before
 
@@ -197,8 +196,8 @@ class _Listener:
     def end(self, kept: str) -> None:
         """Raise the error, once."""
         if not self.is_ending:
-            self.is_ending = True
-            raise PreemptedError(f"ended by {NAMES[_cause()]}; {kept}")
+            self.is_ending, self.error = True, PreemptedError(f"ended by {NAMES[_cause()]}; {kept}")
+            raise self.error
 
     def _waits(self) -> bool:
         return not self.is_ending and (self.holds or (self.work is not None and self.work.saves))
@@ -250,7 +249,7 @@ class _Listener:
             return
         self.count, self._counted_at, self.number = self.count + 1, now, self.number or number
         if self.work is not None:
-            self.work.tell(number)
+            self.work.tell(number, self.count)
         if self.count > 1:
             self._end_now(f"ended by a second Ctrl-C{', without saving' if self._waits() else ''}")
         waits = self._waits()

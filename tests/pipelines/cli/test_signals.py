@@ -210,6 +210,7 @@ MODEL_VERBS = {
         "--model=CHECKPOINT",
         "--input_file=FOLDER/lines.txt",
         "--output_file=out",
+        "--layers=-1",
         "--max_seq_length=16",
     ],
 }
