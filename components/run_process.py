@@ -5,14 +5,15 @@ SIGTERM or Ctrl-C at a run goes on to its step, so that a training saves what it
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bertline.preemption import Preemption, pass_on
+from bertline.preemption import PreemptedError, Preemption, pass_on
 from bertline.processes import kill_children
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
@@ -66,6 +67,26 @@ class RunPreemption(Preemption):
     def _clean_up(self) -> None:
         for name in (ENDING, STEPS):
             (self._folder / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def no_task_after(preemption: RunPreemption) -> Iterator[None]:
+    """Let kfp.local begin no further task once a signal came.
+
+    It would begin those that need nothing of the interrupted one, and those that wait in threads. It logs each one
+    before it begins it, in the thread that does.
+    """
+
+    def refuse(record: logging.LogRecord) -> bool:
+        if preemption.requested:
+            raise PreemptedError("no further task is begun")
+        return True
+
+    logging.getLogger().addFilter(refuse)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(refuse)
 
 
 def join_run(folder: Path) -> None:

@@ -59,7 +59,7 @@ def run(name: str, out: str | os.PathLike[str] = "out", **settings: Any) -> RunR
     `run(name, **tomllib.load(file))` takes such a file. Steps that were made before are kept.
 
     Raises ValueError and OSError for what a step refuses, before the first one where it can be seen; RuntimeError
-    that names the log where one broke; PreemptedError when SIGTERM came: the same call goes on from there.
+    that names the log where one broke; PreemptedError when SIGTERM or Ctrl-C came: the same call goes on from there.
     """
     ended = carry_out(name, choose_run(name, settings), Path(out).expanduser())
     if ended.failure is None:

@@ -2,7 +2,6 @@
 
 import datetime
 import itertools
-import logging
 import os
 import re
 import shlex
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertline.components.kfp_artifacts import BAD_INPUT, STEPS_VARIABLE, read_run_notes
-from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
+from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, no_task_after
 from bertline.components.store.artifacts import make_writable
 from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
@@ -180,7 +179,7 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> BaseE
     with log.open("a", encoding="utf-8") as file, RunPreemption(log.parent) as preemption, _join_steps(file, steps):
         failure: BaseException | None = None
         try:
-            with _no_task_after(preemption):
+            with no_task_after(preemption):
                 pipeline(**arguments)
         except (RuntimeError, PreemptedError) as error:  # the first is kfp.local's word for a task that failed
             failure = error
@@ -188,26 +187,6 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> BaseE
             preemption.wait_for_steps()
             raise PreemptedError(f"ended by {preemption.cause}; {describe_kept()}") from failure
         return failure
-
-
-@contextmanager
-def _no_task_after(preemption: RunPreemption) -> Iterator[None]:
-    """Let kfp.local begin no further task once a signal came.
-
-    It would begin those that need nothing of the interrupted one, and those that wait in threads. It logs each one
-    before it begins it, in the thread that does.
-    """
-
-    def refuse(record: logging.LogRecord) -> bool:
-        if preemption.requested:
-            raise PreemptedError("no further task is begun")
-        return True
-
-    logging.getLogger().addFilter(refuse)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeFilter(refuse)
 
 
 def count_steps(pipeline: Any, tasks: int) -> int:

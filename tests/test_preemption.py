@@ -101,7 +101,7 @@ with draft_of(Path("out")) as draft:
     process = start(body, tmp_path)
     time.sleep(0.5)  # it is in C by then
     os.killpg(process.pid, number)
-    assert end(process) == f"\nbertline test: ended by {name}; the same command goes on\n"
+    assert end(process) == f"bertline test: ended by {name}; the same command goes on\n"
     assert process.returncode == code
     assert not list(tmp_path.iterdir())
 
@@ -117,7 +117,7 @@ work()
 """
     process = start(body, tmp_path)
     os.killpg(process.pid, signal.SIGINT)
-    assert end(process) == "\nbertline test: ended by Ctrl-C; the same command goes on\n"
+    assert end(process) == "bertline test: ended by Ctrl-C; the same command goes on\n"
     assert process.returncode == 130
 
 
@@ -163,7 +163,7 @@ def test_a_second_ctrl_c_ends_a_training_that_saves(tmp_path: Path) -> None:
     time.sleep(0.2)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    assert end(process) == "\nbertline test: ended by a second Ctrl-C, without saving; the same command goes on\n"
+    assert end(process) == "bertline test: ended by a second Ctrl-C, without saving; the same command goes on\n"
     assert process.returncode == 130
 
 

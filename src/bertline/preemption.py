@@ -23,6 +23,7 @@ from typing import Any, ClassVar, NoReturn, Self
 
 from bertline.files import remove_drafts
 from bertline.processes import kill_children
+from bertline.progress import erase_progress, say
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
 INTERRUPTED = 130  # that of Ctrl-C: 128 + SIGINT
@@ -89,7 +90,7 @@ def ended_by_signals(label: str = "", describe_kept: Callable[[], str] | None = 
     """A signal in the block raises PreemptedError at once, unless a Preemption inside notes it, or `held` does.
 
     Its message ends with what `describe_kept` says then; blocks inside of others say it better. `label` begins the
-    lines of a process that cannot raise it.
+    lines of a process that cannot raise it; one that has it ends soon after the block, and ignores further signals.
     """
     if threading.current_thread() is not threading.main_thread():  # Python lets no other set a handler
         yield
@@ -109,7 +110,7 @@ def ended_by_signals(label: str = "", describe_kept: Callable[[], str] | None = 
     finally:
         listener.label, listener.describe_kept = before
         if is_outermost:
-            listener.stop()
+            listener.stop(ignores=listener.is_ending and bool(label))
 
 
 @contextmanager
@@ -176,9 +177,9 @@ class _Listener:
             thread.start()
         _forget_in_forks()
 
-    def stop(self) -> None:
-        """Restore all; once the signals ended the work, further ones are ignored: they may come to a run and steps."""
-        ended, self.is_ending, self._is_stopped = self.is_ending, True, True
+    def stop(self, *, ignores: bool) -> None:
+        """Restore all, or have further signals ignored: they may come to a run and to its steps."""
+        self.is_ending, self._is_stopped = True, True
         self.receive(STOP)
         for thread in self._threads[1:]:
             signal.pthread_kill(thread.ident or 0, signal.SIGINT)
@@ -186,7 +187,7 @@ class _Listener:
             thread.join()
         signal.set_wakeup_fd(self._pipe_before)
         for number, handler in self._handlers.items():
-            signal.signal(number, signal.SIG_IGN if ended else handler)
+            signal.signal(number, signal.SIG_IGN if ignores else handler)
         sys.unraisablehook, threading.excepthook = self._hooks
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         os.close(self._read)
@@ -262,8 +263,6 @@ class _Listener:
             self._due, self._act = now + GRACE_SECONDS, lambda: self._end_now(f"ended by {NAMES[_cause()]}")
 
     def _tell_wait(self) -> None:
-        from bertline.progress import say
-
         doing = "the result is being written" if self.holds else self.work.doing if self.work else ""
         again = "; Ctrl-C once more ends it at once, without that" if self.number == signal.SIGINT else ""
         if self._waits() and doing:
@@ -271,11 +270,9 @@ class _Listener:
 
     def _end_now(self, how: str) -> NoReturn:
         """End the process from this thread, whatever the main one does; what is half made goes."""
-        from bertline.progress import MARK_VARIABLE
-
-        line = f"\n{os.environ.get(MARK_VARIABLE, '')}{self.label}: {how}; {self.describe_kept()}\n"
         with suppress(OSError):
-            os.write(2, line.encode())  # no lock of Python's that the main thread may have
+            say(f"{self.label}: {how}; {self.describe_kept()}")
+        erase_progress()
         kill_children()
         remove_drafts()
         os._exit(INTERRUPTED if self.number == signal.SIGINT else TRY_AGAIN)
