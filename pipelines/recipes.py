@@ -8,7 +8,7 @@ from typing import Any
 
 from bertline.model.config import SIZES, bert_config, read_bert_config
 from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, with_own_text
-from bertline.settings import suggest
+from bertline.settings import list_known
 
 SHAPE_VOCABULARY = 30522  # any: only the width and the layers of a size are asked for
 
@@ -107,7 +107,7 @@ def named_run(name: str, given: Mapping[str, Any]) -> Run:
     """
     if name not in (*RUNS, *RECIPES):
         known = [*RUNS, *RECIPES]
-        raise ValueError(f'run is "{name}"; known: {", ".join(known)}{suggest(name, known)}')
+        raise ValueError(f'run is "{name}"{list_known(name, known)}')
     run = RUNS[name] if name in RUNS else recipe(name, given.get("model") or Run.model)
     if name in RUNS and any(given.get(source) for source in TEXT_SOURCES):
         run = with_own_text(run)
