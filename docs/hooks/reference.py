@@ -12,7 +12,7 @@ from bertline.components.step_table import STEPS
 from bertline.pipelines.cli import originals
 from bertline.pipelines.cli.main import VERBS
 from bertline.pipelines.cli.run_verb import format_config
-from bertline.pipelines.cli.verbs import FlagParser, field_comments
+from bertline.pipelines.cli.verbs import FlagParser, as_sentence, field_comments, show_value
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_settings import EXAMPLES, RUNS, Run
 
@@ -54,10 +54,14 @@ def describe_command(name: str) -> Iterator[str]:
     verb = VERBS[name]
     parser = FlagParser(prog=f"bertline {name}")
     verb.add_flags(parser)
-    yield f"# bertline {name}\n\n{_text(verb.summary)}\n\n```text\n{verb.example}\n```\n"
+    defaults = parser.find_defaults(argparse.Namespace(name=None))
+    yield f"# bertline {name}\n\n{_text(verb.summary)}.\n\n```text\n{verb.example}\n```\n"
     positionals, options, *groups = parser._action_groups  # argparse has no public way to what a parser takes
     for group in (positionals, *groups, options):
         shown = [each for each in group._group_actions if each.help != argparse.SUPPRESS and each.dest != "help"]
+        for each in shown:
+            if each.dest in defaults:  # as --help shows it
+                each.shown_default = show_value(defaults[each.dest])
         if not (shown or group.description):
             continue
         yield f"## {_text((group.title or 'flags').capitalize())}\n"
@@ -91,8 +95,8 @@ def describe_settings() -> Iterator[str]:
         yield f"## {title}\n\n`{cls.__module__}.{cls.__name__}`\n\n{SETTINGS_TABLE}"
         for field in dataclasses.fields(cls):
             default = "required" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
-            kind = getattr(types[field.name], "__name__", str(types[field.name]))
-            yield f"| `{field.name}` | {kind} | {default} | {_text(comments.get(field.name, ''))} |"
+            kind = ", ".join(filter(None, field.metadata.get("choices", ()))) or types[field.name].__name__
+            yield f"| `{field.name}` | {kind} | {default} | {_text(as_sentence(comments.get(field.name, '')))} |"
         yield ""
 
 
