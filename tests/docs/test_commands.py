@@ -33,6 +33,7 @@ LANGUAGES = {"sh", "console", "python", "pycon", "text", "json", "toml"}
 OF_PYTHON = ROOT / "docs" / "python_api.md"  # tests/test_api.py runs it
 AFTER = re.compile(r"^<!-- after: (.*) -->$", re.MULTILINE)  # the page whose commands come before a page's
 TRIED_WITH = re.compile(r"^<!-- tried with: (.*) -->$", re.MULTILINE)  # OLD => NEW; ...: small text and few steps
+OF_THE_PROCESS = {"versions", "checkout"}  # in RUN.json: what it had loaded, and where it lay
 SHELL = re.compile(r"[|;&<]|\$\(")  # what makes a command one for the shell
 OTHERS = {"--do_lower", "--markdown"}  # misspelt on purpose, and of tests/trace_sentence.py
 
@@ -233,7 +234,7 @@ def read_json(text: str) -> list[object]:
 def shape_of(value: object) -> object:
     """The keys of a JSON value at any depth, and the types of what they hold."""
     if isinstance(value, dict):
-        return {key: shape_of(each) for key, each in value.items()}
+        return {key: shape_of(each) for key, each in value.items() if key not in OF_THE_PROCESS}
     if isinstance(value, list):
         return [shape_of(each) for each in value]
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
