@@ -8,6 +8,7 @@ A thread reads the signals. A terminal sends Ctrl-C to child processes, too: the
 killed by their parent.
 """
 
+import logging
 import os
 import select
 import signal
@@ -169,6 +170,7 @@ class _Listener:
         on_interrupt = signal.SIG_IGN if is_ignored or waits else self._handle
         handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: self._handle}
         self._handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self._logged_above = logging.root.manager.disable
         self._hooks = sys.unraisablehook, threading.excepthook
         sys.unraisablehook, threading.excepthook = self._note_lost, self._note_failed
         targets = (self._watch, self._wait_for_interrupt) if waits else (self._watch,)
@@ -186,6 +188,7 @@ class _Listener:
         for thread in self._threads:
             thread.join()
         signal.set_wakeup_fd(self._pipe_before)
+        logging.disable(self._logged_above)
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_IGN if ignores else handler)
         sys.unraisablehook, threading.excepthook = self._hooks
@@ -195,9 +198,9 @@ class _Listener:
         _Listener.current = None
 
     def end(self, kept: str) -> None:
-        """Raise the error, once."""
         if not self.is_ending:
             self.is_ending, self.error = True, PreemptedError(f"ended by {NAMES[_cause()]}; {kept}")
+            logging.disable()  # Beam would log where its worker was
             raise self.error
 
     def _waits(self) -> bool:
