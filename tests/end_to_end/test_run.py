@@ -82,9 +82,9 @@ def test_a_terminal_keeps_a_line_of_progress_for_each_step_and_the_messages(
     finished: tuple[Path, str], tmp_path: Path, terminal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The data are there already; a longer schedule makes all that is trained anew."""
-    monkeypatch.chdir(ROOT)
-    shutil.copytree(finished[0] / "store", tmp_path / "out" / "store")
-    shown = terminal(command(tmp_path / "out", "--steps_128=6"), 80)
+    monkeypatch.chdir(tmp_path)  # so that paths are short, and no message has a word that is longer than a line
+    shutil.copytree(finished[0] / "store", "out/store")
+    shown = terminal(command(Path("out"), "--steps_128=6"), 80)
     assert shown.exit_code == 0, "\n".join(shown.lines)
     before_tables = shown.lines[: shown.lines.index("steps")]
     assert max(map(len, [*before_tables, *shown.drawn])) < 80
