@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bertline.model.pretraining.run import run
 from bertline.model.records.canonical import encode_examples
 from bertline.model.training.best import BestWeights, Measure
 from bertline.model.training.checkpoint import Checkpoint, evaluations, read_checkpoint, rows_of, training_rows
-from bertline.preemption import TRY_AGAIN
+from bertline.preemption import INTERRUPTED, TRY_AGAIN
 
 SETTINGS: dict[str, Any] = {
     "max_seq_length": 16,
@@ -176,15 +177,15 @@ def test_tensorboard_shows_scores_and_rates(whole: Path) -> None:
 COMMAND = """
 import json, sys
 from pathlib import Path
-from bertline.preemption import TRY_AGAIN, PreemptedError
+from bertline.preemption import PreemptedError
 from bertline.model.pretraining.run import run
 from bertline.model.pretraining.config import PretrainConfig
 arguments = json.loads(sys.argv[1])
 paths = {name: Path(value) for name, value in arguments.items() if name != "config"}
 try:
     run(**paths, config=PretrainConfig(**arguments["config"]))
-except PreemptedError:
-    sys.exit(TRY_AGAIN)
+except PreemptedError as error:
+    sys.exit(error.exit_code)
 """
 
 
@@ -201,7 +202,8 @@ def command_of(toy_folder: Path, heldout: Path, tmp_path: Path, **changes: Any) 
 
 def start(arguments: dict[str, Any], **environment: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", COMMAND, json.dumps(arguments)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | environment)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | environment, preexec_fn=listen)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -221,14 +223,15 @@ def test_killed_and_run_again_gives_the_same_log_and_best_weights(
 
 
 @pytest.mark.slow
-def test_sigterm_does_not_wait_for_an_evaluation_and_none_is_lost(
-    trained: Trained, toy_folder: Path, heldout: Path, tmp_path: Path, signal_once
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TRY_AGAIN), (signal.SIGINT, INTERRUPTED)])
+def test_a_signal_does_not_wait_for_an_evaluation_and_none_is_lost(
+    number: signal.Signals, code: int, trained: Trained, toy_folder: Path, heldout: Path, tmp_path: Path, signal_once
 ) -> None:
-    """Every step is to be scored, so the step that SIGTERM ends is one."""
+    """Every step is to be scored, so the step that the signal ends is one."""
     uninterrupted = trained(eval_every_steps=1)
     arguments = command_of(toy_folder, heldout, tmp_path, eval_every_steps=1)
-    signal_once(process := start(arguments), signal.SIGTERM, lambda: list((tmp_path / "work").glob("best-*")))
-    assert process.returncode == TRY_AGAIN
+    signal_once(process := start(arguments), number, lambda: list((tmp_path / "work").glob("best-*")))
+    assert process.returncode == code
     assert start(arguments).wait(timeout=SECONDS) == 0
     assert files_of(tmp_path / "out") == files_of(uninterrupted)
 

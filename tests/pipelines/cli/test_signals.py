@@ -236,11 +236,12 @@ def test_verbs_of_models_end_without_a_draft(
 
 @pytest.mark.slow
 @SIGNALS
+@pytest.mark.parametrize("pattern", ["snapshot-*", ".snapshot-*.tmp"], ids=["at a step", "in a snapshot"])
 def test_pretrain_saves_the_step_and_the_same_command_goes_on_from_it(
-    number: signal.Signals, name: str, code: int, pretrain_arguments, tmp_path: Path
+    pattern: str, number: signal.Signals, name: str, code: int, pretrain_arguments, tmp_path: Path
 ) -> None:
     program = Program(pretrain_arguments(tmp_path / "out"), tmp_path)
-    assert program.end(number, lambda it: list(tmp_path.glob("out.work/snapshot-*"))) == code
+    assert program.end(number, lambda it: list(tmp_path.glob(f"out.work/{pattern}"))) == code
     (step,) = re.findall(rf"bertline pretrain: ended at step (\d+) by {name}, all of it saved; the same", program.said)
     assert not list(tmp_path.rglob(".*.tmp"))
     again = Program(pretrain_arguments(tmp_path / "out"), tmp_path)
