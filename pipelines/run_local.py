@@ -28,7 +28,7 @@ from bertline.pipelines.run_settings import OF_EXAMPLE, TEXT_SOURCES, Run, pipel
 from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, STAGES, config_class, select_settings
 from bertline.pipelines.verdict import PUBLISHED, advise, judge
 from bertline.preemption import PreemptedError, ended_by_signals
-from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, erase_progress, say
+from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, erase_progress, say, write_line
 from bertline.settings import BACKEND_VARIABLE, BACKENDS, from_mapping
 from bertline.tokenizer.wordpiece import load_vocabulary
 
@@ -183,9 +183,9 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> BaseE
                 pipeline(**arguments)
         except (RuntimeError, PreemptedError) as error:  # the first is kfp.local's word for a task that failed
             failure = error
-        if preemption.requested:
+        if preemption.is_ending():
             preemption.wait_for_steps()
-            raise PreemptedError(f"ended by {preemption.cause}; {describe_kept()}") from failure
+            raise PreemptedError(f"ended by {preemption.cause}; {describe_kept()}") from None
         return failure
 
 
@@ -207,8 +207,7 @@ class _LineFilter:
         for line in lines:
             _, mark, message = line.partition(MARK)
             if mark:
-                self.shown.write(message + "\n")
-                self.shown.flush()
+                write_line(message, self.shown)
         return len(text)
 
     def flush(self) -> None:
@@ -237,10 +236,10 @@ def _join_steps(log: TextIO, steps: int) -> Iterator[None]:
 def _report_failure(ended: Ended, failure: BaseException) -> int:
     """BAD_INPUT when a step refused its input (it has said why), 1 when one broke."""
     for refusal in ended.refusals:
-        print(f"bertline run: error: {refusal}", file=sys.stderr)
+        say(f"bertline run: error: {refusal}")
     if ended.refusals:
         return BAD_INPUT
-    print(f"bertline run: {failure}\nThe whole story is in {ended.log}", file=sys.stderr)
+    say(f"bertline run: {failure}\nThe whole story is in {ended.log}")
     return 1
 
 

@@ -1,6 +1,7 @@
 """The command line: `bertline VERB ...`. Bad input ends with a clear message and exit code 2."""
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from bertline.pipelines.cli.run_verb import RUN
 from bertline.pipelines.cli.tool_verbs import COMPILE, LINEAGE, TOKENIZE
 from bertline.pipelines.cli.verbs import STEP_VERBS, FlagParser, Verb, with_underscores
 from bertline.preemption import INTERRUPTED, PreemptedError, ended_by_signals
+from bertline.progress import leave_unread, say
 from bertline.settings import list_known
 
 # Title in the help -> the verbs below it.
@@ -35,6 +37,7 @@ EXAMPLES = (
 )
 
 BAD_INPUT = 2
+UNREAD = 141  # 128 + SIGPIPE, as a shell has it of programs that this signal ends
 TRACEBACK_VARIABLE = "BERTLINE_TRACEBACK"  # set it to see where an error came from
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}  # what TensorFlow says of absent GPUs helps nobody
 # What a light install (requirements-light.lock) leaves out.
@@ -56,24 +59,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ended_by_signals(f"bertline {name}"):
             return VERBS[name].run(parser.parse_args(with_underscores(rest)))
     except KeyboardInterrupt:
-        print("bertline: interrupted; give the same command again", file=sys.stderr)
+        say("bertline: interrupted; give the same command again")
         return INTERRUPTED
     except PreemptedError as error:
-        print(f"bertline {name}: {error}", file=sys.stderr)
+        say(f"bertline {name}: {error}")
         return error.exit_code
+    except BrokenPipeError as error:
+        return _end_unread(name, error)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in HEAVY:
             raise
-        print(f"bertline {name}: error: {missing} {NOT_INSTALLED}", file=sys.stderr)
+        say(f"bertline {name}: error: {missing} {NOT_INSTALLED}")
         return BAD_INPUT
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             import traceback
 
             traceback.print_exc()
-        print(f"bertline {name}: error: {error}", file=sys.stderr)
+        say(f"bertline {name}: error: {error}")
         return BAD_INPUT
+
+
+def _end_unread(name: str, error: BrokenPipeError) -> int:
+    """Quietly, as other programs do, where it is standard output that nobody reads any more (`| head`)."""
+    standard_output = select.poll()
+    standard_output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in standard_output.poll(0)):
+        say(f"bertline {name}: error: {error}")
+        return BAD_INPUT
+    leave_unread(sys.stdout)
+    return UNREAD
 
 
 def _answer_without_verb(given: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from bertline.preemption import INTERRUPTED, TRY_AGAIN, PreemptedError, ended_by_signals
 from bertline.processes import leave
+from bertline.progress import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             code = run_verb(argv)
     except PreemptedError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        say(f"{name}: {error}")
         code = error.exit_code
     if argv is None and code in (TRY_AGAIN, INTERRUPTED):
         leave(code)

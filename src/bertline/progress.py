@@ -205,11 +205,26 @@ def _put_line(text: str, fitted: str) -> None:
     """A line of its own: `fitted` on a terminal, above the line of progress; `text` where there is none."""
     terminal = _find_terminal()
     if terminal is None:
-        print(f"{os.environ.get(MARK_VARIABLE, '')}{text}", file=sys.stderr, flush=True)
+        write_line(f"{os.environ.get(MARK_VARIABLE, '')}{text}", sys.stderr)
         return
     _write(terminal, f"{ERASE}{fitted}\n{_drawn[-1]._draw() if _drawn else ''}")
     if terminal is not sys.stderr:
-        print(text, file=sys.stderr, flush=True)  # for the run's log
+        write_line(text, sys.stderr)  # for the run's log
+
+
+def write_line(text: str, stream: TextIO) -> None:
+    """A line for whoever reads the stream; where nobody does any more (`| head`), no work ends for that."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        leave_unread(stream)
+
+
+def leave_unread(stream: TextIO) -> None:
+    """Let what is still written to the stream go nowhere, so that it raises no further error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _wrap(text: str, columns: int) -> str:

@@ -127,6 +127,16 @@ def test_unknown_verbs_and_flags_end_with_2(capsys: pytest.CaptureFixture[str]) 
     assert stopped.value.code == 2
 
 
+def test_output_that_nobody_reads_any_more_ends_quietly(tmp_path: Path) -> None:
+    vocab, lines = tmp_path / "vocab.txt", tmp_path / "lines.txt"
+    vocab.write_text("\n".join(WORDS) + "\n")
+    lines.write_text("unwanted running\n" * 200_000)
+    command = f"{sys.executable} -m bertline tokenize --vocab={vocab} < {lines} | head -1; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[9, 6, 7, 10, 11]\n141\n"
+    assert ended.stderr == ""
+
+
 def test_tokenize_reads_lines_or_json_strings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
