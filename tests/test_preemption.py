@@ -153,6 +153,45 @@ def test_a_training_saves_first(number: signal.Signals, name: str, code: int, tm
     assert process.returncode == code
 
 
+def test_a_training_that_has_only_looked_again_at_what_a_snapshot_holds_saves_nothing(tmp_path: Path) -> None:
+    """A resumed one makes up for an evaluation, and is compiled then."""
+    body = """
+with Preemption() as preemption:
+    preemption.look()
+    preemption.forget_looks()
+    begin()
+    compute()
+"""
+    process = start(body, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert end(process).endswith(": ended by SIGTERM; the same command goes on\n")
+    assert process.returncode == 75
+
+
+def test_a_training_whose_messages_nobody_reads_any_more_saves_too(tmp_path: Path) -> None:
+    """Ctrl-C ends the `tee` of `bertline pretrain ... 2>&1 | tee log` first."""
+    body = """
+from bertline.progress import Progress, say
+import bertline.progress
+bertline.progress.SECONDS_BETWEEN_LINES = 0.0
+with Preemption() as preemption, Progress("pretrain", 10, "steps") as progress:
+    preemption.look()
+    begin()
+    while not preemption.look():
+        time.sleep(0.01)
+    time.sleep(1.0)  # the listener says that it waits
+    progress.advance(1)
+    Path("saved").touch()
+    sys.exit(130)
+"""
+    process = start(body, tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert (tmp_path / "saved").exists()
+
+
 def test_a_second_ctrl_c_ends_a_training_that_saves(tmp_path: Path) -> None:
     process = start(TRAINING.replace("SECONDS", "600"), tmp_path)
     os.killpg(process.pid, signal.SIGINT)

@@ -168,6 +168,7 @@ class Training:
         with self._preemption, self._snapshots if stage.hosts.writes else contextlib.nullcontext():
             if not self._evaluate(start):  # which a signal had the run before give up, and now this one
                 self._end(start)
+            self._preemption.forget_looks()  # of a resumed training: its snapshot holds all, and a compilation comes
             progress = Progress(stage.label, stage.last_step, "steps", start, measures_rate=False)
             with progress, ThreadPoolExecutor(1) as reader:
                 self._watch.restart()

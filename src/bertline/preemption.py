@@ -53,6 +53,10 @@ class Preemption:
         self._listens = listens
         self._listening: AbstractContextManager[None]
 
+    def forget_looks(self) -> None:
+        """There is nothing to save after all: what was looked at since is done again at no cost."""
+        self.saves = not self._listens
+
     @property
     def cause(self) -> str:
         """What asked to end, for a message."""
