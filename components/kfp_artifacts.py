@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.declaration import make
-from bertline.components.run_process import join_run
+from bertline.components.run_process import end_run, join_run
 from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
@@ -68,6 +68,7 @@ def perform(task: str, store: str, run: str, output: Any, make_artifact: Callabl
             return _perform(task, Path(store), run, output, make_artifact)
     except PreemptedError as error:
         say(f"{task}: {error}")
+        end_run(Path(store) / "runs" / run)
         if KFP_VARIABLE in os.environ:
             leave(error.exit_code)
         sys.exit(error.exit_code)

@@ -18,6 +18,7 @@ from bertline.processes import kill_children
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
 ENDING = "ending"  # in a run's folder: the numbers of the signals that came
+ENDED = "ended"  # in a run's folder: a signal ended a step, be it one that came to the step alone
 STEPS = "steps.lock"  # in a run's folder, locked by every step while its process lives
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 1.0  # that a step has at a second Ctrl-C
@@ -38,6 +39,10 @@ class RunPreemption(Preemption):
         """Return when no step lives: SIGTERM at a process group first kills the shell that the run waits for."""
         with (self._folder / STEPS).open("a") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
+
+    def is_ending(self) -> bool:
+        """Whether a signal came, to the run or to one of its steps."""
+        return self.requested or (self._folder / ENDED).exists()
 
     def tell(self, number: int, count: int) -> None:
         """Tell the steps; at a second Ctrl-C, see to it that they end."""
@@ -65,7 +70,7 @@ class RunPreemption(Preemption):
         self._clean_up()
 
     def _clean_up(self) -> None:
-        for name in (ENDING, STEPS):
+        for name in (ENDING, ENDED, STEPS):
             (self._folder / name).unlink(missing_ok=True)
 
 
@@ -78,7 +83,7 @@ def no_task_after(preemption: RunPreemption) -> Iterator[None]:
     """
 
     def refuse(record: logging.LogRecord) -> bool:
-        if preemption.requested:
+        if preemption.is_ending():
             raise PreemptedError("no further task is begun")
         return True
 
@@ -103,6 +108,13 @@ def join_run(folder: Path) -> None:
     fcntl.lockf(lock, fcntl.LOCK_SH)
     _watch(lambda: not _is_alive(int(run_process)), lambda: os._exit(1))
     threading.Thread(target=_pass_on, args=(folder / ENDING,), daemon=True).start()
+
+
+def end_run(folder: Path) -> None:
+    """Let the local run that this process belongs to, if there is one, begin no further step."""
+    if RUN_PROCESS_VARIABLE in os.environ:
+        with contextlib.suppress(OSError):
+            (folder / ENDED).touch()
 
 
 def _pass_on(ending: Path) -> None:

@@ -13,6 +13,7 @@ from bertline.pipelines.run_local import Ended, carry_out
 from bertline.pipelines.run_settings import TEXT_SOURCES, Run
 from bertline.pipelines.step_settings import STEPS_OF_NAME, read_tables
 from bertline.pipelines.verdict import Verdict, judge
+from bertline.preemption import INTERRUPTED, PreemptedError
 from bertline.settings import restore_types
 
 MODEL, EXPORT = "pretrain_512", "export"  # the tasks that make what most users want
@@ -59,9 +60,15 @@ def run(name: str, out: str | os.PathLike[str] = "out", **settings: Any) -> RunR
     `run(name, **tomllib.load(file))` takes such a file. Steps that were made before are kept.
 
     Raises ValueError and OSError for what a step refuses, before the first one where it can be seen; RuntimeError
-    that names the log where one broke; PreemptedError when SIGTERM or Ctrl-C came: the same call goes on from there.
+    that names the log where one broke; KeyboardInterrupt for Ctrl-C, and PreemptedError for SIGTERM: the same call goes
+    on from there.
     """
-    ended = carry_out(name, choose_run(name, settings), Path(out).expanduser())
+    try:
+        ended = carry_out(name, choose_run(name, settings), Path(out).expanduser())
+    except PreemptedError as error:
+        if error.exit_code == INTERRUPTED:
+            raise KeyboardInterrupt(str(error)) from None
+        raise
     if ended.failure is None:
         return _collect(ended)
     if ended.refusals:

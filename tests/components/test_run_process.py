@@ -1,5 +1,6 @@
 """Real processes: a run, the shell and the step that KFP starts, and workers."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -9,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, end_run, no_task_after
+from bertline.preemption import PreemptedError
 
 RUN = """
 import os, subprocess, sys
@@ -127,3 +131,16 @@ def test_workers_end_when_their_parent_is_killed() -> None:
         parent.kill()
         assert len(workers) == 2
         assert within(600, lambda: all(map(gone, workers)))
+
+
+def test_a_signal_that_comes_to_a_step_alone_ends_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No further task is begun, as KFP would, which only sees that one failed."""
+    end_run(tmp_path)  # of no run: a step on a cluster
+    with RunPreemption(tmp_path) as preemption:
+        assert not preemption.is_ending()
+        monkeypatch.setenv(RUN_PROCESS_VARIABLE, str(os.getpid()))
+        end_run(tmp_path)
+        assert preemption.is_ending()
+        with no_task_after(preemption), pytest.raises(PreemptedError, match="no further task is begun"):
+            logging.getLogger().warning("Executing task")
+    assert list(tmp_path.iterdir()) == []
