@@ -65,6 +65,7 @@ class Step:
     kind: str  # of the artifact; it may name settings and TEXT inputs: "checkpoint_{config.max_seq_length}"
     output: str  # what KFP's pages call the artifact
     code: tuple[str, ...] = ()  # modules that decide the bytes, besides that of run and what it imports
+    one_of: tuple[str, ...] = ()  # inputs of which at least one must be given
     requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given and `config`
     sources: str = ""  # "module:function", called with the TEXT inputs: name -> the files that they mean
     resumes: bool = False  # run gets `work`, a folder that survives a kill, for just these settings and inputs
@@ -105,6 +106,9 @@ class Step:
         for name, each in self.inputs.items():
             if not (values[name] or each.optional):
                 raise ValueError(f"step {self.name}: {name} is missing; give {each.help}")
+        if self.one_of and not any(values[name] for name in self.one_of):
+            wanted = ", ".join(f"{name} ({self.inputs[name].help})" for name in self.one_of)
+            raise ValueError(f"step {self.name}: one of these is needed: {wanted}")
         return {
             name: value if self.inputs[name].wanted == TEXT else Path(value)
             for name, value in values.items()
@@ -161,7 +165,10 @@ def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Proven
     for name, value in given.items():
         each = step.inputs[name]
         if each.wanted != TEXT:
-            recorded[each.recorded_as or name] = _list_files(each.wanted, value)
+            try:
+                recorded[each.recorded_as or name] = _list_files(each.wanted, value)
+            except ValueError as error:
+                raise ValueError(f"{error}; {name} takes {each.help}") from error
     if step.sources:
         recorded |= load(step.sources)(**{name: given[name] for name in given if step.inputs[name].wanted == TEXT})
     for check in step.requires:

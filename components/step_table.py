@@ -58,6 +58,7 @@ VOCAB = Step(
     run="bertline.components.corpus.vocabulary:run",
     kind="vocabulary",
     output="vocabulary",
+    one_of=("sentences", "released"),
     only_file="vocab.txt",
 )
 PREPARE = Step(
@@ -109,6 +110,7 @@ PRETRAIN = Step(
     kind="checkpoint_{config.max_seq_length}",
     output="model",
     code=("bertline.model.training.backends.hosts",),
+    one_of=("vocab", "checkpoint", "initial"),
     requires=("bertline.components.pretraining_data.files:require_other_documents",),
     trains=True,
     shared=True,

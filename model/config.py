@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertline.settings import from_mapping
+from bertline.settings import from_mapping, list_known
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -98,9 +98,11 @@ def bert_config(model: str, vocab_size: int) -> BertConfig:
         return BertConfig(vocab_size=vocab_size, **SIZES[model])
     path = Path(model)
     if not path.is_file():
+        if path.suffix == ".json":
+            raise FileNotFoundError(f"{path}: no such file; model is the path of a bert_config.json, or a size")
         raise ValueError(
-            f'model "{model}" is neither a known size nor a file; sizes: {", ".join(sorted(SIZES))}; '
-            "or give the path of a bert_config.json"
+            f'model "{model}" is neither a known size nor a file{list_known(model, sorted(SIZES))}; or give the path '
+            "of a bert_config.json"
         )
     config = read_bert_config(path)
     if config.vocab_size != vocab_size:

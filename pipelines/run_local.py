@@ -21,7 +21,7 @@ from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import list_model_files
-from bertline.pipelines.cli.tables import print_steps, print_verdicts
+from bertline.pipelines.cli.tables import print_steps, print_text, print_verdicts
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.run_settings import OF_EXAMPLE, TEXT_SOURCES, Run, pipeline_arguments
@@ -66,7 +66,7 @@ def run_here(name: str, run: Run, out: Path) -> int:
     ended = carry_out(name, run, out)
     if ended.failure is not None:
         return _report_failure(ended, ended.failure)
-    _print_summary(run, ended.notes, out, ended.folder / "lineage.html", ended.seconds)
+    _print_summary(name, run, ended.notes, out, ended.folder / "lineage.html", ended.seconds)
     return 0
 
 
@@ -260,7 +260,7 @@ def _place_in_pipeline(note: dict[str, Any]) -> int:
     return next((place for place, step in enumerate(RUN_STEPS) if f"{task}_".startswith(f"{step}_")), len(RUN_STEPS))
 
 
-def _print_summary(run: Run, notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
+def _print_summary(name: str, run: Run, notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
     print_steps(notes)
     verdicts = judge({note["task"]: Path(note["path"]) for note in notes})
     print_verdicts(verdicts, PUBLISHED)
@@ -269,11 +269,12 @@ def _print_summary(run: Run, notes: list[dict[str, Any]], out: Path, page: Path,
         print(f"{title:20} {out / 'latest' / task}")
     print(f"{'lineage page':20} {page}")
     print(f"{'TensorBoard':20} {describe_tensorboard(out / 'store')}")
-    for advice in advise(verdicts, is_example=run.dump == OF_EXAMPLE["dump"], out=out):
-        print(f"next: {advice}")
+    for advice in advise(verdicts, name=name, is_example=run.dump == OF_EXAMPLE["dump"], out=out):
+        print_text(f"next: {advice}")
 
 
 def describe_tensorboard(folder: Path) -> str:
     """The command that shows the curves of the trainings below a folder, and what it needs first."""
     command = f"tensorboard --logdir {shlex.quote(str(folder))}"
-    return command if find_spec("tensorboard") else f"pip install 'bertline[tensorboard]', then {command}"
+    install = f"{shlex.quote(sys.executable)} -m pip install tensorboard"
+    return command if find_spec("tensorboard") else f"{install}, then {command}"

@@ -12,6 +12,7 @@ from bertline.model.records.reader import STATISTICS_FILE
 
 LENGTHS = (128, 512)
 BETTER, WORSE, ALIKE = "better", "worse", "no better"
+BUDGET = "budget"  # the recipe for short trainings
 STANDARD_ERRORS = 2  # by which a share must differ to be called better or worse
 NATS = 0.05  # by which a loss must
 # Devlin in google-research/bert #90; Devlin et al. 2018, table 6 and 5.1.
@@ -92,20 +93,20 @@ def judge_classifier(task: str, scores: Mapping[str, Any]) -> Iterator[Verdict]:
         f"{task}: accuracy",
         scores["accuracy"],
         scores["majority_accuracy"],
-        "by always giving the commonest label",
+        "by the commonest label of the training set",
         scores["examples.dev"],
     )
     if "f1" in scores:
         yield Verdict(f"{task}: F1 of label 1", f"{scores['f1']:.1%}", "", "")
 
 
-def advise(verdicts: Iterable[Verdict], *, is_example: bool, out: Path) -> Iterator[str]:
-    """What to do next, a sentence each."""
+def advise(verdicts: Iterable[Verdict], *, name: str, is_example: bool, out: Path) -> Iterator[str]:
+    """What to do next, a sentence each; `name` is that of the run or of its recipe."""
     losses = [verdict for verdict in verdicts if verdict.score.startswith("masked-LM loss")]
     if losses and not any(loss.is_better for loss in losses):
         yield (
             "The model knows no more of a word than how often it comes: context is learned later. Train for more steps "
-            "(--steps_128, --steps_512), or take the budget recipe (docs/recipes.md)."
+            f"(--steps_128, --steps_512){'' if name == BUDGET else ', or take the budget recipe (docs/recipes.md)'}."
         )
     if is_example:
         yield (
@@ -126,7 +127,10 @@ def _judge_loss(loss: float, unigram: float) -> str:
 def _judge_share(score: str, found: float, baseline: float, how: str, count: int) -> Verdict:
     """A share of `count` answers that are right, beside the one reached `how`."""
     least = STANDARD_ERRORS * math.sqrt(max(baseline * (1 - baseline), 0.0) / max(count, 1))
-    word = ALIKE if abs(found - baseline) <= least else BETTER if found > baseline else WORSE
+    if abs(found - baseline) <= least:
+        word = f"{ALIKE} than chance among so few" if found > baseline else ALIKE
+    else:
+        word = BETTER if found > baseline else WORSE
     return Verdict(score, f"{found:.1%} of {count:,}", f"{baseline:.1%} {how}", word)
 
 

@@ -11,6 +11,7 @@ from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.pages.html import page
 from bertline.components.store.manifests import RUN, crawl, find_made_files, read_manifest
 from bertline.files import write_whole
+from bertline.settings import list_known
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 210, 104, 64, 24, 24
 COLOURS = {  # fill by the first word of the kind
@@ -47,6 +48,9 @@ class Node:
 
 def write_page(root: Path, file: Path, run: str = "") -> str:
     """Write the page of all artifacts below `root`; with `run`, of those that this run made or used."""
+    if run and not (root / "runs" / run).is_dir():
+        known = sorted(folder.name for folder in (root / "runs").glob("*/"))
+        raise ValueError(f'{root}: no run is called "{run}"{list_known(run, known)}')
     nodes = read_nodes(root, _list_paths_of_run(root, run) if run else None)
     if not nodes:
         raise ValueError(f"{root}: no artifacts here (no folder with a MANIFEST.json); give the folder of a store")

@@ -35,7 +35,7 @@ def read_manifest(path: Path, kind: str | None = None) -> dict[str, Any]:
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path / MANIFEST}: damaged ({error}); remove {path} and run its step again") from error
     if kind is not None and not str(found).startswith(kind):
-        raise ValueError(f"{path}: holds {found}, but {kind} are wanted here")
+        raise ValueError(f'{path}: holds "{found}" where "{kind}" is wanted')
     return dict(manifest)
 
 

@@ -63,7 +63,13 @@ def print_verdicts(verdicts: Iterable["Verdict"], caption: str) -> None:
     for each in verdicts:
         table.add_row(each.score, each.value, each.baseline, each.verdict)
     _print(table)
-    print(caption)
+    print_text(caption)
+
+
+def print_text(text: str) -> None:
+    """Print a line, broken between words at the terminal's width; in a file or a pipe it stays one."""
+    console = Console()
+    console.print(text, soft_wrap=not console.is_terminal, markup=False, highlight=False)
 
 
 def format_figure(value: float) -> str:

@@ -60,3 +60,12 @@ def test_every_run_and_recipe_has_its_file_without_this_machines_paths(site: Pat
         assert f"run {name}" in text and "steps_128 = " in re.sub("<[^>]*>", "", text)
     for page in site.rglob("*.html"):
         assert str(ROOT) not in page.read_text(encoding="utf-8")
+
+
+def test_links_lead_to_files_of_the_tree_too() -> None:
+    """The site has some files elsewhere, and would not notice; its generated pages are not in the tree."""
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())]
+    assert len(links) > 50
+    lost = [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()]
+    assert [each for each in lost if "reference/" not in each] == []

@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,6 @@ def test_the_end_of_a_run_says_how_tensorboard_is_installed_where_it_is_missing(
 ) -> None:
     command = f"tensorboard --logdir '{tmp_path}/my store'"
     monkeypatch.setattr("bertline.pipelines.run_local.find_spec", lambda name: None)
-    assert describe_tensorboard(tmp_path / "my store") == f"pip install 'bertline[tensorboard]', then {command}"
+    assert describe_tensorboard(tmp_path / "my store") == f"{sys.executable} -m pip install tensorboard, then {command}"
     monkeypatch.setattr("bertline.pipelines.run_local.find_spec", lambda name: name)
     assert describe_tensorboard(tmp_path / "my store") == command

@@ -37,7 +37,10 @@ def test_a_score_stands_beside_what_it_is_held_against() -> None:
         ),
         Verdict("masked words right at 128", "30.0% of 1,000", "5.0% by always giving the commonest", "better"),
         Verdict(
-            "next sentences right at 128", "55.0% of 100", "52.0% by always giving the commoner answer", "no better"
+            "next sentences right at 128",
+            "55.0% of 100",
+            "52.0% by always giving the commoner answer",
+            "no better than chance among so few",
         ),
     ]
 
@@ -56,7 +59,7 @@ def test_a_loss_is_worse_alike_or_better(loss: float, verdict: str) -> None:
     assert judge(masked_lm_loss=loss)[0].verdict == verdict
 
 
-@pytest.mark.parametrize(("examples", "verdict"), [(60, "no better"), (10_000, "better")])
+@pytest.mark.parametrize(("examples", "verdict"), [(60, "no better than chance among so few"), (10_000, "better")])
 def test_a_share_is_better_only_where_that_is_no_chance(examples: int, verdict: str) -> None:
     assert judge(examples=examples)[2].verdict == verdict
 
@@ -69,15 +72,19 @@ def test_rows_that_are_no_pairs_have_no_next_sentence() -> None:
 def test_a_classifier_is_held_against_the_commonest_label() -> None:
     scores = {"accuracy": 0.6, "majority_accuracy": 0.7, "examples.dev": 400, "f1": 0.5}
     accuracy, f1 = judge_classifier("mrpc", scores)
-    assert accuracy == Verdict("mrpc: accuracy", "60.0% of 400", "70.0% by always giving the commonest label", "worse")
+    assert accuracy == Verdict(
+        "mrpc: accuracy", "60.0% of 400", "70.0% by the commonest label of the training set", "worse"
+    )
     assert (f1.score, f1.value, f1.verdict) == ("mrpc: F1 of label 1", "50.0%", "")
 
 
 def test_advice_suits_the_scores_and_the_text() -> None:
     learned, not_yet = judge(), judge(masked_lm_loss=6.2)
-    (example,) = advise(learned, is_example=True, out=Path("out"))
+    (example,) = advise(learned, name="tiny", is_example=True, out=Path("out"))
     assert "the example's" in example and "--dump" in example
-    more, _ = advise(not_yet, is_example=True, out=Path("out"))
-    assert "--steps_128" in more
-    (tune,) = advise(learned, is_example=False, out=Path("out"))
+    more, _ = advise(not_yet, name="tiny", is_example=True, out=Path("out"))
+    assert "--steps_128" in more and "budget recipe" in more
+    (more,) = advise(not_yet, name="budget", is_example=False, out=Path("out"))
+    assert "--steps_128" in more and "recipe" not in more
+    (tune,) = advise(learned, name="budget", is_example=False, out=Path("out"))
     assert "bertline finetune --checkpoint=out/latest/pretrain_512" in tune

@@ -161,7 +161,7 @@ def test_tokenize_reads_lines_or_json_strings(
         (["ingest", "--books=none/*.txt", "--out=OUT"], "no file matches"),
         (["split", "--documents=missing", "--out=OUT"], "missing: no such artifact"),
         (["prepare", "--sentences=HERE", "--vocab=v.txt", "--out=OUT"], "not an artifact"),
-        (["pretrain", "--records=missing", "--out=OUT"], "missing: no such artifact"),
+        (["pretrain", "--records=missing", "--vocab=v.txt", "--out=OUT"], "missing: no such artifact"),
         (["evaluate", "--checkpoint=missing", "--records=missing", "--out=OUT"], "missing: no such artifact"),
         (["lineage", "--store=HERE", "--out=OUT"], "no artifacts here"),
         (["run", "tiny", "--dump=missing.xml", "--out=OUT"], "missing.xml: no such file"),
@@ -192,7 +192,7 @@ def test_a_released_vocabulary_is_checked_and_copied(tmp_path: Path, capsys: pyt
     assert main(["vocab", f"--released={released}", f"--out={tmp_path / 'other.txt'}"]) == 2
     assert "[PAD]" in capsys.readouterr().err
     assert main(["vocab", f"--out={tmp_path / 'other.txt'}"]) == 2
-    assert "neither sentences nor a released vocabulary; give one of them" in capsys.readouterr().err
+    assert "one of these is needed: sentences (" in capsys.readouterr().err
     assert main(["vocab", f"--released={released}", f"--out={tmp_path}"]) == 2
     assert "is a folder; give the file to write" in capsys.readouterr().err
 

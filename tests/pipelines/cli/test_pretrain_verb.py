@@ -27,7 +27,10 @@ SECONDS = 600  # that anything waited for may take, on a busy machine
         (["--devices=2"], "several devices share a batch on the jax backend only"),
         (["--steps_per_call=0"], "steps_per_call is 0; it must be at least 1"),
         (["--keep_checkpoints=0"], "keep_checkpoints is 0; it must be at least 1"),
-        (["--checkpoint=INPUTS/records"], "holds records_16, but checkpoint are wanted here"),
+        (
+            ["--checkpoint=INPUTS/records"],
+            'holds "records_16" where "checkpoint" is wanted; checkpoint takes the stage before',
+        ),
         (["--checkpoint=INPUTS/none"], "none: no such artifact"),
     ],
 )
