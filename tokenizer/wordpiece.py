@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.tokenizer.normalize import LineNormalizer
-from bertline.tokenizer.wordtable import WordTable
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
@@ -125,6 +124,8 @@ class WordPieceTokenizer:
     """Encodes text with a vocabulary; `do_lower_case` must be what the vocabulary was made with."""
 
     def __init__(self, vocabulary: Vocabulary, do_lower_case: bool = True) -> None:
+        from bertline.tokenizer.wordtable import WordTable  # it loads Numba, which a vocabulary alone does not need
+
         self.vocabulary = vocabulary
         self.do_lower_case = do_lower_case
         self._normalizer = LineNormalizer(do_lower_case)
