@@ -247,7 +247,7 @@ def test_readers_say_what_a_folder_is_not(tmp_path: Path, source: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such artifact"):
         read_manifest(tmp_path / "missing")
     made = publish(tmp_path / "out", provenance(source), writer())
-    with pytest.raises(ValueError, match="holds copies, but records are wanted"):
+    with pytest.raises(ValueError, match='holds "copies" where "records" is wanted'):
         read_manifest(made.path, "records")
     (made.path / MANIFEST).write_text('{"schema": ')
     with pytest.raises(ValueError, match="damaged"):
@@ -260,7 +260,7 @@ def test_a_folder_inside_an_artifact_can_be_an_input_of_its_own(tmp_path: Path, 
     assert [entry["path"] for entry in part["files"]] == ["b.txt"]
     assert part["part_of"] == made.manifest["digest"] != part["digest"]
     assert describe(made.path / "sub") == {key: part[key] for key in ("kind", "digest", "part_of")}
-    with pytest.raises(ValueError, match="holds copies, but records are wanted"):
+    with pytest.raises(ValueError, match='holds "copies" where "records" is wanted'):
         read_manifest(made.path / "sub", "records")
     (made.path / "sub" / "b.txt").write_text("text")
     with pytest.raises(ValueError, match=r"b\.txt: differs"):
