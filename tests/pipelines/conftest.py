@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +84,8 @@ def started() -> Started:
 
     def start(argv: list[str], **environment: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "bertline", *argv]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
+        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+        given: dict[str, Any] = {"env": os.environ | environment, "preexec_fn": listen}
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **given)
 
     return start

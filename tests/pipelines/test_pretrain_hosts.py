@@ -83,22 +83,22 @@ def test_two_hosts_train_as_one_with_as_many_devices(
 
 @pytest.mark.slow
 def test_when_one_host_is_taken_away_all_save_the_same_step_and_go_on(hosts: Hosts, tmp_path: Path) -> None:
-    """First the host that writes, and by which all find each other, then the other one."""
+    """First the host that writes, and by which all find each other, then by Ctrl-C the other one."""
     steps = ["--num_train_steps=400", "--log_every_steps=100", "--save_checkpoints_steps=20"]  # some seconds
     for code, message in ended(hosts(tmp_path / "uninterrupted", *steps)):
         assert code == 0, message
     work = tmp_path / "out.work"
-    for taken_away in (0, 1):
+    for taken_away, number, codes in ((0, signal.SIGTERM, [75, 75]), (1, signal.SIGINT, [75, 130])):
         reached = max(snapshot_steps(work), default=0)
         processes, deadline = hosts(tmp_path / "out", *steps), time.monotonic() + SECONDS
         while max(snapshot_steps(work), default=0) <= reached:
             assert all(process.poll() is None for process in processes)
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        processes[taken_away].send_signal(signal.SIGTERM)
+        processes[taken_away].send_signal(number)
         ends = ended(processes)
-        assert [code for code, _ in ends] == [75, 75], ends
-        steps_said = {re.search(r"ended at step (\d+) by SIGTERM", message).group(1) for _, message in ends}  # type: ignore[union-attr]
+        assert [code for code, _ in ends] == codes, ends
+        steps_said = {re.search(r"ended at step (\d+) by ", message).group(1) for _, message in ends}  # type: ignore[union-attr]
         assert steps_said == {str(snapshot_steps(work)[-1])}
     for code, message in ended(hosts(tmp_path / "out", *steps)):
         assert code == 0, message
