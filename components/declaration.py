@@ -141,22 +141,31 @@ def make(
         counts: Counts = load(step.run)(out=folder, config=config, **arguments, **further)
         return counts
 
-    with ended_by_signals(describe_kept=partial(_describe_kept, step, work_folder(place_of(out, provenance)))):
+    with ended_by_signals(describe_kept=_describer_of_kept(step, work_folder(place_of(out, provenance)))):
         if step.shared and config.hosts > 1:
             return _make_together(out, provenance, write)
         return publish(out, provenance, write)
 
 
-def _describe_kept(step: Step, work: Path) -> str:
-    """What the same command finds after a signal that ended the step."""
+def _describer_of_kept(step: Step, work: Path) -> Callable[[], str]:
+    """What says, when a signal has ended the step, what the same command finds; all that it needs is loaded here."""
     if step.trains:
         from bertline.model.training.snapshots import snapshot_steps
 
-        newest = max(snapshot_steps(work), default=0)
-        return f"the same command goes on from step {newest:,}" if newest else "the same command begins at the start"
-    if step.resumes and work.exists():
-        return "the same command goes on with what is not made yet"
-    return "nothing is left of it, the same command begins again"
+        def describe_training() -> str:
+            newest = max(snapshot_steps(work), default=0)
+            return (
+                f"the same command goes on from step {newest:,}" if newest else "the same command begins at the start"
+            )
+
+        return describe_training
+
+    def describe() -> str:
+        if step.resumes and work.exists():
+            return "the same command goes on with what is not made yet"
+        return "nothing is left of it, the same command begins again"
+
+    return describe
 
 
 def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Provenance:

@@ -134,6 +134,22 @@ except BaseException as error:
     assert end(process) == "raised: ended by Ctrl-C; the same command goes on\n"
 
 
+def test_another_signal_while_what_is_kept_is_described_changes_nothing(tmp_path: Path) -> None:
+    body = """
+def describe():
+    os.kill(os.getpid(), 15)
+    time.sleep(0.1)
+    return "described"
+with ended_by_signals(describe_kept=describe):
+    begin()
+    work()
+"""
+    process = start(body, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == "raised: ended by SIGTERM; described\n"
+    assert process.returncode == 75
+
+
 TRAINING = """
 with Preemption() as preemption:
     preemption.look()

@@ -2,10 +2,8 @@
 
 Where there is nothing to save they raise PreemptedError at once, and a process that does not come out of it soon, of
 a compilation for example, is ended as it is: nothing that is half made has its name yet. A training notes them from
-its first step on, saves, and raises the error itself. Ctrl-C once more ends it without saving.
-
-A thread reads the signals. A terminal sends Ctrl-C to child processes, too: they inherit that it is ignored, and are
-killed by their parent.
+its first step on, saves, and raises the error itself. Ctrl-C once more ends it without saving. Child processes ignore
+Ctrl-C, which a terminal sends them, too, and are killed by their parent.
 """
 
 import logging
@@ -16,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -131,7 +129,7 @@ def held(label: str) -> Iterator[None]:
     finally:
         listener.describe_kept, listener.holds = before, False
     if listener.number:
-        listener.end(f"{label} is whole")
+        listener.end(lambda: f"{label} is whole")
 
 
 def pass_on(numbers: Sequence[int]) -> None:
@@ -159,7 +157,6 @@ class _Listener:
 
     @classmethod
     def own(cls) -> "_Listener | None":
-        """The one that listens for this thread."""
         return cls.current if threading.current_thread() is threading.main_thread() else None
 
     def start(self) -> None:
@@ -168,16 +165,15 @@ class _Listener:
         os.set_blocking(self._write, False)
         self._pipe_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         # A shell lets what it starts in the background ignore Ctrl-C; other threads would get it before `sigwait` does.
-        is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        waits = not is_ignored and len(list(Path("/proc/self/task").iterdir())) == 1
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if waits else ())
-        on_interrupt = signal.SIG_IGN if is_ignored or waits else self._handle
-        handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: self._handle}
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        alone = len(list(Path("/proc/self/task").iterdir())) == 1
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if alone else ())
+        handlers = {signal.SIGINT: signal.SIG_IGN if ignored or alone else self._handle, signal.SIGTERM: self._handle}
         self._handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         self._logged_above = logging.root.manager.disable
         self._hooks = sys.unraisablehook, threading.excepthook
         sys.unraisablehook, threading.excepthook = self._note_lost, self._note_failed
-        targets = (self._watch, self._wait_for_interrupt) if waits else (self._watch,)
+        targets = (self._watch, self._wait_for_interrupt) if alone and not ignored else (self._watch,)
         self._threads = [threading.Thread(target=each, daemon=True) for each in targets]
         for thread in self._threads:
             thread.start()
@@ -197,13 +193,14 @@ class _Listener:
             signal.signal(number, signal.SIG_IGN if ignores else handler)
         sys.unraisablehook, threading.excepthook = self._hooks
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        os.close(self._read)
-        os.close(self._write)
         _Listener.current = None
+        for end in (self._read, self._write):
+            os.close(end)
 
-    def end(self, kept: str) -> None:
+    def end(self, describe_kept: Callable[[], str]) -> None:
         if not self.is_ending:
-            self.is_ending, self.error = True, PreemptedError(f"ended by {NAMES[_cause()]}; {kept}")
+            self.is_ending = True  # first of all: another signal may come meanwhile
+            self.error = PreemptedError(f"ended by {NAMES[_cause()]}; {describe_kept()}")
             logging.disable()  # Beam would log where its worker was
             raise self.error
 
@@ -215,7 +212,7 @@ class _Listener:
         if self.work is not None and self._waits():
             self.work.note()
         elif not self._waits():
-            self.end(self.describe_kept())
+            self.end(self.describe_kept)
 
     def _note_lost(self, lost: "sys.UnraisableHookArgs") -> None:
         """The error was raised in a finalizer or in what a library of C calls, from where it does not come out."""
@@ -225,8 +222,8 @@ class _Listener:
             self._hooks[0](lost)
 
     def _note_failed(self, failed: threading.ExceptHookArgs) -> None:
-        """A thread of a library, which may miss the children that were killed."""
-        time.sleep(0 if self.count else SAME_SECONDS)  # the signal may be on its way
+        # A thread of a library, which may miss the children that were killed by a signal that is still on its way.
+        time.sleep(0 if self.count else SAME_SECONDS)
         if not self.count:
             self._hooks[1](failed)
 
@@ -277,12 +274,13 @@ class _Listener:
 
     def _end_now(self, how: str) -> NoReturn:
         """End the process from this thread, whatever the main one does; what is half made goes."""
-        with suppress(OSError):
+        try:
+            kill_children()
+            remove_drafts()
             say(f"{self.label}: {how}; {self.describe_kept()}")
-        erase_progress()
-        kill_children()
-        remove_drafts()
-        os._exit(INTERRUPTED if self.number == signal.SIGINT else TRY_AGAIN)
+            erase_progress()
+        finally:
+            os._exit(INTERRUPTED if self.number == signal.SIGINT else TRY_AGAIN)
 
 
 def _cause() -> signal.Signals:
@@ -292,9 +290,7 @@ def _cause() -> signal.Signals:
 
 @cache
 def _forget_in_forks() -> None:
-    """A forked worker inherits handlers, and the pipe by which they would tell its parent."""
-
-    def forget() -> None:
+    def forget() -> None:  # a worker inherits handlers, and the pipe by which they would tell its parent
         if _Listener.current is not None:
             _Listener.current = None
             signal.set_wakeup_fd(-1)
