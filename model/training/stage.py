@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
-import json
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -29,9 +27,9 @@ from bertline.model.training.checkpoint import (
     ScalarEvents,
     TrainingLog,
     write_checkpoint,
-    write_file,
     write_log,
 )
+from bertline.model.training.diverged import DivergedError, is_finite, keep_step
 from bertline.model.training.snapshots import Snapshots, snapshot_writer
 from bertline.model.training.speed import SpeedLog, StepWork, new_stopwatch
 from bertline.preemption import PreemptedError
@@ -40,8 +38,6 @@ from bertline.progress import Progress, say
 if TYPE_CHECKING:
     from bertline.model.bert import Tensor, Weights
     from bertline.model.training.update import Update, Values
-
-BATCH_FILE, METRICS_FILE = "batch.npz", "metrics.json"  # of a step that diverged
 
 Forward = Callable[[Arrays], Any]
 Scores = Mapping[str, float]
@@ -109,18 +105,6 @@ class Stage:
             return False
         at_intervals = self.eval_every_steps > 0 and self.is_due(step, self.eval_every_steps)
         return step == self.last_step or at_intervals
-
-
-class DivergedError(ValueError):
-    """A loss or gradient norm that is not finite; the weights are worthless from `step` on."""
-
-    def __init__(self, step: int, metrics: Metrics, kept: str = "") -> None:
-        """`step` counts updates from 0; `kept` says where its batch lies."""
-        super().__init__(
-            f"step {step + 1}: loss is {metrics['loss']}, gradient norm {metrics['grad_norm']}, learning rate "
-            f"{metrics['learning_rate']:.3g}; lower learning_rate or lengthen the warm-up{kept}"
-        )
-        self.step = step
 
 
 class Training:
@@ -220,8 +204,8 @@ class Training:
             call, metrics = self._computing.popleft()
             rows = call.rows(metrics)
             for step, row in zip(call.steps, rows, strict=True):
-                if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
-                    raise DivergedError(step, row, self._keep_failed_step(step, row))
+                if not is_finite(row):
+                    raise self._diverged(step, row)
             self._watch.note_report(call.shapes(), call.batches, len(rows), is_last=not self._computing)
             for step, row in zip(call.steps, rows, strict=True):
                 completed = self._log.add(step + 1, row, last=step + 1 == self._stage.last_step)
@@ -279,17 +263,12 @@ class Training:
         weights, slots = self._trainer.weights(), self._trainer.slots()
         return dataclasses.replace(self._reached, weights=weights, slots=slots, state=state)
 
-    def _keep_failed_step(self, step: int, metrics: Metrics) -> str:
-        """Keep the batch, its examples' numbers and the metrics of a step that diverged; returns where, in words."""
+    def _diverged(self, step: int, metrics: Metrics) -> DivergedError:
         if not self._stage.hosts.writes:
-            return ""
-        folder = self._work / f"failed-step-{step + 1:09}"
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / BATCH_FILE, **dict(self._stage.data.batch_at(step, ALONE)))  # type: ignore[arg-type]
-        numbers = {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
-        found = {"step": step + 1, **numbers, "records": self._stage.data.examples_at(step).tolist()}
-        write_file(folder / METRICS_FILE, (json.dumps(found, indent=2) + "\n").encode())
-        return f"; the batch and the figures of the step are in {folder}"
+            return DivergedError(step, metrics)
+        data = self._stage.data
+        kept = keep_step(self._work, step, metrics, data.batch_at(step, ALONE), data.examples_at(step))
+        return DivergedError(step, metrics, kept)
 
 
 def _return_freed_memory() -> None:

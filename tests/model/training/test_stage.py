@@ -14,9 +14,10 @@ from keras import ops
 from bertline.model.config import BertConfig
 from bertline.model.training.backends.choice import Hosts
 from bertline.model.training.checkpoint import Checkpoint, TrainingLog
+from bertline.model.training.diverged import DivergedError
 from bertline.model.training.snapshots import Snapshots
 from bertline.model.training.speed import StepWork
-from bertline.model.training.stage import DivergedError, Stage, Training
+from bertline.model.training.stage import Stage, Training
 from bertline.model.training.update import Objective, Schedule, Update
 
 Saves = dict[int, tuple[np.ndarray, int]]  # the weights of a step, and how many updates were logged then
