@@ -35,8 +35,6 @@ BESIDE_THE_WAY = (
     "components/pretraining_data/statistics.py",
     "pipelines/cli/tables.py",
     "model/training/speed.py",
-    "model/training/flops.py",
-    "model/training/rates.py",
 )
 
 # One tiny run; every setting that is not about size is the default, but for the runner: Beam calls the same functions.

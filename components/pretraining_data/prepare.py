@@ -35,15 +35,17 @@ from bertline.components.pretraining_data.files import (
     require_reachable,
 )
 from bertline.components.pretraining_data.shards import (
-    DONE_FILES,
     ShardWriter,
+    count_done,
+    count_finished,
+    forget_done,
     shard_files,
     totals_path,
     word_pieces,
     write_shard,
     write_totals,
 )
-from bertline.components.pretraining_data.statistics import Counts, Totals, add_totals, counts_of, statistics
+from bertline.components.pretraining_data.statistics import Counts, Totals, counts_of, statistics, sum_totals
 from bertline.components.run_process import end_with_parent
 from bertline.model.records.masking import mask_rules, write_masking
 from bertline.model.records.reader import STATISTICS_FILE
@@ -110,34 +112,21 @@ def write_shards(
     shards, documents = _count_shards(files, name, config)
     for file in shard_files(0, shards, config):
         (work / file).parent.mkdir(parents=True, exist_ok=True)
-
-    def count_finished() -> int:
-        return len(list(work.glob("totals-*.json")))
-
-    def count_done() -> int:
-        """Documents, by what the workers leave in `work`, for they may be other processes, on other machines even."""
-        begun = sum(path.stat().st_size for path in work.glob(DONE_FILES))
-        return max(begun, documents * count_finished() // shards)
-
-    _delete_files(work, DONE_FILES)  # of shards that were interrupted
-    if finished := count_finished():
+    forget_done(work)
+    if finished := count_finished(work):
         say(f"prepare: {finished} of {shards} shards were made before an interruption, kept")
     if not is_cached():
         say("prepare: the inner loops are being compiled, once for this machine: about 15 s")
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
-    with Progress("prepare", documents, "documents", done=count_done()) as progress, progress.follow(count_done):
+    done = partial(count_done, work, documents, shards)
+    with Progress("prepare", documents, "documents", done()) as progress, progress.follow(done):
         totals = run_shards(files, vocab, work, shards, config)
-    _delete_files(work, DONE_FILES)
+    forget_done(work)
     if not totals.get("instances"):
         raise ValueError(f'{name}: the documents of part "{config.part}" hold too little text for one instance')
     if totals["tokens"] == totals["token_counts"][vocabulary.unk_id]:
         raise ValueError(f"{vocab}: all words of {name} are unknown to it; is it the vocabulary of this language?")
     return totals, shards
-
-
-def _delete_files(folder: Path, pattern: str) -> None:
-    for path in folder.glob(pattern):
-        path.unlink()
 
 
 def _require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
@@ -182,9 +171,9 @@ def _run_processes(
             by_shard.setdefault(number, []).append(places)
     write = partial(_write_shard, vocab=str(vocab), folder=str(work), shards=shards, config=config)
     if min(config.num_workers, len(by_shard)) == 1:
-        return _sum_totals(map(write, by_shard.items()))
+        return sum_totals(map(write, by_shard.items()))
     with ProcessPoolExecutor(min(config.num_workers, len(by_shard)), initializer=end_with_parent) as processes:
-        return _sum_totals(processes.map(write, by_shard.items()))
+        return sum_totals(processes.map(write, by_shard.items()))
 
 
 def _run_beam(files: Sequence[SentenceFile], vocab: Path, work: Path, shards: int, config: PrepareConfig) -> Totals:
@@ -241,7 +230,7 @@ def build_graph(
         | "Documents" >> beam.FlatMap(_key_documents, shards, config)
         | "By shard" >> beam.GroupByKey()
         | "Records" >> beam.Map(_write_shard, words, folder, shards, config)
-        | "Sum" >> beam.CombineGlobally(_sum_totals)
+        | "Sum" >> beam.CombineGlobally(sum_totals)
         | "Totals" >> beam.Map(write_totals, f"{folder}/totals.json")
     )
 
@@ -293,10 +282,3 @@ def _load_vocabulary(path: str) -> Vocabulary:
     with tempfile.NamedTemporaryFile() as copy, open_bytes(path) as file:
         Path(copy.name).write_bytes(file.read())
         return load_vocabulary(Path(copy.name))
-
-
-def _sum_totals(totals: Iterable[Totals]) -> Totals:
-    total: Totals = {}
-    for more in totals:
-        total = add_totals(total, more)
-    return total

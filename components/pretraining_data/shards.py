@@ -126,6 +126,23 @@ def _note_done(documents: int, number: int, folder: str) -> None:
             file.truncate(documents)
 
 
+def count_finished(work: Path) -> int:
+    """How many shards in the folder are whole."""
+    return len(list(work.glob("totals-*.json")))
+
+
+def count_done(work: Path, documents: int, shards: int) -> int:
+    """How many of all documents are done, by what workers leave in the folder: they may be other processes."""
+    begun = sum(path.stat().st_size for path in work.glob(DONE_FILES))
+    return max(begun, documents * count_finished(work) // shards)
+
+
+def forget_done(work: Path) -> None:
+    """Remove what tells of documents that are done: of shards that were interrupted, or when all are whole."""
+    for path in work.glob(DONE_FILES):
+        path.unlink()
+
+
 def _blocks(instances: Instances) -> Iterator[Instances]:
     for first in range(0, len(instances.keys), ROWS_AT_ONCE):
         yield instances.take(slice(first, first + ROWS_AT_ONCE))

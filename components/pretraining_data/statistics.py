@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -66,6 +66,14 @@ def add_totals(first: Mapping[str, Any], second: Mapping[str, Any]) -> Totals:
     total = {**first, **second}
     for name in first.keys() & second.keys():
         total[name] = _sum(first[name], second[name])
+    return total
+
+
+def sum_totals(totals: Iterable[Totals]) -> Totals:
+    """All of them added up."""
+    total: Totals = {}
+    for more in totals:
+        total = add_totals(total, more)
     return total
 
 
