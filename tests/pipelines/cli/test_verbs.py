@@ -82,22 +82,10 @@ def test_help_has_the_comments_of_a_field_in_the_groups_of_the_source() -> None:
     assert "Whether text is lower-cased: all of it but accents. (default: true)" in shown
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('do_lower_case = "false"', "do_lower_case must be bool, not the text 'false'; write it without quotes"),
-        ('max_seq_length = "512"', "max_seq_length must be int, not the text '512'"),
-        ('[prepare]\ndo_lower_case = "false"', "prepare"),
-    ],
-)
-def test_a_text_in_toml_is_a_text(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text(text)
-    with pytest.raises(ValueError, match=f"{file}: .*{message}"):
-        parsed(f"--config={file}")
-    other = tmp_path / "settings.json"  # as a KFP parameter may have it
-    other.write_text('{"do_lower_case": "false", "max_seq_length": "512"}')
-    assert parsed(f"--config={other}") == Settings(512, 1e-4, False, "base")
+def test_a_text_in_json_may_be_a_number_or_a_bool(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"  # as a KFP parameter may have it
+    file.write_text('{"do_lower_case": "false", "max_seq_length": "512"}')
+    assert parsed(f"--config={file}") == Settings(512, 1e-4, False, "base")
 
 
 def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,16 +96,23 @@ def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "text", "message"),
     [
-        ("{", "expected a JSON or TOML file"),
-        ("[1]", "found a list"),
-        ('{"max_len": 1}', "unknown Settings keys: max_len"),
-        ('{"max_seq_length": "long"}', "max_seq_length must be int"),
+        ("a.json", "{", "expected a JSON or TOML file"),
+        ("a.json", "[1]", "found a list"),
+        ("a.json", '{"max_len": 1}', "unknown Settings keys: max_len"),
+        ("a.json", '{"max_seq_length": "long"}', "max_seq_length must be int"),
+        (
+            "a.toml",
+            'do_lower_case = "false"',
+            "do_lower_case must be bool, not the text 'false'; write it without quotes",
+        ),
+        ("a.toml", 'max_seq_length = "512"', "max_seq_length must be int, not the text '512'"),
+        ("a.toml", '[prepare]\ndo_lower_case = "false"', "prepare"),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "settings.json"
+def test_bad_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    file = tmp_path / name
     file.write_text(text)
     with pytest.raises(ValueError, match=f"{file}: .*{message}"):
         parsed(f"--config={file}")
