@@ -1,5 +1,6 @@
 """Settings of make reach the command as they are, and a misspelt one is refused."""
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -8,7 +9,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def dry_run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    """What make would do, as from a shell: `make test`, which runs this, hands flags and a level down."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    argv = ["make", "--dry-run", *arguments]
+    return subprocess.run(argv, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
 
 
 def test_a_misspelt_setting_is_refused_before_any_work() -> None:
