@@ -25,11 +25,6 @@ class DivergedError(ValueError):
         self.step = step
 
 
-def is_finite(metrics: Mapping[str, float]) -> bool:
-    """Whether the loss and the gradient norm of a step are numbers that a training can go on with."""
-    return math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
-
-
 def keep_step(work: Path, step: int, metrics: Mapping[str, float], batch: Arrays, records: np.ndarray) -> Path:
     """Write the step's batch, the numbers of its records and its metrics into a folder in `work`, and return that."""
     folder = work / f"failed-step-{step + 1:09}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ from bertline.model.training.checkpoint import (
     write_checkpoint,
     write_log,
 )
-from bertline.model.training.diverged import DivergedError, is_finite, keep_step
+from bertline.model.training.diverged import DivergedError, keep_step
 from bertline.model.training.snapshots import Snapshots, snapshot_writer
 from bertline.model.training.speed import SpeedLog, StepWork, new_stopwatch
 from bertline.preemption import PreemptedError
@@ -204,7 +205,7 @@ class Training:
             call, metrics = self._computing.popleft()
             rows = call.rows(metrics)
             for step, row in zip(call.steps, rows, strict=True):
-                if not is_finite(row):
+                if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
                     raise self._diverged(step, row)
             self._watch.note_report(call.shapes(), call.batches, len(rows), is_last=not self._computing)
             for step, row in zip(call.steps, rows, strict=True):
