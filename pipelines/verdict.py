@@ -11,7 +11,7 @@ from bertline.components.store.manifests import read_manifest
 from bertline.model.records.reader import STATISTICS_FILE
 
 LENGTHS = (128, 512)
-BETTER, WORSE, ALIKE = "better", "worse", "no better"
+BETTER, WORSE, ALIKE, TOO_FEW = "better", "worse", "no better", "too few to tell"
 BUDGET = "budget"  # the recipe for short trainings
 STANDARD_ERRORS = 2  # by which a share must differ to be called better or worse
 NATS = 0.05  # by which a loss must
@@ -29,7 +29,7 @@ class Verdict:
     score: str
     value: str
     baseline: str
-    verdict: str  # begins with BETTER, WORSE or ALIKE; empty where nothing is to compare
+    verdict: str  # begins with one of the four above; empty where nothing is to compare
 
     @property
     def is_better(self) -> bool:
@@ -62,27 +62,27 @@ def judge_pretraining(
     chance = math.log(heldout["vocabulary"]["entries"])
     verdict = _judge_loss(loss, unigram) if loss < chance - NATS else f"{WORSE} than chance"
     yield Verdict(
-        f"masked-LM loss at {length}",
-        f"{loss:.2f} nats (perplexity {scores['perplexity']:,.1f})",
-        f"{unigram:.2f} by word frequencies alone; {chance:.2f} by chance",
+        f"masked-LM loss, {length}",
+        f"{loss:.2f} nats",
+        f"{unigram:.2f} word frequencies; {chance:.2f} chance",
         verdict,
     )
     _, most = heldout["tokens"]["most_frequent"][0]
     commonest = most / heldout["counts"]["tokens"]
     yield _judge_share(
-        f"masked words right at {length}",
+        f"masked words, {length}",
         scores["masked_lm_accuracy"],
         commonest,
-        "by always giving the commonest",
+        "commonest word",
         scores["predictions"],
     )
     if "random_next" in heldout["counts"]:  # the rows are pairs
         random = heldout["counts"]["random_next"]
         yield _judge_share(
-            f"next sentences right at {length}",
+            f"next sentences, {length}",
             scores["next_sentence_accuracy"],
             max(random, 1 - random),
-            "by always giving the commoner answer",
+            "commoner answer",
             scores["examples"],
         )
 
@@ -93,7 +93,7 @@ def judge_classifier(task: str, scores: Mapping[str, Any]) -> Iterator[Verdict]:
         f"{task}: accuracy",
         scores["accuracy"],
         scores["majority_accuracy"],
-        "by the commonest label of the training set",
+        "commonest label",
         scores["examples.dev"],
     )
     if "f1" in scores:
@@ -120,18 +120,18 @@ def advise(verdicts: Iterable[Verdict], *, name: str, is_example: bool, out: Pat
 def _judge_loss(loss: float, unigram: float) -> str:
     difference = abs(loss - unigram)
     if difference < NATS:
-        return f"{ALIKE} than word frequencies"
-    return f"{BETTER if loss < unigram else WORSE} by {difference:.2f} nats"
+        return ALIKE
+    return f"{BETTER if loss < unigram else WORSE} by {difference:.2f}"
 
 
-def _judge_share(score: str, found: float, baseline: float, how: str, count: int) -> Verdict:
-    """A share of `count` answers that are right, beside the one reached `how`."""
+def _judge_share(score: str, found: float, baseline: float, always: str, count: int) -> Verdict:
+    """A share of `count` answers that are right, beside that of always giving one."""
     least = STANDARD_ERRORS * math.sqrt(max(baseline * (1 - baseline), 0.0) / max(count, 1))
     if abs(found - baseline) <= least:
-        word = f"{ALIKE} than chance among so few" if found > baseline else ALIKE
+        word = TOO_FEW if found > baseline else ALIKE
     else:
         word = BETTER if found > baseline else WORSE
-    return Verdict(score, f"{found:.1%} of {count:,}", f"{baseline:.1%} {how}", word)
+    return Verdict(score, f"{found:.1%} of {count:,}", f"{baseline:.1%} {always}", word)
 
 
 def _counts(artifact: Path) -> Mapping[str, Any]:

@@ -59,7 +59,11 @@ def print_steps(notes: Iterable[dict[str, Any]]) -> None:
 
 def print_verdicts(verdicts: Iterable["Verdict"], caption: str) -> None:
     """Print a run's scores, each beside what it is held against, and better or worse in words."""
-    table = Table("score", "value", "to compare", "verdict", box=box.SIMPLE_HEAD, title="scores", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title="scores", title_justify="left")
+    for column in ("score", "value"):
+        table.add_column(column, no_wrap=True)
+    for column in ("baseline", "verdict"):
+        table.add_column(column)
     for each in verdicts:
         table.add_row(each.score, each.value, each.baseline, each.verdict)
     _print(table)
