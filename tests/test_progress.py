@@ -136,6 +136,20 @@ def test_a_rate_and_the_time_left_are_shown_once_they_are_known(
     assert second == "pretrain 128: 2/1,000 steps, loss 5, 0.0625 steps/s, ETA 4:26:08, 16 sequences/s"
 
 
+def test_what_is_done_before_the_first_unit_is_said_until_there_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with Progress("prepare", 10, "documents") as bar:
+        bar.doing("starting")
+        bar.advance(0)
+        bar.advance(4)
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "prepare: 0/10 documents, starting",
+        "prepare: 4/10 documents",
+    ]
+
+
 def test_a_start_does_not_count_for_the_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,7 @@ def write_shards(
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
     done = partial(count_done, work, documents, shards)
     with Progress("prepare", documents, "documents", done()) as progress, progress.follow(done):
+        progress.doing("starting")
         totals = run_shards(files, vocab, work, shards, config)
     forget_done(work)
     if not totals.get("instances"):

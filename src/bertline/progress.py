@@ -91,7 +91,8 @@ class Progress:
         """
         self.done += amount
         self._facts = facts | {name: fact for name, fact in self._facts.items() if name not in facts}
-        self._doing = ""
+        if amount:
+            self._doing = ""
         now = time.monotonic()
         if self._first is None and amount:
             self._first = now, self.done
