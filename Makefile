@@ -32,8 +32,10 @@ $(READY): pyproject.toml $(LOCK)
 	@echo "Installing $(LOCK) into $(VENV): $$(wc -l < $(LOCK)) packages, $(SIZE); it takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
 	@if [ -t 1 ]; then every=3 end='\r'; else every=30 end='\n'; fi; log=$(VENV)/install.log; : > $$log; \
-	(while sleep $$every && kill -0 $$$$ 2> /dev/null; do printf "  %s of %s packages found, %s MB unpacked $$end" \
-		"$$(grep -c 'from -r requirements' $$log)" "$$(wc -l < $(LOCK))" "$$(du -sm $(VENV) | cut -f 1)"; done) & look=$$!; \
+	(while sleep $$every && kill -0 $$$$ 2> /dev/null; do \
+		if grep -q '^Installing' $$log; then printf "  all downloaded, %s MB unpacked        $$end" "$$(du -sm $(VENV) | cut -f 1)"; \
+		else printf "  %s of %s packages downloaded  $$end" "$$(grep -c 'from -r requirements' $$log)" "$$(wc -l < $(LOCK))"; fi; \
+	done) & look=$$!; \
 	$(BIN)/python -m pip install --disable-pip-version-check -r $(LOCK) > $$log 2>&1; code=$$?; kill $$look; \
 	if [ $$code != 0 ]; then tail -n 15 $$log; echo "pip failed; all it said is in $$log"; exit $$code; fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
