@@ -46,6 +46,7 @@ class Input:
     optional: bool = False
     instead_of: str = ""  # the input that does not count where this one is given
     recorded_as: str = ""  # its name in manifests, if that is another
+    shown_as: str = "PATH"  # in help, what is given for it
     read: str = ""  # "module:function" that reads it when run asks for it; only then does its code decide bytes
 
 

@@ -138,7 +138,7 @@ FINETUNE = Step(
     "--out finetuned",
     inputs={
         "checkpoint": Input("checkpoint", f"{CHECKPOINT}, pretrained"),
-        "task": Input(TEXT, "the task: mrpc (sentence pairs) or sst2 (single sentences)"),
+        "task": Input(TEXT, "the task: mrpc (sentence pairs) or sst2 (single sentences)", shown_as="TASK"),
         "train": Input(FILE, "the task's training set, .tsv in its GLUE columns"),
         "dev": Input(FILE, "the task's development set"),
     },

@@ -84,8 +84,8 @@ def choose_run(name: str, settings: Mapping[str, Any]) -> Run:
     for step in STEPS_OF_NAME:
         if step in short and step not in types:
             raise ValueError(f'{step} is {short[step]!r}; give the settings of that step: {step}={{"seed": 1}}')
-    chosen = named_run(name, restore_types("run", types, short))
-    return replace(chosen, steps=tuple(read_tables(tables, "run")))
+    chosen = named_run(name, restore_types("run", types, short, typed=True))
+    return replace(chosen, steps=tuple(read_tables(tables, "run", typed=True)))
 
 
 def _as_setting(field: str, value: Any) -> Any:

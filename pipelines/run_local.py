@@ -100,6 +100,9 @@ def check(run: Run, out: Path) -> None:
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
     require_settings(run)
+    for library in ("tensorflow", "keras"):
+        if find_spec(library) is None:
+            raise ModuleNotFoundError(f"no {library}, which training needs", name=library)
     arguments = pipeline_arguments(run)
     list_source_files(**{name: arguments[name] for name in TEXT_SOURCES})
     if run.initial:
@@ -225,7 +228,7 @@ def _join_steps(log: TextIO, steps: int) -> Iterator[None]:
         variables[TERMINAL_VARIABLE] = os.ttyname(sys.stderr.fileno())
     os.environ.update(variables)
     try:
-        with redirect_stdout(_LineFilter(log, sys.stdout)):  # type: ignore[type-var]
+        with redirect_stdout(_LineFilter(log, sys.stderr)):  # type: ignore[type-var]
             yield
     finally:
         for name in variables:

@@ -17,7 +17,7 @@ from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.records.reader import SCHEMAS
 from bertline.model.training.update import DECAYS, OPTIMIZERS
 from bertline.pipelines.step_settings import RUN_STEPS, StepSetting, config_class, select_settings
-from bertline.settings import BACKENDS, PRECISIONS, one_of, require_at_least
+from bertline.settings import BACKENDS, PRECISIONS, one_of, path, require_at_least, require_choices
 
 EVALUATIONS = 20  # in a whole schedule, where a run does not say otherwise
 EVAL_SHARE = 0.05  # of the time of training
@@ -46,22 +46,22 @@ class Run:
     """One run of the pretraining pipeline, in the terms of its user."""
 
     # the text:
-    dump: str = ""  # dumps of Wikipedia, pages-articles (.xml, .xml.bz2, .xml.gz): files or globs, comma-separated
-    books: str = ""  # plain-text books: a folder of .txt files, files or globs
-    text: str = ""  # plain-text files, a document each: globs
-    wikiextractor: str = ""  # a folder of WikiExtractor's output
-    jsonl: str = ""  # JSON lines with a "text" each: globs
+    dump: str = path()  # dumps of Wikipedia, pages-articles (.xml, .xml.bz2, .xml.gz): files or globs, comma-separated
+    books: str = path()  # plain-text books: a folder of .txt files, files or globs
+    text: str = path()  # plain-text files, a document each: globs
+    wikiextractor: str = path()  # a folder of WikiExtractor's output
+    jsonl: str = path()  # JSON lines with a "text" each: globs
     allow_truncated: bool = False  # whether a dump that is cut is used up to the cut, and not refused
 
     # the vocabulary:
-    vocab: str = ""  # a released vocab.txt; none: one is learned from the text
+    vocab: str = path()  # a released vocab.txt; none: one is learned from the text
     vocab_size: int = VocabularyConfig.vocab_size  # entries of a learned vocabulary at most
     do_lower_case: bool = PrepareConfig.do_lower_case  # whether text is lower-cased and loses its accents
 
     # the model:
     model: str = "base"  # a size (tiny, mini, small, medium, base, large, or 4/512 for 4 layers of 512), or the path of
     # a bert_config.json
-    initial: str = ""  # a released model of any format to go on from; its vocab.txt must be given as vocab
+    initial: str = path()  # a released model of any format to go on from; its vocab.txt must be given as vocab
     initialize: str = ""  # its heads to make afresh where it lacks them: pooler, masked_lm, next_sentence
     dropout: float = -1.0  # share of hidden units and of attention dropped in pretraining; -1: the model's own, 0.1
     initializer_range: float = 0.0  # standard deviation of the first weights; 0: the model's own, 0.02
@@ -113,8 +113,11 @@ class Run:
 
     def __post_init__(self) -> None:
         """Refuse budgets that no run can have."""
+        require_choices(self)
         require_at_least(self, 1, "steps_128", "steps_512", "batch", "num_workers", "save_every")
         require_at_least(self, 0, "evaluate_examples", "eval_every", "batch_512")
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share is {self.warmup_share}; it must lie between 0 and 1")
         parse_tasks(self.tasks)
 
 
@@ -145,8 +148,8 @@ RUNS: dict[str, Run] = {
     "tiny": Run(
         **OF_EXAMPLE,
         model="tiny",
-        steps_128=900,
-        steps_512=100,
+        steps_128=450,
+        steps_512=50,
         batch=16,
         learning_rate=1e-3,
         initializer_range=0.09,

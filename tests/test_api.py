@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def test_the_page_shows_what_the_tokenizer_gives(tmp_path: Path, monkeypatch: py
 def test_the_page_shows_what_a_run_and_its_model_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    with redirect_stdout(io.StringIO()) as told:
+    with redirect_stderr(io.StringIO()) as told:
         exec("\n".join(blocks_of(PAGE, "python")), names)
     assert "ingest: done in" in told.getvalue()
     require_outputs(blocks_of(PAGE, "pycon"), names)

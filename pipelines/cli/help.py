@@ -60,7 +60,7 @@ def format_usage(parser: argparse.ArgumentParser) -> str:
 
 def _format_action(action: argparse.Action) -> str:
     value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
-    return " ".join([*action.option_strings[:1], value])
+    return " ".join([*action.option_strings[:1], *([] if action.nargs == 0 else [value])])
 
 
 def _format_examples(text: str) -> str:

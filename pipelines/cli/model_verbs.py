@@ -8,6 +8,7 @@ from bertline.components.declaration import make
 from bertline.components.step_table import ANY_MODEL, STEPS
 from bertline.pipelines.cli.verbs import (
     INPUT_AND_OUTPUT,
+    NEW_FOLDER,
     Flags,
     Parser,
     Verb,
@@ -30,7 +31,7 @@ def _files_flags(group: Any, *names: str) -> None:
 def _convert_flags(parser: Parser) -> None:
     group = parser.add_argument_group(INPUT_AND_OUTPUT)
     group.add_argument("source", metavar="SRC", help=as_sentence(ANY_MODEL))
-    group.add_argument("target", metavar="DST", help="The folder to write, which must not exist yet.")
+    group.add_argument("target", metavar="DST", help=NEW_FOLDER)
     _files_flags(group, "vocab_file", "bert_config_file", "new_vocab")
     add_config_flags(parser, STEP.config_class())
 
@@ -52,10 +53,11 @@ def _show(opened: "LoadedModel") -> None:
 
 def _inspect_flags(parser: Parser) -> None:
     group = parser.add_argument_group("what is shown")
-    group.add_argument("path", nargs="?", metavar="PATH", help=as_sentence(ANY_MODEL))
+    one = group.add_mutually_exclusive_group(required=True)
+    one.add_argument("path", nargs="?", metavar="PATH", help=as_sentence(ANY_MODEL))
+    one.add_argument("--presets", action="store_true", help="List the released sizes with their parameters instead.")
     _files_flags(group, "vocab_file", "bert_config_file")
     group.add_argument("--variables", action="store_true", help="List every variable with its shape.")
-    group.add_argument("--presets", action="store_true", help="List the released sizes with their parameters instead.")
     group.add_argument("--json", action="store_true", help="Show it as JSON.")
 
 
@@ -64,8 +66,6 @@ def _inspect(flags: Flags) -> int:
     from bertline.model.formats.detect import read_model
     from bertline.pipelines.cli.tables import print_facts, print_rows
 
-    if bool(flags.path) == flags.presets:
-        raise ValueError("give either the path of a model, or --presets")
     if flags.presets:
         rows = list_released_models()
         print(json.dumps(rows, indent=1)) if flags.json else print_rows("released sizes of BERT", rows)

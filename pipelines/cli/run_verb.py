@@ -6,7 +6,6 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from bertline.pipelines.run_settings import Run
 
 OLD_TASKS = {"pairs": "mrpc", "sentences": "sst2"}  # flags of their own once
+WITH_OWN_TEXT = "with text of your own"
 BY_NAME = "that of NAME"  # in place of a default in `bertline run --help`
 SINGLE_STEPS = """\
 --STEP.FIELD=VALUE, for example --prepare.masked_lm_prob=0.2, --pretrain.weight_decay=0.1 (both stages) or \
@@ -73,13 +73,19 @@ def _flags(parser: Parser) -> None:
 def _find_defaults(flags: Flags) -> dict[str, Any]:
     """Setting -> its default in the run that the flags name, or what is said where the named ones differ."""
     from bertline.pipelines.recipes import RECIPES, named_run, recipe
-    from bertline.pipelines.run_settings import EXAMPLES, RUNS, TEXT_SOURCES, Run
+    from bertline.pipelines.run_settings import EXAMPLES, RUNS, TEXT_SOURCES, Run, with_own_text
 
     names = [field.name for field in dataclasses.fields(Run)]
     if flags.name:
         deciding = {name: getattr(flags, name) for name in ("model", *TEXT_SOURCES)}
         run = named_run(flags.name, {name: value for name, value in deciding.items() if value})
-        return {name: show_value(getattr(run, name)).replace(str(EXAMPLES), EXAMPLES.name) for name in names}
+        shown = {name: show_value(getattr(run, name)).replace(str(EXAMPLES), EXAMPLES.name) for name in names}
+        of_own_text = with_own_text(run)
+        others = {name: show_value(getattr(of_own_text, name)) for name in names}
+        return {
+            name: shown[name] + ("" if others[name] == shown[name] else f"; {others[name]} {WITH_OWN_TEXT}")
+            for name in names
+        }
     runs = [*RUNS.values(), *(recipe(name, Run.model) for name in RECIPES)]
     return {name: BY_NAME for name in names if len({getattr(run, name) for run in runs}) > 1}
 
@@ -212,9 +218,6 @@ def _toml(value: Any) -> str:
 def _run(flags: Flags) -> int:
     from bertline.pipelines.run_local import require_settings, run_here
 
-    for library in () if flags.print_config else ("tensorflow", "keras"):  # that a step hours from here needs
-        if find_spec(library) is None:
-            raise ModuleNotFoundError(f"no {library}", name=library)
     run = read_run(flags)
     if flags.print_config:
         require_settings(run)

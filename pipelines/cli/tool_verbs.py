@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 from bertline.components.declaration import vocab_file
-from bertline.pipelines.cli.verbs import Flags, Parser, Verb
+from bertline.pipelines.cli.verbs import INPUT_AND_OUTPUT, Flags, Parser, Verb
 
 
 def _tokenize_flags(parser: Parser) -> None:
-    parser.add_argument("--vocab", required=True, metavar="PATH", help="A vocab.txt, or a vocabulary artifact.")
-    parser.add_argument("--cased", action="store_true", help="Keep case and accents.")
-    parser.add_argument("--json", action="store_true", help="Read each input line as a JSON string.")
+    group = parser.add_argument_group("how text is read")
+    group.add_argument("--vocab", required=True, metavar="PATH", help="A vocab.txt, or a vocabulary artifact.")
+    group.add_argument("--cased", action="store_true", help="Keep case and accents.")
+    group.add_argument("--json", action="store_true", help="Read each input line as a JSON string.")
 
 
 def _tokenize(flags: Flags) -> int:
@@ -39,10 +40,11 @@ def _parse_json_string(line: str, number: int) -> str:
 def _compile_flags(parser: Parser) -> None:
     from bertline.pipelines.platforms import PLATFORMS
 
-    parser.add_argument(
+    group = parser.add_argument_group("what is written")
+    group.add_argument(
         "--platform", choices=[*PLATFORMS, "all"], default="all", help="The platform to compile for (default: all)."
     )
-    parser.add_argument(
+    group.add_argument(
         "--out",
         default="build/pipelines",
         metavar="DIR",
@@ -64,13 +66,12 @@ def _compile(flags: Flags) -> int:
 
 
 def _lineage_flags(parser: Parser) -> None:
-    parser.add_argument(
+    group = parser.add_argument_group(INPUT_AND_OUTPUT)
+    group.add_argument(
         "--store", default="out/store", metavar="DIR", help="The folder of artifacts (default: out/store)."
     )
-    parser.add_argument(
-        "--run", default="", metavar="NAME", dest="of_run", help="Show the artifacts of this run alone."
-    )
-    parser.add_argument(
+    group.add_argument("--run", default="", metavar="NAME", dest="of_run", help="Show the artifacts of this run alone.")
+    group.add_argument(
         "--out", default="out/lineage.html", metavar="FILE", help="The page to write (default: out/lineage.html)."
     )
 

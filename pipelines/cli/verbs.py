@@ -31,6 +31,7 @@ SHORT_NAMES = {("VocabularyConfig", "vocab_size"): ("--size",)}  # further spell
 METAVARS = {int: "N", float: "X", str: "TEXT", bool: "{true,false}"}
 _OF_A_BOOL: dict[str, Any] = {"nargs": "?", "const": "true"}  # its flag may stand alone
 INPUT_AND_OUTPUT = "input and output"
+NEW_FOLDER = "The folder to write: a new one, or one that holds just this already, which is kept."
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Setting:
     help: str
     group: str = ""
     choices: tuple[str, ...] = ()  # all that it can be; none: it is free
+    shown_as: str = ""  # in place of the type's word
     other_flags: tuple[str, ...] = ()  # that mean the same
 
 
@@ -135,6 +137,7 @@ def describe_settings(cls: type[Any]) -> list[Setting]:
             texts[field.name].help,
             texts[field.name].group,
             tuple(filter(None, field.metadata.get("choices", ()))),
+            field.metadata.get("shown_as", ""),
             SHORT_NAMES.get((cls.__name__, field.name), ()),
         )
         for field in dataclasses.fields(cls)
@@ -155,12 +158,16 @@ def add_setting_flags(parser: Parser, settings: Iterable[Setting], title: str = 
         flag = groups[name].add_argument(
             *(f"--{setting.name}", *setting.other_flags),
             dest=setting.name,
-            metavar=f"{{{','.join(setting.choices)}}}" if setting.choices else METAVARS[setting.type],
+            metavar=_show_values(setting),
             help=f"{text} {'(required)' if required else '(default: %(shown_default)s)'}".strip(),
             **_OF_A_BOOL if setting.type is bool else {},
         )
         flag.shown_default = show_value(setting.default)  # type: ignore[attr-defined]
     return groups
+
+
+def _show_values(setting: Setting) -> str:
+    return f"{{{','.join(setting.choices)}}}" if setting.choices else setting.shown_as or METAVARS[setting.type]
 
 
 def add_config_flags(parser: Parser, cls: type[Any]) -> Groups:
@@ -254,9 +261,9 @@ def _step_flags(step: Step, parser: Parser) -> None:
     group = parser.add_argument_group(INPUT_AND_OUTPUT)
     for name, each in step.inputs.items():
         text = as_sentence(each.help).replace("%", "%%")
-        group.add_argument(f"--{name}", required=not each.optional, metavar="PATH", help=text)
+        group.add_argument(f"--{name}", required=not each.optional, metavar=each.shown_as, help=text)
     beside = "The file to write; beside it, in OUT.artifact, lies what it is made of."
-    text = beside if step.only_file else "The folder to write, which must not exist yet."
+    text = beside if step.only_file else NEW_FOLDER
     group.add_argument("--out", required=True, metavar="OUT", help=text)
     add_config_flags(parser, step.config_class())
 

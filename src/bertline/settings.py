@@ -13,6 +13,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")  # of the computation; weights are al
 BACKENDS = ("tensorflow", "jax")  # the first is the default
 BACKEND_VARIABLE = "KERAS_BACKEND"  # by which Keras is told
 MAX_SEED = 2**31 - 1  # what every generator in use accepts
+TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}  # for messages
 
 
 def from_mapping(cls: type[Config], mapping: Mapping[str, Any]) -> Config:
@@ -61,7 +62,7 @@ def restore_type(key: str, value: Any, wanted: Any, *, typed: bool = False) -> A
     Where values are `typed`, a text is a text alone.
     """
     if typed and isinstance(value, str) and wanted in (bool, int, float):
-        raise ValueError(f"{key} must be {wanted.__name__}, not the text {value!r}; write it without quotes")
+        raise ValueError(f"{key} must be {TYPE_WORDS[wanted]}, not the text {value!r}; write it without quotes")
     if wanted is bool and isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if wanted is bool and isinstance(value, bool):
@@ -77,8 +78,7 @@ def restore_type(key: str, value: Any, wanted: Any, *, typed: bool = False) -> A
             return number
     if wanted == tuple[str, ...] and isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
         return tuple(value)
-    name = wanted.__name__ if isinstance(wanted, type) else "a list of texts"
-    raise ValueError(f"{key} must be {name}, not {value!r}")
+    raise ValueError(f"{key} must be {TYPE_WORDS.get(wanted, 'a list of texts')}, not {value!r}")
 
 
 def list_settings(config: Any, *, volatile: bool = False) -> dict[str, Any]:
@@ -139,6 +139,11 @@ def require_one_of(name: str, value: str, known: Collection[str]) -> None:
 def one_of(default: str, known: Iterable[str]) -> Any:
     """A dataclass's field with one of the `known` values; "" among them stands for what the field says of none."""
     return dataclasses.field(default=default, metadata={"choices": tuple(known)})
+
+
+def path(default: str = "") -> Any:
+    """A dataclass's field with a path, or patterns of paths."""
+    return dataclasses.field(default=default, metadata={"shown_as": "PATH"})
 
 
 def require_choices(config: Any) -> None:

@@ -57,7 +57,8 @@ def test_a_file_of_settings_is_taken_as_it_is() -> None:
     [
         ("tinny", {}, 'run is "tinny"; did you mean tiny. known: base, tiny, paper, budget'),
         ("tiny", {"step_128": 5}, "unknown run keys: step_128; did you mean steps_128. known: "),
-        ("tiny", {"steps_128": "many"}, "steps_128 must be int, not 'many'"),
+        ("tiny", {"steps_128": "many"}, "steps_128 must be a whole number, not the text 'many'"),
+        ("tiny", {"steps_128": "9"}, "steps_128 must be a whole number, not the text '9'"),
         ("tiny", {"steps_128": 0}, "steps_128"),
         ("tiny", {"pretran": {"seed": 1}}, 'run: unknown step "pretran"; did you mean pretrain'),
         (

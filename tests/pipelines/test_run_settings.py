@@ -41,9 +41,9 @@ def test_every_settings_parameter_of_the_pipeline_is_of_a_step() -> None:
     ("changes", "message"),
     [
         ({"gradient_accumulation_steps": 8}, "pretrain_512: train_batch_size is 4, not a multiple"),
-        ({"optimizer": "sgd"}, "pretrain_128: optimizer"),
-        ({"learning_rate_decay": "cosine"}, "pretrain_128: learning_rate_decay"),
-        ({"warmup_share": 2.0}, "pretrain_128: num_warmup_steps"),
+        ({"optimizer": "sgd"}, 'optimizer is "sgd"; known: bert_adam, adamw'),
+        ({"learning_rate_decay": "cosine"}, 'learning_rate_decay is "cosine"'),
+        ({"warmup_share": 2.0}, "warmup_share is 2.0; it must lie between 0 and 1"),
         ({"length_bins": "64,600"}, "prepare_512: length_bins"),
         ({"heldout_share": 0.0}, 'heldout_128: heldout_share is 0.0; part "heldout" would be empty'),
         ({"finetune_epochs": -1.0}, "finetune: num_train_epochs"),

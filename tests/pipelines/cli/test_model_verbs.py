@@ -125,6 +125,15 @@ def test_inspect_lists_the_released_sizes(capsys: pytest.CaptureFixture[str]) ->
     assert "110,106,428" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"), [([], "PATH --presets is required"), (["model", "--presets"], "not allowed with argument PATH")]
+)
+def test_inspect_wants_a_model_or_the_list(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", *argv])
+    assert says in capsys.readouterr().err
+
+
 def test_bad_input_ends_with_2_and_leaves_nothing(
     released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,8 +146,6 @@ def test_bad_input_ends_with_2_and_leaves_nothing(
         (["convert", str(tmp_path / "none"), str(out)], "no such model"),
         (["convert", str(released), str(out)], "download the checkpoint's files again"),
         (["convert", str(released), str(out), "--to=onxx"], 'to is "onxx"; did you mean onnx? known: bertline'),
-        (["inspect"], "give either the path of a model, or --presets"),
-        (["inspect", str(released), "--presets"], "give either"),
     ):
         assert main(argv) == 2
         assert message in capsys.readouterr().err

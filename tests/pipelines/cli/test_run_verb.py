@@ -13,7 +13,7 @@ import pytest
 
 from bertline.pipelines.cli import run_verb
 from bertline.pipelines.cli.main import main
-from bertline.pipelines.cli.run_verb import format_config, read_run
+from bertline.pipelines.cli.run_verb import WITH_OWN_TEXT, format_config, read_run
 from bertline.pipelines.cli.verbs import FlagParser, with_underscores
 from bertline.pipelines.recipes import RECIPES, recipe
 from bertline.pipelines.run_local import check
@@ -135,7 +135,7 @@ def test_what_follows_from_other_settings_follows_from_those_given(run_from: Par
         ("--prepare.masked_lm_probb=3", "settings of prepare: max_seq_length, short_seq_prob"),
         ("--pretrain_521.seed=3", "did you mean pretrain_512?"),
         ("--batc=3", "did you mean --batch?"),
-        ("--prepare.seed=many", "--prepare.seed: seed must be int, not 'many'"),
+        ("--prepare.seed=many", "--prepare.seed: seed must be a whole number, not 'many'"),
         (
             "--prepare.masked_lm_prob=1.2",
             "prepare_128: masked_lm_prob is 1.2; it must lie between 0 and 1 (--prepare.mas",
@@ -170,7 +170,7 @@ def test_bad_settings_end_with_2_before_any_work(
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--warmup_share=2", "pretrain_128: num_warmup_steps is 2000; it must not exceed num_train_steps, 1000"),
+        ("--warmup_share=2", "warmup_share is 2.0; it must lie between 0 and 1"),
         ("--devices=0", "pretrain_128: devices is 0; it must be at least 1"),
         ("--vocab_size=3", "vocabulary: vocab_size is 3; it must be at least 6"),
         ("--finetune_epochs=0", "finetune: num_train_epochs is 0.0; it must be greater than 0"),
@@ -199,7 +199,7 @@ def test_settings_that_would_be_refused_are_not_printed(
             "[prepare]\nsead = 3",
             r'settings.toml: \[prepare\] unknown setting "sead"; did you mean seed\? known: max_seq_length, ',
         ),
-        ("[prepare_128]\nseed = 1.5", r"settings.toml: \[prepare_128\] seed: seed must be int, not 1.5"),
+        ("[prepare_128]\nseed = 1.5", r"settings.toml: \[prepare_128\] seed: seed must be a whole number, not 1.5"),
         ("[pretrain]\nhosts = 2", r"settings.toml: \[pretrain\] hosts: a run computes on this machine"),
         ("baatch = 3", r"settings.toml: unknown run keys: baatch; did you mean batch\? known: dump, "),
         ('tasks = "mrpc=x"', "settings.toml: tasks must be a list of texts, not 'mrpc=x'"),
@@ -359,8 +359,16 @@ def test_help_names_the_steps_and_shows_no_flag_of_a_single_one(capsys: pytest.C
 @pytest.mark.parametrize(
     ("argv", "defaults"),
     [
-        (["tiny"], {"model": "tiny", "steps_128": 900, "batch": 16, "vocab_size": 3000}),
-        (["base"], {"model": "base", "steps_128": RUNS["base"].steps_128, "batch": 8, "vocab_size": 3000}),
+        (["tiny"], {"model": "tiny", "steps_128": 450, "batch": 16, "vocab_size": f"3000; 30000 {WITH_OWN_TEXT}"}),
+        (
+            ["base"],
+            {
+                "model": "base",
+                "steps_128": RUNS["base"].steps_128,
+                "batch": 8,
+                "heldout_share": f"0.15; 0.05 {WITH_OWN_TEXT}",
+            },
+        ),
         (["base", "--text=mine.txt"], {"vocab_size": 30000, "dump": "none"}),
         (["budget"], {"model": "base", "batch": 256, "learning_rate": 2e-4, "dropout": 0.0, "masking": "dynamic"}),
         (["budget", "--model=mini"], {"model": "mini", "batch": 32, "learning_rate": 1e-3}),

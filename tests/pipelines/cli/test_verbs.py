@@ -101,13 +101,13 @@ def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) 
         ("a.json", "{", "expected a JSON or TOML file"),
         ("a.json", "[1]", "found a list"),
         ("a.json", '{"max_len": 1}', "unknown Settings keys: max_len"),
-        ("a.json", '{"max_seq_length": "long"}', "max_seq_length must be int"),
+        ("a.json", '{"max_seq_length": "long"}', "max_seq_length must be a whole number"),
         (
             "a.toml",
             'do_lower_case = "false"',
-            "do_lower_case must be bool, not the text 'false'; write it without quotes",
+            "do_lower_case must be true or false, not the text 'false'; write it without quotes",
         ),
-        ("a.toml", 'max_seq_length = "512"', "max_seq_length must be int, not the text '512'"),
+        ("a.toml", 'max_seq_length = "512"', "max_seq_length must be a whole number, not the text '512'"),
         ("a.toml", '[prepare]\ndo_lower_case = "false"', "prepare"),
     ],
 )

@@ -302,7 +302,7 @@ def test_a_folder_without_weights_says_what_it_has(folder: Path) -> None:
         ({"num_attention_heads": 5}, r"config.json: hidden_size 32 is not a multiple of num_attention_heads 5"),
         ({"intermediate_size": 65}, r"has shape \[32, 64\], its configuration asks for \[32, 65\]"),
         ({"num_hidden_layers": 3}, r"the encoder is not whole, bert/encoder/layer_2/.* missing"),
-        ({"hidden_size": "wide"}, r"hidden_size must be int"),
+        ({"hidden_size": "wide"}, r"hidden_size must be a whole number"),
     ],
 )
 def test_other_models_and_settings_are_refused_by_name(folder: Path, changes: dict[str, Any], message: str) -> None:
