@@ -12,7 +12,7 @@ from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
 from bertline.pipelines.cli.tool_verbs import COMPILE, LINEAGE, TOKENIZE
 from bertline.pipelines.cli.verbs import STEP_VERBS, FlagParser, Verb, with_underscores
-from bertline.preemption import INTERRUPTED, PreemptedError, ended_by_signals
+from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.progress import leave_unread, say
 from bertline.settings import list_known
 
@@ -58,9 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ended_by_signals(f"bertline {name}"):
             return VERBS[name].run(parser.parse_args(with_underscores(rest)))
-    except KeyboardInterrupt:
-        say("bertline: interrupted; give the same command again")
-        return INTERRUPTED
     except PreemptedError as error:
         say(f"bertline {name}: {error}")
         return error.exit_code

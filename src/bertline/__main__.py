@@ -3,13 +3,21 @@
 import sys
 from collections.abc import Sequence
 
-from bertline.preemption import INTERRUPTED, TRY_AGAIN, PreemptedError, ended_by_signals
-from bertline.processes import leave
-from bertline.progress import say
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb of the command line (of the process's, without `argv`); returns the exit code."""
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:  # before the signals are taken over
+        print("bertline: ended by Ctrl-C", file=sys.stderr)
+        return 130  # 128 + SIGINT
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from bertline.preemption import INTERRUPTED, TRY_AGAIN, PreemptedError, ended_by_signals
+    from bertline.processes import leave
+    from bertline.progress import say
+
     name = " ".join(["bertline", *(sys.argv[1:] if argv is None else argv)[:1]])
     try:
         with ended_by_signals(name):

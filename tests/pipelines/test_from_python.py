@@ -1,5 +1,9 @@
 """bertline.run: the settings are those of `bertline run`, and so is what comes of them."""
 
+import os
+import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -92,3 +96,29 @@ def test_a_step_that_refuses_its_input_raises_with_its_message(tmp_path: Path) -
 def test_a_step_and_a_setting_of_one_name_are_told_apart_by_the_value() -> None:
     assert "vocab" in STEPS
     assert choose_run("tiny", {"vocab": "v.txt"}).vocab == "v.txt"
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_python_s_and_nothing_is_left_of_the_run(tmp_path: Path) -> None:
+    program = """
+import bertline, signal
+try:
+    bertline.run("tiny", out="out", steps_128=100_000)
+except KeyboardInterrupt as error:
+    print("caught:", error)
+    print("handler:", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    command = [sys.executable, "-c", program]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, process_group=0, **pipes) as running:
+        assert running.stdout is not None and running.stderr is not None
+        for line in running.stderr:
+            if "step 3 of 14" in line:
+                os.killpg(running.pid, signal.SIGINT)
+                break
+        rest = running.stderr.read()
+        caught, handler = running.stdout.read().splitlines()
+    assert "Traceback" not in rest
+    assert caught.startswith("caught: ended by Ctrl-C; finished steps are kept")
+    assert handler == "handler: True"
+    assert not list(tmp_path.rglob(".*.tmp"))

@@ -233,3 +233,18 @@ def test_a_file_system_that_takes_no_more_ends_with_2_and_leaves_nothing(tmp_pat
     assert ended.returncode == 2, ended.stderr
     assert "File too large" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["long.txt"]
+
+
+def test_ctrl_c_while_the_first_modules_are_loaded_leaves_no_traceback() -> None:
+    program = """
+import sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bertline.preemption":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+from bertline.__main__ import main
+sys.exit(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "bertline: ended by Ctrl-C\n")
