@@ -32,21 +32,30 @@ except PreemptedError as error:
     sys.exit(error.exit_code)
 """
 SIGNALS = pytest.mark.parametrize(
-    ("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 75)]
+    ("number", "name", "code"),
+    [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 75), (signal.SIGHUP, "SIGHUP", 75)],
 )
 
 
-def start(body: str, folder: Path) -> "subprocess.Popen[str]":
-    """A process that runs `body` and has said that it has begun."""
-    lines = "".join(f"        {line}\n" for line in body.strip().splitlines())
+def program(body: str) -> str:
+    return HEAD + "".join(f"        {line}\n" for line in body.strip().splitlines()) + TAIL
+
+
+def start(body: str, folder: Path, ignored: signal.Signals | None = None) -> "subprocess.Popen[str]":
+    """A process that runs `body` and has said that it has begun; it ignores that signal from its start."""
+
+    def set_up() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):  # a shell's background job ignores the first, nohup the other
+            signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+
     process = subprocess.Popen(
-        [sys.executable, "-c", HEAD + lines + TAIL],
+        [sys.executable, "-c", program(body)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        preexec_fn=set_up,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
@@ -184,10 +193,8 @@ with Preemption() as preemption:
     assert process.returncode == 75
 
 
-def test_a_training_whose_messages_nobody_reads_any_more_saves_too(tmp_path: Path) -> None:
-    """Ctrl-C ends the `tee` of `bertline pretrain ... 2>&1 | tee log` first."""
-    body = """
-from bertline.progress import Progress, say
+TRAINING_TO_A_FILE = """
+from bertline.progress import Progress
 import bertline.progress
 bertline.progress.SECONDS_BETWEEN_LINES = 0.0
 with Preemption() as preemption, Progress("pretrain", 10, "steps") as progress:
@@ -197,15 +204,55 @@ with Preemption() as preemption, Progress("pretrain", 10, "steps") as progress:
         time.sleep(0.01)
     time.sleep(1.0)  # the listener says that it waits
     progress.advance(1)
-    Path("saved").touch()
-    sys.exit(130)
+    Path("saved").write_text(preemption.cause)
+    os._exit(PreemptedError("").exit_code)
 """
-    process = start(body, tmp_path)
+
+
+def test_a_training_whose_messages_nobody_reads_any_more_saves_too(tmp_path: Path) -> None:
+    """Ctrl-C ends the `tee` of `bertline pretrain ... 2>&1 | tee log` first."""
+    process = start(TRAINING_TO_A_FILE, tmp_path)
     assert process.stdout is not None
     process.stdout.close()
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert (tmp_path / "saved").exists()
+    assert (tmp_path / "saved").read_text() == "Ctrl-C"
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "dumb"])
+def test_a_training_whose_terminal_is_gone_saves(terminal: str, tmp_path: Path) -> None:
+    """As when the connection of an ssh drops: SIGHUP comes, and what it writes then raises an error."""
+    ours, its = os.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY)" + program(TRAINING_TO_A_FILE),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"TERM": terminal},
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup's child ignores it
+    )
+    os.close(its)
+    shown = b""
+    while b"begun\r\n" not in shown:
+        shown += os.read(ours, 1000)
+    os.close(ours)
+    assert process.wait(60) == 75
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
+    process = start("begin()\nwork()", tmp_path, ignored=signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == "raised: ended by SIGTERM; the same command goes on\n"
 
 
 def test_a_second_ctrl_c_ends_a_training_that_saves(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""SIGTERM, as a machine that is taken away gets it, and Ctrl-C (SIGINT): both end a process in one way.
+"""SIGTERM, as a machine that is taken away gets it, SIGHUP, of a terminal that is gone, and Ctrl-C (SIGINT).
 
 Where there is nothing to save they raise PreemptedError at once, and a process that does not come out of it soon, of
 a compilation for example, is ended as it is: nothing that is half made has its name yet. A training notes them from
 its first step on, saves, and raises the error itself. Ctrl-C once more ends it without saving. Child processes ignore
-Ctrl-C, which a terminal sends them, too, and are killed by their parent.
+Ctrl-C, which a terminal sends them, too, and are killed by their parent. What is ignored already (SIGHUP by nohup,
+Ctrl-C in a shell's background) stays so.
 """
 
 import logging
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -26,7 +27,7 @@ from bertline.progress import erase_progress, say
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
 INTERRUPTED = 130  # that of Ctrl-C: 128 + SIGINT
-NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP", signal.SIGINT: "Ctrl-C"}
 SAME_SECONDS = 0.5  # a second Ctrl-C so soon is the first one, from the terminal and from the run that passes it on
 GRACE_SECONDS = 1.0  # that a process may take to come out of its work
 STOP, LOST = 0, 255  # no signals' numbers: the end of the block, and an error that a library has swallowed
@@ -45,15 +46,14 @@ class Preemption:
 
     doing = "the step at work is computed and saved"  # what the user is told of a longer wait
 
-    def __init__(self, *, listens: bool = True) -> None:
+    def __init__(self) -> None:
         self.requested = False
         self.saves = False  # whether there is something to save; before, a signal ends the work at once
-        self._listens = listens
-        self._listening: AbstractContextManager[None]
+        self._listening = ended_by_signals()
 
     def forget_looks(self) -> None:
         """There is nothing to save after all: what was looked at since is done again at no cost."""
-        self.saves = not self._listens
+        self.saves = False
 
     @property
     def cause(self) -> str:
@@ -67,17 +67,16 @@ class Preemption:
 
     def note(self) -> None:
         """Note one."""
-        self.requested = self.requested or self._listens
+        self.requested = True
 
     def tell(self, number: int, count: int) -> None:
         """Called by the thread that reads the signals at each that counts: the first one, and Ctrl-C after it."""
 
     def __enter__(self) -> Self:
         """Take the signals over."""
-        self._listening = ended_by_signals()
         self._listening.__enter__()
         if (listener := _Listener.own()) is not None:
-            listener.work, self.saves = self, self.saves or not self._listens
+            listener.work = self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
@@ -164,16 +163,17 @@ class _Listener:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._pipe_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        # A shell lets what it starts in the background ignore Ctrl-C; other threads would get it before `sigwait` does.
-        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        ignored = {each for each in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(each) is signal.SIG_IGN}
+        # Other threads would get Ctrl-C before `sigwait` does. Not blocked alone: dash unblocks it for its children.
         alone = len(list(Path("/proc/self/task").iterdir())) == 1
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if alone else ())
-        handlers = {signal.SIGINT: signal.SIG_IGN if ignored or alone else self._handle, signal.SIGTERM: self._handle}
-        self._handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        awaited = {signal.SIGINT} - ignored if alone else set()
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+        handlers = {each: signal.SIG_IGN if each in ignored | awaited else self._handle for each in NAMES}
+        self.handlers_before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
         self._logged_above = logging.root.manager.disable
         self._hooks = sys.unraisablehook, threading.excepthook
         sys.unraisablehook, threading.excepthook = self._note_lost, self._note_failed
-        targets = (self._watch, self._wait_for_interrupt) if alone and not ignored else (self._watch,)
+        targets = (self._watch, self._wait_for_interrupt) if awaited else (self._watch,)
         self._threads = [threading.Thread(target=each, daemon=True) for each in targets]
         for thread in self._threads:
             thread.start()
@@ -189,7 +189,7 @@ class _Listener:
             thread.join()
         signal.set_wakeup_fd(self._pipe_before)
         logging.disable(self._logged_above)
-        for number, handler in self._handlers.items():
+        for number, handler in self.handlers_before.items():
             signal.signal(number, signal.SIG_IGN if ignores else handler)
         sys.unraisablehook, threading.excepthook = self._hooks
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
@@ -250,7 +250,7 @@ class _Listener:
 
     def _count(self, number: int) -> None:
         now = time.monotonic()
-        if self.count and (number == signal.SIGTERM or now - self._counted_at < SAME_SECONDS):
+        if self.count and (number != signal.SIGINT or now - self._counted_at < SAME_SECONDS):
             return
         self.count, self._counted_at, self.number = self.count + 1, now, self.number or number
         if self.work is not None:
@@ -292,8 +292,9 @@ def _cause() -> signal.Signals:
 def _forget_in_forks() -> None:
     def forget() -> None:  # a worker inherits handlers, and the pipe by which they would tell its parent
         if _Listener.current is not None:
-            _Listener.current = None
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number, handler in _Listener.current.handlers_before.items():
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else handler)
+            _Listener.current = None
 
     os.register_at_fork(after_in_child=forget)

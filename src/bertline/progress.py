@@ -5,6 +5,7 @@ cursor at the start of the line of progress. So a run, its steps and their messa
 nothing remains of a line that a narrower terminal has broken into two, or of a process that was killed.
 """
 
+import errno
 import functools
 import os
 import sys
@@ -32,6 +33,7 @@ USUAL_COLUMNS = 80  # of a terminal that does not say how wide it is
 BAR_COLUMNS = 10
 MORE_THAN_A_BAR = 4  # parts that a line has before it has a bar: units, a fact, the rate, the ETA
 MEGABYTE = 10**6
+UNREAD = (errno.EPIPE, errno.EIO)  # what writing raises when nobody reads: `| head`, a terminal that is gone
 
 _tasks: list[str] = []  # of the run that this process carries out a step of
 _drawn: list["Progress"] = []  # on the terminal, the innermost last
@@ -214,10 +216,12 @@ def _put_line(text: str, fitted: str) -> None:
 
 
 def write_line(text: str, stream: TextIO) -> None:
-    """A line for whoever reads the stream; where nobody does any more (`| head`), no work ends for that."""
+    """A line for whoever reads the stream; where nobody does any more, no work ends for that."""
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in UNREAD:
+            raise
         leave_unread(stream)
 
 

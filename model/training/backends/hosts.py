@@ -77,8 +77,15 @@ class SharedPreemption(Preemption):
 
     def __init__(self) -> None:
         """Nothing was asked for yet."""
-        super().__init__(listens=False)
+        super().__init__()
+        self.saves = True  # as the other hosts may: none ends without them
         self._looks = 0
+
+    def note(self) -> None:
+        """Leave that to JAX's service: this host ends at the same look as all others."""
+
+    def forget_looks(self) -> None:
+        """Go on as before."""
 
     def look(self) -> bool:
         """Whether to end here: true on every host at the same look, so that all save the same step."""
