@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HEAD = """
-import hashlib, os, subprocess, sys, time
+import hashlib, os, signal, subprocess, sys, time
 from pathlib import Path
 from bertline.files import draft_of
 from bertline.preemption import Preemption, PreemptedError, ended_by_signals, held
@@ -143,6 +143,22 @@ except BaseException as error:
     assert end(process) == "raised: ended by Ctrl-C; the same command goes on\n"
 
 
+def test_what_a_library_made_of_an_error_that_it_has_swallowed_gets_no_name(tmp_path: Path) -> None:
+    body = """
+try:
+    begin()
+    work()
+except BaseException:
+    pass
+with held("out"):
+    Path("out").write_text("of half the text")
+"""
+    process = start(body, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == "raised: ended by SIGTERM; the same command goes on\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_signal_while_what_is_kept_is_described_changes_nothing(tmp_path: Path) -> None:
     body = """
 def describe():
@@ -244,6 +260,16 @@ def test_a_training_whose_terminal_is_gone_saves(terminal: str, tmp_path: Path) 
     os.close(ours)
     assert process.wait(60) == 75
     assert (tmp_path / "saved").read_text() == "SIGHUP"
+
+
+def test_a_signal_of_another_purpose_ends_nothing(tmp_path: Path) -> None:
+    """A program that calls bertline may have handlers of its own."""
+    process = start("signal.signal(signal.SIGUSR1, lambda *_: None)\nbegin()\nwork()", tmp_path)
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == "raised: ended by SIGTERM; the same command goes on\n"
 
 
 def test_a_signal_that_nohup_ignores_stays_ignored(tmp_path: Path) -> None:

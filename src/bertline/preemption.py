@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, NoReturn, Self
@@ -104,15 +103,15 @@ def ended_by_signals(label: str = "", describe_kept: Callable[[], str] | None = 
         listener.start()
     try:
         yield
-    except BaseException as error:
-        listener.is_ending |= isinstance(error, PreemptedError)
-        if listener.error is None:
-            raise
-        raise listener.error from None  # libraries put one of their own in its place
+    except PreemptedError:
+        listener.is_ending = True
+        raise
     finally:
         listener.label, listener.describe_kept = before
         if is_outermost:
             listener.stop(ignores=listener.is_ending and bool(label))
+        if listener.error is not None:  # libraries swallow it, or put one of their own in its place
+            raise listener.error from None
 
 
 @contextmanager
@@ -121,6 +120,8 @@ def held(label: str) -> Iterator[None]:
     if (listener := _Listener.own()) is None:
         yield
         return
+    if listener.error is not None:  # swallowed: what was made since may be half of what it should be
+        raise listener.error
     before, listener.holds = listener.describe_kept, True
     listener.describe_kept = lambda: f"{label} is not whole: {before()}"
     try:
@@ -133,9 +134,9 @@ def held(label: str) -> Iterator[None]:
 
 def pass_on(numbers: Sequence[int]) -> None:
     """Let this process get those signals of another one that it has not got, be they ignored here."""
-    if _Listener.current is not None:
-        for number in numbers[_Listener.current.count :]:
-            _Listener.current.receive(number)
+    if (listener := _Listener.current) is not None:
+        for number in numbers[listener.count :]:
+            listener.receive(number)
 
 
 class _Listener:
@@ -151,7 +152,7 @@ class _Listener:
         self.holds = False
         self.is_ending = False  # an error is on its way out
         self.error: PreemptedError | None = None  # that was raised here
-        self._is_stopped, self._counted_at = False, 0.0
+        self._counted_at = 0.0
         self._due, self._act = 0.0, self._tell_wait  # what is next to be done, unless the process ends before
 
     @classmethod
@@ -177,11 +178,10 @@ class _Listener:
         self._threads = [threading.Thread(target=each, daemon=True) for each in targets]
         for thread in self._threads:
             thread.start()
-        _forget_in_forks()
 
     def stop(self, *, ignores: bool) -> None:
         """Restore all, or have further signals ignored: they may come to a run and to its steps."""
-        self.is_ending, self._is_stopped = True, True
+        self.is_ending, _Listener.current = True, None
         self.receive(STOP)
         for thread in self._threads[1:]:
             signal.pthread_kill(thread.ident or 0, signal.SIGINT)
@@ -193,7 +193,6 @@ class _Listener:
             signal.signal(number, signal.SIG_IGN if ignores else handler)
         sys.unraisablehook, threading.excepthook = self._hooks
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        _Listener.current = None
         for end in (self._read, self._write):
             os.close(end)
 
@@ -231,7 +230,7 @@ class _Listener:
         os.write(self._write, bytes([number]))
 
     def _wait_for_interrupt(self) -> None:
-        while signal.sigwait({signal.SIGINT}) and not self._is_stopped:
+        while signal.sigwait({signal.SIGINT}) and _Listener.current is self:
             self.receive(signal.SIGINT)
 
     def _watch(self) -> None:
@@ -245,7 +244,7 @@ class _Listener:
             if not numbers or LOST in numbers:
                 self._due = 0.0
                 self._act()
-            for number in signal.valid_signals() & set(numbers):
+            for number in NAMES.keys() & set(numbers):  # others that Python handles come by the pipe, too
                 self._count(number)
 
     def _count(self, number: int) -> None:
@@ -288,13 +287,13 @@ def _cause() -> signal.Signals:
     return signal.Signals((_Listener.current and _Listener.current.number) or signal.SIGTERM)
 
 
-@cache
-def _forget_in_forks() -> None:
-    def forget() -> None:  # a worker inherits handlers, and the pipe by which they would tell its parent
-        if _Listener.current is not None:
-            signal.set_wakeup_fd(-1)
-            for number, handler in _Listener.current.handlers_before.items():
-                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else handler)
-            _Listener.current = None
+def _forget() -> None:
+    """In a forked worker, which inherits handlers, and the pipe by which they would tell its parent."""
+    if _Listener.current is not None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in _Listener.current.handlers_before.items():
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else handler)
+        _Listener.current = None
 
-    os.register_at_fork(after_in_child=forget)
+
+os.register_at_fork(after_in_child=_forget)
