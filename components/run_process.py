@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bertline.preemption import PreemptedError, Preemption, pass_on
 from bertline.processes import kill_children
@@ -35,6 +35,11 @@ class RunPreemption(Preemption):
         self._folder = folder
         self.saves = True  # as its step may
 
+    def __enter__(self) -> Self:
+        """Take the signals over; those that a killed run has left in the folder are not this one's."""
+        self._clean_up(ENDING, ENDED)
+        return super().__enter__()
+
     def wait_for_steps(self) -> None:
         """Return when no step lives: SIGTERM at a process group first kills the shell that the run waits for."""
         with (self._folder / STEPS).open("a") as file:
@@ -56,7 +61,7 @@ class RunPreemption(Preemption):
         """Restore the signals' handlers, and remove what told the steps."""
         self.saves = False  # all that was made lies in the store
         super().__exit__(kind, *rest)
-        self._clean_up()
+        self._clean_up(ENDING, ENDED, STEPS)
 
     def _end_steps(self) -> None:
         deadline = time.monotonic() + SECONDS_TO_END
@@ -67,10 +72,10 @@ class RunPreemption(Preemption):
                     break
                 time.sleep(SECONDS_TO_END / 20)
         kill_children()
-        self._clean_up()
+        self._clean_up(ENDING, ENDED, STEPS)
 
-    def _clean_up(self) -> None:
-        for name in (ENDING, ENDED, STEPS):
+    def _clean_up(self, *names: str) -> None:
+        for name in names:
             (self._folder / name).unlink(missing_ok=True)
 
 

@@ -144,3 +144,14 @@ def test_a_signal_that_comes_to_a_step_alone_ends_its_run(tmp_path: Path, monkey
         with no_task_after(preemption), pytest.raises(PreemptedError, match="no further task is begun"):
             logging.getLogger().warning("Executing task")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_signals_that_a_killed_run_has_left_are_not_those_of_the_next(tmp_path: Path) -> None:
+    """A run that had SIGTERM and then SIGKILL, and one that is begun in the same second, and so in the same folder."""
+    for name in ("ending", "ended", "steps.lock"):
+        (tmp_path / name).write_text(f"{signal.SIGTERM:d}\n")
+    with RunPreemption(tmp_path) as preemption:
+        assert not preemption.is_ending()
+        preemption.wait_for_steps()
+        assert not (tmp_path / "ending").exists()
+    assert list(tmp_path.iterdir()) == []
