@@ -121,8 +121,11 @@ def read_bert_config(path: Path) -> BertConfig:
 def read_config_and_extras(path: Path) -> tuple[BertConfig, dict[str, Any]]:
     """A bert_config.json, and its further keys, which the original accepts and never reads (pooler_type, ...).
 
-    Raises ValueError for another kind of file, and for a misspelt key, whose value would be lost.
+    Raises FileNotFoundError for a missing file, ValueError for another kind of one, and for a misspelt key, whose value
+    would be lost.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; give the path of a bert_config.json")
     try:
         mapping = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

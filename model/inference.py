@@ -15,13 +15,13 @@ from bertline.model.config import BertConfig
 from bertline.model.features.lines import PIECES, encode_windows
 from bertline.model.features.pooling import POOLINGS, normalize_lengths, pool_tokens
 from bertline.model.features.vectors import LayerVectors, number_layers
-from bertline.model.formats.convert import ConvertConfig, write_proved
+from bertline.model.formats.convert import FORMATS, ConvertConfig, write_proved
 from bertline.model.formats.detect import read_model
 from bertline.model.formats.loaded_model import MASKED_LM, NEXT_SENTENCE, POOLER, LoadedModel
 from bertline.model.formats.tokenizer import Tokenizer, tokenizer_of
-from bertline.model.training.backends.choice import load_quietly
-from bertline.settings import require_length
-from bertline.tokenizer.encoding import Encoding, list_texts
+from bertline.model.training.backends.choice import keep_quiet, use_backend
+from bertline.settings import require_bool, require_length, require_one_of, whole_number
+from bertline.tokenizer.encoding import SHORTEST, Encoding, list_texts
 from bertline.tokenizer.wordpiece import MASK
 
 WINDOW_BYTES = 1 << 27  # of the tokens' vectors that are in memory at a time
@@ -49,11 +49,14 @@ def load_model(
     (.../bert_model.ckpt). A vocabulary, a configuration or a case that is given takes the place of the model's own.
     Raises FileNotFoundError for a missing path, ValueError for files that are no model, or do not fit together.
     """
-    load_quietly()
+    if do_lower_case is not None:
+        require_bool("do_lower_case", do_lower_case)
+    keep_quiet()
     files = [None if file is None else Path(file).expanduser() for file in (vocab_file, bert_config_file)]
     loaded = read_model(
         Path(path).expanduser(), vocab_file=files[0], bert_config_file=files[1], do_lower_case=do_lower_case
     )
+    use_backend("")  # not before: it takes seconds, and there may be nothing to read
     return Model(replace(loaded, checkpoint=replace(loaded.checkpoint, slots=None)))  # Adam's are not computed with
 
 
@@ -91,15 +94,13 @@ class Model:
         `normalize` a vector has length 1. A sentence-transformers folder has its own pooling, normalization and
         longest text; others have the mean, none, and as many tokens as the model has positions. A longer text loses
         its end: where `max_seq_length` is not given, a warning says how many did. At most `batch_size` texts are
-        computed together.
+        computed together. Raises ValueError for what the model cannot do, TypeError for what is no text or number.
         """
         listed, is_one = list_texts(texts, "texts")
-        state, numbers = self.loaded.checkpoint.state, [layers] if isinstance(layers, int) else list(layers)
+        state, numbers = self.loaded.checkpoint.state, _list_layers(layers)
         pooling = pooling or state.get("pooling", "mean")
-        if pooling not in POOLINGS:
-            raise ValueError(f'pooling is "{pooling}"; known: {", ".join(POOLINGS)}')
-        if not numbers or batch_size < 1:
-            raise ValueError(f"layers is {layers} and batch_size {batch_size}; give a layer or more, and at least 1")
+        require_one_of("pooling", str(pooling), POOLINGS)
+        whole_number("batch_size", batch_size, 1)
         longest = self._longest(max_seq_length)
         compute = self._compile(number_layers(numbers, self.loaded), batch_size)
         most_tokens = max(1, WINDOW_BYTES // (len(numbers) * self.config.hidden_size * 4))
@@ -124,11 +125,10 @@ class Model:
         """For each [MASK] of a text, in order, the `top_k` most probable pieces with their probabilities.
 
         Raises ValueError for a model without a masked-LM head, and for a text without [MASK] or with more tokens than
-        the model has positions: it is not cut.
+        the model has positions: it is not cut. TypeError for several texts.
         """
         self._require_heads("fill_mask", MASKED_LM)
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}; it must be at least 1")
+        whole_number("top_k", top_k, 1)
         if not isinstance(text, str):
             raise TypeError(f"fill_mask takes one text (str), not {type(text).__name__}; call it for each")
         encoding = self.tokenizer.encode(text, split_special_tokens=False)
@@ -156,8 +156,8 @@ class Model:
     def next_sentence(self, first: str, second: str) -> float:
         """How probable it is that `second` followed `first` in its document, rather than being a random text.
 
-        Too long a pair is cut as in pretraining data, with a warning. Raises ValueError for a model without a
-        next-sentence head.
+        From 0 to 1. Too long a pair is cut as in pretraining data, with a warning. Raises ValueError for a model
+        without a next-sentence head, TypeError for what is no text.
         """
         self._require_heads("next_sentence", NEXT_SENTENCE, POOLER)
         if not (isinstance(first, str) and isinstance(second, str)):
@@ -175,9 +175,10 @@ class Model:
 
         `format` is huggingface, sentence-transformers, tf1, savedmodel, onnx or bertline. Returns counts and the
         largest difference of every output, and what the format left out. Nothing is written where a difference is
-        above 1e-5. Raises FileExistsError for a folder that holds something, ValueError for what the format cannot
-        hold.
+        above 1e-5. Raises FileExistsError for a folder that holds something, ValueError for an unknown format, what
+        the format cannot hold, and such a difference.
         """
+        require_one_of("format", str(format), FORMATS)
         folder, config = Path(path).expanduser(), ConvertConfig(to=format)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"{folder}: already holds something; remove it or give another folder")
@@ -199,8 +200,7 @@ class Model:
         if max_seq_length is None:
             own: int = self.loaded.checkpoint.state.get("max_seq_length", positions)
             return min(own, positions)
-        if max_seq_length < 3:
-            raise ValueError(f"max_seq_length is {max_seq_length}; with its special tokens it must be at least 3")
+        whole_number("max_seq_length", max_seq_length, SHORTEST, "with its special tokens ")
         require_length(max_seq_length, positions)
         return max_seq_length
 
@@ -225,6 +225,14 @@ class Model:
                 f"{self.loaded.path}: {method} needs a {' and a '.join(missing)}, and this model has none (it has: "
                 f"{', '.join(self.loaded.heads) or 'the encoder alone'}); load one that was pretrained and kept it"
             )
+
+
+def _list_layers(layers: int | Sequence[int]) -> list[int]:
+    given = layers if isinstance(layers, Iterable) and not isinstance(layers, str) else [layers]
+    numbers = [whole_number("layers", each) for each in given]
+    if not numbers:
+        raise ValueError("layers is empty; give a layer or more")
+    return numbers
 
 
 def _warn_of_cut(what: str, longest: int) -> None:

@@ -1,5 +1,6 @@
 """Texts and pairs of texts as the model reads them, with the place of every piece in its text."""
 
+import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bertline.settings import require_one_of, whole_number
 from bertline.tokenizer.alignment import PlacedPiece, place_pieces
 from bertline.tokenizer.encode import NO_SECOND_SEGMENT, assemble_rows, truncated_lengths
 from bertline.tokenizer.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
@@ -26,7 +28,8 @@ UNCUT = 1 << 40
 class Encoding:
     """One text or pair as [CLS] A [SEP] or [CLS] A [SEP] B [SEP]; or N of them, a row each, with zeros behind.
 
-    W is the length of the one, or of the longest. An encoding of N has them by number, too: `encoding[2].tokens`.
+    W is the length of the one, or of the longest. An encoding of N has them by number and by slices, too:
+    `encoding[2].tokens`, `encoding[:8].input_ids`.
     """
 
     input_ids: NDArray[np.int32]  # [W], or [N, W]
@@ -67,12 +70,29 @@ class Encoding:
         """The number of tokens of one text, or the number of texts."""
         return len(self.input_ids)
 
-    def __getitem__(self, number: int) -> "Encoding":
-        """The encoding of text `number`, as wide as that of all."""
+    def __getitem__(self, key: int | slice) -> "Encoding":
+        """The encoding of text number `key`, or of those of a slice, as wide as that of all."""
         if self.input_ids.ndim == 1:
             raise TypeError("this is the encoding of one text; its arrays are input_ids, input_mask, segment_ids")
-        rows = (self.input_ids[number], self.input_mask[number], self.segment_ids[number], self.is_cut[number])
-        return Encoding(*rows, (self.texts[number],), self.tokenizer, self.split_special_tokens)
+        if isinstance(key, slice):
+            texts = self.texts[key]
+        else:
+            key = self._find_number(key)
+            texts = (self.texts[key],)
+        rows = (self.input_ids[key], self.input_mask[key], self.segment_ids[key], self.is_cut[key])
+        return Encoding(*rows, texts, self.tokenizer, self.split_special_tokens)
+
+    def _find_number(self, key: object) -> int:
+        try:
+            number = operator.index(key)  # type: ignore[arg-type]  # which is the question
+        except TypeError:
+            raise TypeError(
+                f"texts are found by a number or a slice, not by {key!r}; the arrays are encoding.input_ids, "
+                "encoding.input_mask and encoding.segment_ids"
+            ) from None
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"there is no text {number}; there are {len(self)}, numbered from 0")
+        return number
 
     def __iter__(self) -> Iterator["Encoding"]:
         return (self[number] for number in range(len(self)))
@@ -147,13 +167,12 @@ def _show(value: object) -> str:
 
 
 def _require_usable(max_seq_length: int | None, padding: str, has_pairs: bool) -> None:
-    if padding not in PADDINGS:
-        raise ValueError(f'padding is "{padding}"; known: {", ".join(PADDINGS)}')
+    require_one_of("padding", str(padding), PADDINGS)
     if max_seq_length is None and padding == "max_seq_length":
         raise ValueError('padding is "max_seq_length", but that is not given; give max_seq_length, such as 128')
-    shortest = SHORTEST_PAIR if has_pairs else SHORTEST
-    if max_seq_length is not None and max_seq_length < shortest:
-        raise ValueError(f"max_seq_length is {max_seq_length}; with its special tokens it must be at least {shortest}")
+    if max_seq_length is not None:
+        shortest = SHORTEST_PAIR if has_pairs else SHORTEST
+        whole_number("max_seq_length", max_seq_length, shortest, "with its special tokens ")
 
 
 def _encode(

@@ -8,6 +8,7 @@ from pathlib import Path
 from bertline.model.config import read_config_and_extras
 from bertline.model.formats.case import explain_other_case
 from bertline.model.formats.loaded_model import LoadedModel, find_heads
+from bertline.model.formats.tf1.folder import find_prefix
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.checkpoint import (
     BERT_CONFIG_FILE,
@@ -79,7 +80,8 @@ def find_format(path: Path) -> str:
         if any((path / name).is_file() for name in HUGGINGFACE_FILES):
             return "huggingface"
         raise ValueError(f"{path}: no model in this folder; looked for {LOOKED_FOR}")
-    if path.with_name(f"{path.name}.index").is_file() or ".data-" in path.name or path.suffix in TF1_SUFFIXES:
+    names_tf1 = path.with_name(f"{path.name}.index").is_file() or ".data-" in path.name or path.suffix in TF1_SUFFIXES
+    if names_tf1 and (path.suffix != ".zip" or path.exists()):
         return "tf1"
     if path.exists():
         raise ValueError(f"{path}: not a model; give {LOOKED_FOR}")
@@ -103,6 +105,8 @@ def _read_vocabulary(path: Path) -> bytes:
 
 
 def _read_tf1(path: Path, vocab_file: Path | None, bert_config_file: Path | None) -> LoadedModel:
+    if path.suffix != ".zip":
+        find_prefix(path)  # refuses what is not there before TensorFlow is loaded
     use_backend("")
     from bertline.model.formats.tf1.checkpoint import read_tf1
 

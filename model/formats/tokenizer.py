@@ -1,7 +1,7 @@
 """`bertline.Tokenizer`: text to ids and back, with the vocabulary and the case of a model of any format."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from bertline.model.formats.detect import HUGGINGFACE_FILES, TF1_SUFFIXES, find_
 from bertline.model.formats.files import read_object
 from bertline.model.formats.loaded_model import LoadedModel
 from bertline.model.training.checkpoint import VOCABULARY_FILE
-from bertline.tokenizer.encoding import Encoding, Padding, encode_texts
+from bertline.settings import require_bool
+from bertline.tokenizer.encoding import Encoding, Padding, encode_texts, list_texts
 from bertline.tokenizer.wordpiece import (
     CLS,
     CONTINUATION,
@@ -25,6 +26,7 @@ from bertline.tokenizer.wordpiece import (
 )
 
 TRANSFORMERS_VOCAB_SIZE = 30522  # of a config.json that does not say it
+DECODE_ROWS = "decode one row: [tokenizer.decode(row) for row in ids]"
 FRAME = (PAD, CLS, SEP)  # what encode adds to a text
 
 
@@ -39,15 +41,17 @@ class Tokenizer:
     """
 
     def __init__(self, vocab: str | os.PathLike[str] | Sequence[str] | Vocabulary, do_lower_case: bool = True) -> None:
-        """`vocab` is the path of a vocab.txt, or its entries; `do_lower_case` also strips accents.
+        """`vocab` is the path of a vocab.txt, or its entries by id; `do_lower_case` also strips accents.
 
         The latter must be what the vocabulary was made with; `Tokenizer.load` finds that out. Raises
-        FileNotFoundError for a missing file, ValueError for one that is no vocabulary of a BERT.
+        FileNotFoundError for a missing file, ValueError for one that is no vocabulary of a BERT, TypeError for entries
+        in no order, or that are no texts.
         """
+        require_bool("do_lower_case", do_lower_case)
         if isinstance(vocab, str | os.PathLike):
-            vocab = load_vocabulary(Path(vocab).expanduser())
+            vocab = _load_plain(Path(vocab).expanduser())
         elif not isinstance(vocab, Vocabulary):
-            vocab = parse_vocabulary("".join(f"{token}\n" for token in vocab).encode(), "vocab")
+            vocab = _parse_entries(vocab)
         self.wordpiece = WordPieceTokenizer(vocab, do_lower_case)  # plain ids, at the speed of a corpus
 
     @classmethod
@@ -55,7 +59,8 @@ class Tokenizer:
         """The tokenizer of a model of any format (a folder, a released zip), or that of a vocab.txt.
 
         The case is the model's own; where no file says it, that of the vocabulary's pieces. `do_lower_case` takes
-        its place. Raises FileNotFoundError for a missing path, ValueError for what holds no vocabulary.
+        its place. Raises FileNotFoundError for a missing path, ValueError for what holds no vocabulary. No weights are
+        read, but for a SavedModel's.
         """
         vocabulary, lower = _read(Path(path).expanduser())
         return cls(vocabulary, lower if do_lower_case is None else do_lower_case)
@@ -88,14 +93,17 @@ class Tokenizer:
         Nothing is cut without `max_seq_length` (tokens, special ones among them). With it, a text loses its end, and a
         pair tokens of the longer text, as in google-research/bert. Rows are as wide as the longest, or max_seq_length
         wide with `padding="max_seq_length"`. "[MASK]" in a text falls apart into "[", "mask", "]", as in the original,
-        unless `split_special_tokens` is false.
+        unless `split_special_tokens` is false. Raises TypeError for what is no text, ValueError for other than one pair
+        a text, and for a max_seq_length that leaves no room for a token of each.
         """
         return encode_texts(self.wordpiece, text, pair, max_seq_length, padding, split_special_tokens)
 
-    def decode(self, ids: Iterable[int] | NDArray[np.integer], *, skip_special_tokens: bool = True) -> str:
+    def decode(self, ids: Iterable[int] | NDArray[np.integer] | Encoding, *, skip_special_tokens: bool = True) -> str:
         """The words of some ids, with blanks between them: case, accents and blanks of the text are gone.
 
-        [CLS], [SEP] and [PAD] are left out unless `skip_special_tokens` is false; [MASK] and [UNK] stay.
+        `ids` is one row, [W], or the encoding of one text. [CLS], [SEP] and [PAD] are left out unless
+        `skip_special_tokens` is false; [MASK] and [UNK] stay. Raises ValueError for several rows and for ids that the
+        vocabulary lacks, TypeError for what are no whole numbers.
         """
         tokens = [self.vocabulary.tokens[number] for number in self._list_ids(ids)]
         words: list[str] = []
@@ -108,10 +116,16 @@ class Tokenizer:
                 words.append(token)
         return " ".join(words)
 
-    def _list_ids(self, ids: Iterable[int] | NDArray[np.integer]) -> list[int]:
-        array = np.array(ids if isinstance(ids, np.ndarray) else list(ids))
+    def _list_ids(self, ids: Iterable[int] | NDArray[np.integer] | Encoding) -> list[int]:
+        given = ids.input_ids if isinstance(ids, Encoding) else ids
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(f"ids is {given!r}; give a list or an array of ids")
+        try:
+            array = np.array(given if isinstance(given, np.ndarray) else list(given))
+        except ValueError:
+            raise ValueError(f"ids has rows of unlike lengths; {DECODE_ROWS}") from None
         if array.ndim != 1:
-            raise ValueError(f"ids has {array.ndim} dimensions; decode one row: [tokenizer.decode(row) for row in ids]")
+            raise ValueError(f"ids has {array.ndim} dimensions; {DECODE_ROWS}")
         if len(array) and not np.issubdtype(array.dtype, np.integer):
             raise TypeError(f"ids holds {array.dtype} values; ids are whole numbers")
         if len(array) and not 0 <= array.min() <= array.max() < len(self):
@@ -147,13 +161,33 @@ def _one_text(text: object, method: str) -> str:
     return text
 
 
+def _load_plain(path: Path) -> Vocabulary:
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; bertline.Tokenizer.load reads the tokenizer in it, with its case")
+    return load_vocabulary(path)
+
+
+def _parse_entries(entries: Iterable[str]) -> Vocabulary:
+    if isinstance(entries, Mapping | Set):
+        kind, advice = type(entries).__name__, "sorted(vocab, key=vocab.get) of a dict of ids"
+        raise TypeError(f"vocab is a {kind}; give the entries in the order of their ids: {advice}")
+    listed, _ = list_texts(entries, "vocab")
+    for number, entry in enumerate(listed):
+        if "\n" in entry:
+            raise ValueError(f"vocab: entry {number} is {entry!r}; an entry has no line break")
+    return parse_vocabulary("".join(f"{entry}\n" for entry in listed).encode(), "vocab")
+
+
 def _read(path: Path) -> tuple[Vocabulary, bool]:
     """Vocabulary and case, without the weights where these can be left alone."""
     if path.is_file() and path.suffix not in TF1_SUFFIXES and ".data-" not in path.name:
         return _read_plain(path, path)
     if (path / VOCABULARY_FILE).is_file() and not any((path / name).is_file() for name in HUGGINGFACE_FILES):
         return _read_plain(path / VOCABULARY_FILE, path)
-    found = find_format(path)
+    try:
+        found = find_format(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"{error}, or a {VOCABULARY_FILE}") from None
     if found == "huggingface":
         return _read_huggingface(path)
     if found == "tf1":

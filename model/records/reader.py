@@ -54,10 +54,15 @@ def open_records(folder: Path, max_seq_length: int | None = None, vocab_size: in
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of records; {ADVICE}")
+    return Records(list_record_files(folder), max_seq_length, vocab_size, masking=folder / MASKING_FILE)
+
+
+def list_record_files(folder: Path) -> list[Path]:
+    """The files of a folder of records and of its length bins, in order; FileNotFoundError where there are none."""
     paths = sorted(folder.rglob("*.tfrecord"))
     if not paths:
         raise FileNotFoundError(f"{folder}: no *.tfrecord file in it; {ADVICE}")
-    return Records(paths, max_seq_length, vocab_size, masking=folder / MASKING_FILE)
+    return paths
 
 
 def require_vocabulary(folder: Path, vocabulary: bytes) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertline.model.records.masking import MASKING_FILE
-from bertline.model.records.reader import Records, open_records
+from bertline.model.records.reader import Records, list_record_files
 from bertline.model.records.rows import ADVICE
-from bertline.model.training.backends.choice import load_quietly
+from bertline.model.training.backends.choice import keep_quiet, use_backend
+from bertline.settings import whole_number
 from bertline.tokenizer.wordpiece import Vocabulary
 
 ROWS_AT_ONCE = 256  # read by an iteration
@@ -33,25 +34,29 @@ def read_records(
     """The rows of a folder of records, of a .tfrecord file, or of several; of whatever schema.
 
     Records without masks (masking=dynamic) are masked as in the epoch of that number. Raises FileNotFoundError for a
-    missing path and a folder without .tfrecord files, ValueError for files that are cut, or of another kind.
+    missing path and a folder without .tfrecord files, ValueError for files that are cut, or of another kind, TypeError
+    for an epoch that is no whole number.
     """
-    load_quietly()  # TensorFlow reads tf.train.Examples
+    whole_number("epoch", epoch, 0)
     if isinstance(path, str | os.PathLike):
         place = Path(path).expanduser()
-        if place.is_dir():
-            return RecordSequence(open_records(place), place, epoch)
-        return RecordSequence(_open_files([place]), place, epoch)
-    files = [Path(file).expanduser() for file in path]
+        files = list_record_files(place) if place.is_dir() else [place]
+        folder = place if place.is_dir() else place.parent
+    else:
+        files = [Path(file).expanduser() for file in path]
+        place = folder = files[0].parent if files else Path()
+    _require_files(files)
+    keep_quiet()
+    use_backend("")  # TensorFlow reads tf.train.Examples
+    return RecordSequence(Records(files, masking=folder / MASKING_FILE), place, epoch)
+
+
+def _require_files(files: Sequence[Path]) -> None:
     if not files:
         raise ValueError(f"no file of records; give a folder or .tfrecord files, or {ADVICE}")
-    return RecordSequence(_open_files(files), files[0].parent, epoch)
-
-
-def _open_files(files: Sequence[Path]) -> Records:
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such folder or file of records; {ADVICE}")
-    return Records(files, masking=files[0].parent / MASKING_FILE)
 
 
 class RecordSequence:
@@ -93,7 +98,10 @@ class RecordSequence:
         return len(self._records)
 
     def __getitem__(self, key: int | np.integer | slice | Sequence[int] | NDArray[np.integer]) -> Row:
-        """A row, or the rows of a slice or of some numbers; negative numbers count from the end."""
+        """A row, or the rows of a slice or of some numbers; negative numbers count from the end.
+
+        Raises IndexError for a number beyond the last, TypeError for other keys.
+        """
         if isinstance(key, slice):
             return self._records.batch(np.arange(len(self))[key], self._epoch)
         if not isinstance(key, int | np.integer):
@@ -111,10 +119,12 @@ class RecordSequence:
                 yield {name: values[number, ...] for name, values in rows.items()}
 
     def text(self, number: int, tokenizer: HasVocabulary) -> str:
-        """A row to read: its pieces, without padding, and behind each that is to be predicted what stood there.
+        """Row `number` to read: its pieces, without padding, and behind each that is to be predicted what stood there.
 
-        "[CLS] snow [MASK]{lies} deep . [SEP] it melts . [SEP]": the vocabulary must be that of the records.
+        "[CLS] snow [MASK]{lies} deep . [SEP] it melts . [SEP]": the vocabulary must be that of the records, or else
+        ValueError, where it is smaller. IndexError for a number beyond the last, TypeError for what is no number.
         """
+        number = whole_number("number", number)
         row, tokens = self[number], tokenizer.vocabulary.tokens
         ids = row["input_ids"][row["input_mask"] == 1]
         largest = int(max(ids.max(initial=0), row["masked_lm_ids"].max(initial=0)))

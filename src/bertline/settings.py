@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import operator
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -115,6 +116,28 @@ def require_at_least(config: Any, minimum: int, *names: str) -> None:
     for name in names:
         if getattr(config, name) < minimum:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {minimum}")
+
+
+def whole_number(name: str, value: object, minimum: int | None = None, reason: str = "") -> int:
+    """The value as an int; TypeError where it is no whole number (be it 2.0), ValueError below `minimum`.
+
+    >>> whole_number("max_seq_length", 2, 3, "with its special tokens ")
+    Traceback (most recent call last):
+    ValueError: max_seq_length is 2; with its special tokens it must be at least 3
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # which is the question
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; it must be a whole number") from None
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name} is {number}; {reason}it must be at least {minimum}")
+    return number
+
+
+def require_bool(name: str, value: object) -> None:
+    """TypeError for "false" and the like, which Python would take for true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be True or False")
 
 
 def require_positive(config: Any, *names: str) -> None:

@@ -1,6 +1,8 @@
 """bertline.load_model: vectors, words for [MASK], next sentences, and models in other formats."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,7 @@ def test_layers_are_averaged_and_lengths_are_normalized_on_demand(model: Model) 
     first, last = model.encode(TEXTS, layers=0), model.encode(TEXTS, layers=[-1])
     assert not np.allclose(first, last)
     np.testing.assert_allclose(model.encode(TEXTS, layers=[0, 1]), (first + last) / 2, atol=1e-6)
+    np.testing.assert_array_equal(model.encode(TEXTS, layers=np.int64(0)), first)
     lengths = np.linalg.norm(model.encode(TEXTS, normalize=True), axis=1)
     np.testing.assert_allclose(lengths, 1, atol=1e-6)
 
@@ -112,8 +115,12 @@ def test_long_texts_are_cut_with_a_warning_that_counts_them(model: Model) -> Non
         ({"pooling": "sum"}, ValueError, 'pooling is "sum"; known: mean, cls, max'),
         ({"layers": 2}, ValueError, "names 2, but .* has 2 layers; give 0 to 1"),
         ({"layers": []}, ValueError, "give a layer or more"),
-        ({"batch_size": 0}, ValueError, "at least 1"),
+        ({"layers": "-1"}, TypeError, "layers is '-1'; it must be a whole number"),
+        ({"layers": [0.0]}, TypeError, "layers is 0.0"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0; it must be at least 1"),
+        ({"batch_size": 2.0}, TypeError, "batch_size is 2.0"),
         ({"max_seq_length": 2}, ValueError, "at least 3"),
+        ({"max_seq_length": "8"}, TypeError, "max_seq_length is '8'; it must be a whole number"),
         ({"texts": ["a", 3]}, TypeError, "texts 1 of 2 is of type int"),
         ({"texts": None}, TypeError, "texts is of type NoneType"),
     ],
@@ -163,6 +170,7 @@ def test_masks_are_filled_with_the_most_probable_pieces(model: Model) -> None:
         ("[MASK] " + "a " * 14, {}, ValueError, "17 tokens, the model 16 positions; shorten"),
         (["[MASK]"], {}, TypeError, "one text .str., not list"),
         ("[MASK]", {"top_k": 0}, ValueError, "top_k is 0"),
+        ("[MASK]", {"top_k": 2.0}, TypeError, "top_k is 2.0; it must be a whole number"),
     ],
 )
 def test_texts_that_cannot_be_filled_are_refused(
@@ -224,8 +232,10 @@ def test_nothing_is_written_over_and_unknown_formats_are_named(model: Model, tmp
     for place in (tmp_path, tmp_path / "mine.txt"):
         with pytest.raises(FileExistsError, match="already holds something"):
             model.save(place)
-    with pytest.raises(ValueError, match='to is "pytorch"; known: bertline, huggingface'):
+    with pytest.raises(ValueError, match='format is "pytorch"; known: bertline, huggingface'):
         model.save(tmp_path / "out", "pytorch")
+    with pytest.raises(ValueError, match=r'format is "hugging"; did you mean huggingface\? known: '):
+        model.save(tmp_path / "out", "hugging")
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -243,3 +253,29 @@ def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "nothere")
     with pytest.raises(ValueError, match="no model in this folder"):
         load_model(str(tmp_path))
+
+
+def test_what_takes_the_place_of_the_models_own_is_checked(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothere: no such file; give the path of a bert_config\.json"):
+        load_model(folder / "model", bert_config_file="nothere")
+    with pytest.raises(TypeError, match="do_lower_case is 'false'; it must be True or False"):
+        load_model(folder / "model", do_lower_case="false")  # type: ignore[arg-type]
+
+
+def test_what_is_not_there_is_refused_before_tensorflow_is_loaded(tmp_path: Path) -> None:
+    """Which takes seconds."""
+    script = """
+import sys, bertline
+for read in (bertline.load_model, bertline.read_records, bertline.Tokenizer.load):
+    for name in ("nothere", "nothere.zip", "nothere.ckpt.index", "."):
+        try:
+            read(name)
+        except (FileNotFoundError, ValueError) as error:
+            print(error)
+print("tensorflow" in sys.modules or "keras" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = ended.stdout.splitlines()
+    assert len(lines) == 13
+    assert all("no such" in line or "missing" in line or " in " in line for line in lines[:-1])
+    assert lines[-1] == "False"

@@ -64,6 +64,19 @@ def test_nothing_is_cut_but_by_max_seq_length_and_a_cut_text_says_so() -> None:
     assert encoded("a", max_seq_length=7).input_ids.shape == (3,)
 
 
+def test_texts_of_several_are_found_by_numbers_and_slices() -> None:
+    found = encoded(["the man", "a", "b c"], ["d", "e", "f"])
+    some = found[1:]
+    assert [row.tokens for row in some] == [found[1].tokens, found[-1].tokens]
+    assert some.input_ids.shape == (2, 6)
+    np.testing.assert_array_equal(some.offsets, found.offsets[1:])
+    assert len(found[:0]) == 0 and found[:0].offsets.shape == (0, 6, 2)
+    with pytest.raises(IndexError, match="there is no text 3; there are 3, numbered from 0"):
+        found[3]
+    with pytest.raises(TypeError, match=r"not by 'input_ids'; the arrays are encoding\.input_ids"):
+        found["input_ids"]  # type: ignore[index]
+
+
 def test_no_texts_are_no_rows() -> None:
     found = encoded([])
     assert (len(found), found.input_ids.shape[0], found.offsets.shape) == (0, 0, (0, 2, 2))
@@ -80,6 +93,7 @@ def test_no_texts_are_no_rows() -> None:
         ((["the"], ["man", "a"]), ValueError, "text is a list of 1, but pair is a list of 2"),
         (("the", None, 2), ValueError, "max_seq_length is 2; with its special tokens it must be at least 3"),
         (("the", "a", 4), ValueError, "at least 5"),
+        (("the", None, 8.0), TypeError, "max_seq_length is 8.0; it must be a whole number"),
     ],
 )
 def test_what_is_no_text_is_refused(arguments: tuple[Any, ...], error: type[Exception], says: str) -> None:
@@ -88,7 +102,7 @@ def test_what_is_no_text_is_refused(arguments: tuple[Any, ...], error: type[Exce
 
 
 def test_impossible_padding_is_refused() -> None:
-    with pytest.raises(ValueError, match='padding is "max_length"; known: longest, max_seq_length'):
+    with pytest.raises(ValueError, match=r'padding is "max_length"; did you mean max_seq_length\? known: longest'):
         encoded("a", padding="max_length")
     with pytest.raises(ValueError, match="give max_seq_length"):
         encoded("a", padding="max_seq_length")

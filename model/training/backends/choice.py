@@ -108,10 +108,9 @@ def use_backend(name: str) -> None:
             importlib.import_module(TENSORFLOW)
 
 
-def load_quietly() -> None:
-    """Load what computes, at a prompt or in a notebook: without what TensorFlow says of GPUs that are not there."""
+def keep_quiet() -> None:
+    """Let what computes, once it is loaded, not say at a prompt or in a notebook that there are no GPUs."""
     os.environ.setdefault(LOG_LEVEL_VARIABLE, ERRORS_OF_CALLS)
-    use_backend("")
 
 
 def in_use() -> str:

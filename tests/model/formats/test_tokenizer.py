@@ -26,6 +26,7 @@ def test_pieces_and_ids_and_back() -> None:
     assert TOKENIZER.decode(encoding.input_ids, skip_special_tokens=False) == "[CLS] the man ' s cafe [SEP]"
     assert TOKENIZER.decode([4, 1, 8, 0, 0]) == "[MASK] [UNK]want"
     assert TOKENIZER.decode([]) == ""
+    assert TOKENIZER.decode(TOKENIZER.encode("The man")) == "the man"
     assert (len(TOKENIZER), TOKENIZER.vocabulary.mask_id, TOKENIZER.do_lower_case) == (14, 4, True)
     assert repr(TOKENIZER) == "<Tokenizer: 14 pieces, uncased>"
 
@@ -38,8 +39,30 @@ def test_a_vocabulary_is_a_path_or_entries(tmp_path: Path) -> None:
     assert Tokenizer(file, do_lower_case=False).tokenize("The the") == ["[UNK]", "the"]
     with pytest.raises(FileNotFoundError, match="no such vocabulary"):
         Tokenizer(tmp_path / "nothere.txt")
-    with pytest.raises(ValueError, match=r"vocab: lacks \[PAD\]"):
-        Tokenizer(["a", "b"])
+    with pytest.raises(ValueError, match=r"a folder; bertline\.Tokenizer\.load reads the tokenizer in it"):
+        Tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("vocab", "error", "says"),
+    [
+        (["a", "b"], ValueError, r"vocab: lacks \[PAD\]"),
+        ({piece: 13 - number for number, piece in enumerate(PIECES)}, TypeError, "a dict; give .* in the order of"),
+        (set(PIECES), TypeError, "a set; give the entries in the order of their ids"),
+        ([*PIECES, 3], TypeError, "vocab 14 of 15 is of type int"),
+        ([*PIECES, "a\nb"], ValueError, "entry 14 is 'a.nb'; an entry has no line break"),
+        (None, TypeError, "vocab is of type NoneType"),
+        (b"vocab.txt", TypeError, "vocab is of type bytes"),
+    ],
+)
+def test_what_is_no_list_of_entries_is_refused(vocab: object, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        Tokenizer(vocab)  # type: ignore[arg-type]
+
+
+def test_the_case_is_true_or_false(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="do_lower_case is 'false'; it must be True or False"):
+        Tokenizer(PIECES, "false")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +72,10 @@ def test_a_vocabulary_is_a_path_or_entries(tmp_path: Path) -> None:
         ([1.5], TypeError, "whole numbers"),
         ([14], ValueError, "the ids 0 to 13"),
         ([-1], ValueError, "the ids 0 to 13"),
+        ([[1], [1, 2]], ValueError, "rows of unlike lengths; decode one row"),
+        (TOKENIZER.encode(["the", "man"]), ValueError, "2 dimensions; decode one row"),
+        (5, TypeError, "ids is 5; give a list"),
+        ("the", TypeError, "ids is 'the'; give a list"),
     ],
 )
 def test_what_is_no_row_of_ids_is_refused(ids: object, error: type[Exception], says: str) -> None:
@@ -110,7 +137,10 @@ def test_pieces_say_the_case_where_no_file_does(models: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "error", "says"),
-    [("nothere", FileNotFoundError, "nothere: no such model"), (".", ValueError, "no model in this folder")],
+    [
+        ("nothere", FileNotFoundError, r"nothere: no such model; give .*, or a vocab\.txt"),
+        (".", ValueError, r"no model in this folder; looked for .*, or a vocab\.txt"),
+    ],
 )
 def test_what_holds_no_vocabulary_is_refused(models: Path, name: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):

@@ -92,6 +92,8 @@ def test_a_row_can_be_read(folder: Path) -> None:
     assert records.text(1, TOKENIZER) == " ".join(pieces)
     with pytest.raises(ValueError, match="the vocabulary 6 pieces; take that of the records"):
         records.text(1, Tokenizer((*SPECIAL_TOKENS, "a")))
+    with pytest.raises(TypeError, match=r"number is slice.*; it must be a whole number"):
+        records.text(slice(2), TOKENIZER)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", [8, -9, [0, 8]])
@@ -131,3 +133,10 @@ def test_missing_and_empty_places_are_refused(tmp_path: Path) -> None:
             read_records(place)
     with pytest.raises(ValueError, match="no file of records"):
         read_records([])
+
+
+def test_an_epoch_is_a_number_from_0(folder: Path) -> None:
+    with pytest.raises(TypeError, match="epoch is '1'; it must be a whole number"):
+        read_records(folder, epoch="1")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="epoch is -1; it must be at least 0"):
+        read_records(folder, epoch=-1)
