@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from bertline.preemption import PreemptedError, Preemption, pass_on
-from bertline.processes import kill_children
 
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
 ENDING = "ending"  # in a run's folder: the numbers of the signals that came
@@ -71,7 +70,6 @@ class RunPreemption(Preemption):
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 time.sleep(SECONDS_TO_END / 20)
-        kill_children()
         self._clean_up(ENDING, ENDED, STEPS)
 
     def _clean_up(self, *names: str) -> None:

@@ -41,7 +41,7 @@ def program(body: str) -> str:
     return HEAD + "".join(f"        {line}\n" for line in body.strip().splitlines()) + TAIL
 
 
-def start(body: str, folder: Path, ignored: signal.Signals | None = None) -> "subprocess.Popen[str]":
+def start(body: str, folder: Path, ignored: signal.Signals | None = None, whole: str = "") -> "subprocess.Popen[str]":
     """A process that runs `body` and has said that it has begun; it ignores that signal from its start."""
 
     def set_up() -> None:
@@ -49,7 +49,7 @@ def start(body: str, folder: Path, ignored: signal.Signals | None = None) -> "su
             signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
 
     process = subprocess.Popen(
-        [sys.executable, "-c", program(body)],
+        [sys.executable, "-c", whole or program(body)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -307,3 +307,41 @@ work()
     os.killpg(process.pid, signal.SIGINT)
     assert end(process) == "raised: ended by Ctrl-C; out is whole\n"
     assert (tmp_path / "out").read_text() == "whole"
+
+
+SESSION = """
+import subprocess, time
+from bertline.preemption import Preemption, PreemptedError, ended_by_signals
+own = subprocess.Popen(["sleep", "600"])
+try:
+    with ended_by_signals(), Preemption() as preemption:
+        LOOK
+        step = subprocess.Popen(["sleep", "600"])
+        print("begun", flush=True)
+        try:
+            step.wait()
+            raise PreemptedError("the step is dead")
+        finally:
+            time.sleep(1.5)
+except PreemptedError as error:
+    print(error, own.poll(), step.wait(), flush=True)
+own.kill()
+"""
+
+
+@pytest.mark.parametrize(
+    ("look", "times", "says"),
+    [
+        ("pass", 1, "ended by Ctrl-C; the same command begins again None -9\n"),
+        ("preemption.look()", 2, "the step is dead None -9\n"),
+    ],
+    ids=["at once", "the second time"],
+)
+def test_a_python_session_goes_on_with_children_of_its_own(look: str, times: int, says: str, tmp_path: Path) -> None:
+    """A notebook's kernel calls `bertline.run`, is interrupted, and has another thing at work, such as TensorBoard."""
+    process = start("", tmp_path, whole=SESSION.replace("LOOK", look))
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.7)
+    assert end(process).endswith(says)
+    assert process.returncode == 0

@@ -3,8 +3,7 @@
 Where there is nothing to save they raise PreemptedError at once, and a process that does not come out of it soon, of
 a compilation for example, is ended as it is: nothing that is half made has its name yet. A training notes them from
 its first step on, saves, and raises the error itself. Ctrl-C once more ends it without saving. Child processes ignore
-Ctrl-C, which a terminal sends them, too, and are killed by their parent. What is ignored already (SIGHUP by nohup,
-Ctrl-C in a shell's background) stays so.
+Ctrl-C, which a terminal sends them, too, and are killed by their parent. What nohup or a shell has ignored stays so.
 """
 
 import logging
@@ -18,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self
 
 from bertline.files import remove_drafts
-from bertline.processes import kill_children
+from bertline.processes import kill_children, list_children
 from bertline.progress import erase_progress, say
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
@@ -82,7 +81,7 @@ class Preemption:
         """Give them back; what was made is held in memory alone until it is written (`held`)."""
         if (listener := _Listener.own()) is not None:
             listener.is_ending |= kind is PreemptedError
-            listener.work, listener.holds = None, kind is None and self.saves
+            listener.work, listener.holds = Preemption(), kind is None and self.saves
         self._listening.__exit__(kind, *rest)
 
 
@@ -90,8 +89,8 @@ class Preemption:
 def ended_by_signals(label: str = "", describe_kept: Callable[[], str] | None = None) -> Iterator[None]:
     """A signal in the block raises PreemptedError at once, unless a Preemption inside notes it, or `held` does.
 
-    Its message ends with what `describe_kept` says then; blocks inside of others say it better. `label` begins the
-    lines of a process that cannot raise it; one that has it ends soon after the block, and ignores further signals.
+    Its message ends with what `describe_kept` says then; blocks inside of others say it better. With a `label`, which
+    begins its lines, the process is ended where it cannot raise it; it ends soon after, and ignores further signals.
     """
     if threading.current_thread() is not threading.main_thread():  # Python lets no other set a handler
         yield
@@ -107,9 +106,9 @@ def ended_by_signals(label: str = "", describe_kept: Callable[[], str] | None = 
         listener.is_ending = True
         raise
     finally:
-        listener.label, listener.describe_kept = before
         if is_outermost:
             listener.stop(ignores=listener.is_ending and bool(label))
+        listener.label, listener.describe_kept = before
         if listener.error is not None:  # libraries swallow it, or put one of their own in its place
             raise listener.error from None
 
@@ -135,8 +134,7 @@ def held(label: str) -> Iterator[None]:
 def pass_on(numbers: Sequence[int]) -> None:
     """Let this process get those signals of another one that it has not got, be they ignored here."""
     if (listener := _Listener.current) is not None:
-        for number in numbers[listener.count :]:
-            listener.receive(number)
+        listener.receive(*numbers[listener.count :])
 
 
 class _Listener:
@@ -146,9 +144,9 @@ class _Listener:
 
     def __init__(self) -> None:
         self.number = self.count = 0  # the first signal; how many count
-        self.label = "bertline"
+        self.label = ""
         self.describe_kept: Callable[[], str] = lambda: "the same command begins again"
-        self.work: Preemption | None = None  # at work in the block
+        self.work = Preemption()  # in the block; one that never looks, where there is none
         self.holds = False
         self.is_ending = False  # an error is on its way out
         self.error: PreemptedError | None = None  # that was raised here
@@ -171,6 +169,7 @@ class _Listener:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         handlers = {each: signal.SIG_IGN if each in ignored | awaited else self._handle for each in NAMES}
         self.handlers_before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
+        self._spared = list_children()
         self._logged_above = logging.root.manager.disable
         self._hooks = sys.unraisablehook, threading.excepthook
         sys.unraisablehook, threading.excepthook = self._note_lost, self._note_failed
@@ -204,13 +203,13 @@ class _Listener:
             raise self.error
 
     def _waits(self) -> bool:
-        return not self.is_ending and (self.holds or (self.work is not None and self.work.saves))
+        return not self.is_ending and (self.holds or self.work.saves)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.number = self.number or number
-        if self.work is not None and self._waits():
+        if self._waits():
             self.work.note()
-        elif not self._waits():
+        else:
             self.end(self.describe_kept)
 
     def _note_lost(self, lost: "sys.UnraisableHookArgs") -> None:
@@ -226,8 +225,8 @@ class _Listener:
         if not self.count:
             self._hooks[1](failed)
 
-    def receive(self, number: int) -> None:
-        os.write(self._write, bytes([number]))
+    def receive(self, *numbers: int) -> None:
+        os.write(self._write, bytes(numbers))
 
     def _wait_for_interrupt(self) -> None:
         while signal.sigwait({signal.SIGINT}) and _Listener.current is self:
@@ -252,8 +251,7 @@ class _Listener:
         if self.count and (number != signal.SIGINT or now - self._counted_at < SAME_SECONDS):
             return
         self.count, self._counted_at, self.number = self.count + 1, now, self.number or number
-        if self.work is not None:
-            self.work.tell(number, self.count)
+        self.work.tell(number, self.count)
         if self.count > 1:
             self._end_now(f"ended by a second Ctrl-C{', without saving' if self._waits() else ''}")
         waits = self._waits()
@@ -262,19 +260,21 @@ class _Listener:
         if waits:
             self._due, self._act = now + SAME_SECONDS, self._tell_wait
         else:
-            kill_children()  # the main thread may be waiting for them
+            kill_children(self._spared)  # the main thread may be waiting for them
             self._due, self._act = now + GRACE_SECONDS, lambda: self._end_now(f"ended by {NAMES[_cause()]}")
 
     def _tell_wait(self) -> None:
-        doing = "the result is being written" if self.holds else self.work.doing if self.work else ""
+        doing = "the result is being written" if self.holds else self.work.doing
         again = "; Ctrl-C once more ends it at once, without that" if self.number == signal.SIGINT else ""
         if self._waits() and doing:
-            say(f"{self.label}: {NAMES[_cause()]} came: {doing}, then it ends{again}")
+            say(f"{self.label or 'bertline'}: {NAMES[_cause()]} came: {doing}, then it ends{again}")
 
-    def _end_now(self, how: str) -> NoReturn:
+    def _end_now(self, how: str) -> None:
         """End the process from this thread, whatever the main one does; what is half made goes."""
+        kill_children(self._spared)
+        if not self.label:  # a notebook's, or another program's: it goes on when the main thread comes out of the block
+            return
         try:
-            kill_children()
             remove_drafts()
             say(f"{self.label}: {how}; {self.describe_kept()}")
             erase_progress()

@@ -18,8 +18,9 @@ RUN = """
 import os, subprocess, sys
 from pathlib import Path
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption
+from bertline.preemption import ended_by_signals
 os.environ[RUN_PROCESS_VARIABLE] = str(os.getpid())
-with RunPreemption(Path(sys.argv[1])) as preemption:
+with ended_by_signals("run"), RunPreemption(Path(sys.argv[1])) as preemption:
     subprocess.run(["sh", "-c", '"$0" -c "$1" "$2" "$3"; true', sys.executable, sys.argv[2], sys.argv[1], sys.argv[3]])
     if preemption.requested:
         preemption.wait_for_steps()
@@ -29,8 +30,8 @@ STEP = """
 import os, sys, time
 from pathlib import Path
 from bertline.components.run_process import join_run
-from bertline.preemption import Preemption
-with Preemption() as preemption:
+from bertline.preemption import Preemption, ended_by_signals
+with ended_by_signals("step"), Preemption() as preemption:
     join_run(Path(sys.argv[1]))
     preemption.look()
     print(os.getpid(), flush=True)
