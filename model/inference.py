@@ -71,6 +71,7 @@ class Model:
         self.loaded = loaded  # its path, format, heads, weights by name, and remarks of its reader
         self.tokenizer: Tokenizer = tokenizer_of(loaded, loaded.path)
         self._layers: tuple[Any, LayerVectors] | None = None
+        self._tensors: dict[str, Any] | None = None
 
     @property
     def config(self) -> BertConfig:
@@ -142,9 +143,10 @@ class Model:
             )
         from bertline.model.heads import masked_lm_logits
 
-        weights = self.loaded.checkpoint.weights
         sequence = self._encode_pair(encoding).sequence
-        logits = np.asarray(masked_lm_logits(weights, self.config, sequence, positions[None]))[0]  # [masks, vocabulary]
+        logits = np.asarray(masked_lm_logits(self._weights(), self.config, sequence, positions[None]))[
+            0
+        ]  # [masks, vocabulary]
         probabilities = _softmax(logits)
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
         tokens = self.tokenizer.vocabulary.tokens
@@ -167,7 +169,7 @@ class Model:
             _warn_of_cut("the texts are together", self.config.max_position_embeddings)
         from bertline.model.heads import next_sentence_logits
 
-        logits = next_sentence_logits(self.loaded.checkpoint.weights, self._encode_pair(encoding).pooled)
+        logits = next_sentence_logits(self._weights(), self._encode_pair(encoding).pooled)
         return float(_softmax(np.asarray(logits))[0, 0])
 
     def save(self, path: str | os.PathLike[str], format: str = "huggingface") -> dict[str, int | float]:
@@ -216,7 +218,16 @@ class Model:
         from bertline.model.bert import encode
 
         rows = (encoding.input_ids[None], encoding.input_mask[None], encoding.segment_ids[None])
-        return encode(self.loaded.checkpoint.weights, self.config, *rows)
+        return encode(self._weights(), self.config, *rows)
+
+    def _weights(self) -> dict[str, Any]:
+        """The weights on the device, where they stay: to bring them there takes longer than to compute a text."""
+        if self._tensors is None:
+            from keras import ops
+
+            weights = self.loaded.checkpoint.weights
+            self._tensors = {name: ops.convert_to_tensor(array) for name, array in weights.items()}
+        return self._tensors
 
     def _require_heads(self, method: str, *heads: str) -> None:
         missing = [head for head in heads if head not in self.loaded.heads]
