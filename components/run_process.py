@@ -1,6 +1,6 @@
 """Processes that end together: a local run, its steps, and their workers.
 
-SIGTERM or Ctrl-C at a run goes on to its step, so that a training saves what it has reached before both end.
+A signal that ends a run goes on to its step, so that a training saves what it has reached before both end.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ SECONDS_TO_END = 1.0  # that a step has at a second Ctrl-C
 
 
 class RunPreemption(Preemption):
-    """SIGTERM or Ctrl-C at a local run, passed on to its step; use as a context manager around the steps."""
+    """A signal that ends a local run, passed on to its step; use as a context manager around the steps."""
 
     doing = ""  # the step says what
 

@@ -82,7 +82,7 @@ PRETRAIN = Step(
     "--num_warmup_steps 100 --stop_at_step 900 --out checkpoint_128\n"
     "  bertline pretrain --records records_512 --checkpoint checkpoint_128 --max_seq_length 512 "
     "--num_train_steps 1000 --num_warmup_steps 100 --out checkpoint_512\n"
-    "Ctrl-C and SIGTERM save the step, and the same command goes on, as after a crash.",
+    "Ctrl-C, SIGTERM and a dropped ssh save the step, and the same command goes on, as after a crash.",
     inputs={
         "records": Input("records", "records, as `bertline prepare` writes them"),
         "vocab": Input(

@@ -62,7 +62,7 @@ def run(files: Files, config: RunPretrainingConfig, settings: PretrainConfig) ->
     """Train and score as `config` asks; returns the counts of training, or the scores where they were asked for.
 
     Training goes on from the newest checkpoint in output_dir, which wins over init_checkpoint. Raises ValueError and
-    FileNotFoundError before the first step, PreemptedError when SIGTERM or Ctrl-C came.
+    FileNotFoundError before the first step, PreemptedError when a signal came.
     """
     with ended_by_signals(describe_kept=lambda: _describe_kept(files.output_dir)):
         return _run(files, config, settings)

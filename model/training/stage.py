@@ -1,7 +1,7 @@
 """The one training stage: pretraining, fine-tuning and whatever else moves weights by gradients.
 
 A stage is an objective, its data, a score on held-out data, and the identity of all that decides its weights. It goes
-on from its newest snapshot to the same bytes, keeps the best weights, logs, and at SIGTERM or Ctrl-C saves and ends.
+on from its newest snapshot to the same bytes, keeps the best weights, logs, and when a signal comes saves and ends.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Training:
     def run(self) -> Checkpoint:
         """Do the updates; returns the checkpoint at the end.
 
-        Raises PreemptedError when SIGTERM or Ctrl-C came, after a snapshot, OSError when one could not be written, and
+        Raises PreemptedError when a signal came, after a snapshot, OSError when one could not be written, and
         DivergedError at a loss that is not finite: the batch that led to it is kept in the work folder.
         """
         stage, start = self._stage, self._reached.state["step"]
