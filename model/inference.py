@@ -98,29 +98,18 @@ class Model:
         computed together. Raises ValueError for what the model cannot do, TypeError for what is no text or number.
         """
         listed, is_one = list_texts(texts, "texts")
-        state, numbers = self.loaded.checkpoint.state, _list_layers(layers)
+        state = self.loaded.checkpoint.state
         pooling = pooling or state.get("pooling", "mean")
         require_one_of("pooling", str(pooling), POOLINGS)
         whole_number("batch_size", batch_size, 1)
         longest = self._longest(max_seq_length)
-        compute = self._compile(number_layers(numbers, self.loaded), batch_size)
-        most_tokens = max(1, WINDOW_BYTES // (len(numbers) * self.config.hidden_size * 4))
-        found, cut = [np.zeros((0, self.config.hidden_size), np.float32)], 0
-        windows = encode_windows(
-            listed, self.tokenizer.wordpiece, longest, PIECES, most_tokens, split_line=lambda text: (text, "")
-        )
-        for window in windows:
-            vectors, _ = compute.compute(window, lambda texts: None)  # [tokens, layers, hidden]
-            begins = np.cumsum(window.lengths) - window.lengths
-            of_tokens = vectors.mean(axis=1, keepdims=True)
-            found.append(pool_tokens(of_tokens, begins, pooling)[:, 0])
-            cut += int(window.is_cut.sum())
+        numbers = number_layers(_list_layers(layers), self.loaded)
+        vectors, cut = self._pool(listed, self._compile(numbers, batch_size), len(numbers), pooling, longest)
         if cut and max_seq_length is None:
             _warn_of_cut(f"{cut} of {len(listed)} texts are", longest)
-        joined = np.concatenate(found)
         if normalize if normalize is not None else state.get("normalize", False):
-            joined = normalize_lengths(joined)
-        return joined[0] if is_one else joined
+            vectors = normalize_lengths(vectors)
+        return vectors[0] if is_one else vectors
 
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[Prediction]]:
         """For each [MASK] of a text, in order, the `top_k` most probable pieces with their probabilities.
@@ -213,6 +202,22 @@ class Model:
             self._layers = None
             self._layers = key, LayerVectors(self.loaded, layers, batch_size=batch_size, precision="float32")
         return self._layers[1]
+
+    def _pool(
+        self, texts: Sequence[str], compute: LayerVectors, layers: int, pooling: str, longest: int
+    ) -> tuple[Vectors, int]:
+        """The vectors of texts, [N, hidden], and how many texts were cut."""
+        most_tokens = max(1, WINDOW_BYTES // (layers * self.config.hidden_size * 4))
+        found, cut = [np.zeros((0, self.config.hidden_size), np.float32)], 0
+        windows = encode_windows(
+            texts, self.tokenizer.wordpiece, longest, PIECES, most_tokens, split_line=lambda text: (text, "")
+        )
+        for window in windows:
+            vectors, _ = compute.compute(window, lambda texts: None)  # [tokens, layers, hidden]
+            begins = np.cumsum(window.lengths) - window.lengths
+            found.append(pool_tokens(vectors.mean(axis=1, keepdims=True), begins, pooling)[:, 0])
+            cut += int(window.is_cut.sum())
+        return np.concatenate(found), cut
 
     def _encode_pair(self, encoding: Encoding) -> Any:
         from bertline.model.bert import encode

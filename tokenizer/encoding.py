@@ -120,14 +120,7 @@ def encode_texts(
     TypeError for what is no text, ValueError for pairs that do not match and for an impossible length.
     """
     texts_a, is_one = list_texts(text, "text")
-    texts_b = None
-    if pair is not None:
-        texts_b, also_one = list_texts(pair, "pair")
-        if is_one != also_one or len(texts_a) != len(texts_b):
-            sizes = [
-                "one" if one else f"a list of {len(texts)}" for one, texts in ((is_one, texts_a), (also_one, texts_b))
-            ]
-            raise ValueError(f"text is {sizes[0]}, but pair is {sizes[1]}; give a pair for each text")
+    texts_b = None if pair is None else _list_pairs(pair, texts_a, is_one)
     _require_usable(max_seq_length, padding, texts_b is not None)
     ids, offsets = _encode(tokenizer, [*texts_a, *(texts_b or ())], split_special_tokens)
     starts, whole, count = offsets[:-1], np.diff(offsets), len(texts_a)
@@ -159,6 +152,15 @@ def list_texts(texts: str | Iterable[str], name: str) -> tuple[list[str], bool]:
         if not isinstance(each, str):
             raise TypeError(f"{name} {number} of {len(listed)} is {_show(each)}; each must be a text (str)")
     return listed, False
+
+
+def _list_pairs(pair: str | Iterable[str], texts: Sequence[str], is_one: bool) -> list[str]:
+    """The second texts; ValueError unless there is one for each of `texts`."""
+    pairs, also_one = list_texts(pair, "pair")
+    if is_one != also_one or len(texts) != len(pairs):
+        sizes = ["one" if one else f"a list of {len(of)}" for one, of in ((is_one, texts), (also_one, pairs))]
+        raise ValueError(f"text is {sizes[0]}, but pair is {sizes[1]}; give a pair for each text")
+    return pairs
 
 
 def _show(value: object) -> str:
