@@ -91,13 +91,16 @@ def label_files(paths: Sequence[Path]) -> list[str]:
 def find_made_files(manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Of each artifact that is one file: the digest by which a copy is recorded as input -> that of the artifact.
 
-    So `--vocab vocab.txt` leads to the vocabulary that `bertline vocab --out vocab.txt` learned.
+    So `--vocab vocab.txt` leads to the vocabulary that `bertline vocab --out vocab.txt` learned; a released one, which
+    `bertline vocab --released` copies, was made by neither.
     """
-    return {
-        f"sha256:{manifest['files'][0]['sha256']}": manifest["digest"]
-        for manifest in manifests
-        if len(manifest["files"]) == 1
-    }
+    made = {}
+    for manifest in manifests:
+        digests = [f"sha256:{file['sha256']}" for file in manifest["files"]]
+        given = [each["digest"] for each in manifest["inputs"]]
+        if len(digests) == 1 and digests[0] not in given:
+            made[digests[0]] = manifest["digest"]
+    return made
 
 
 def sha256_of(path: Path) -> str:

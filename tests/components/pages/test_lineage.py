@@ -88,6 +88,18 @@ def test_a_file_that_an_artifact_consists_of_leads_to_it(tmp_path: Path) -> None
     assert vocabulary.is_dir()
 
 
+def test_a_copied_file_is_where_its_copy_comes_from(tmp_path: Path) -> None:
+    """As of `bertline vocab --released vocab.txt`, whose only file is what it was given."""
+    place, given = Store(tmp_path / "store"), tmp_path / "vocab.txt"
+    given.write_text("vocabulary")
+    vocabulary = made(place, "vocabulary", {}, released=given)
+    made(place, "records_128", {}, vocabulary=vocabulary)
+    nodes = read_nodes(tmp_path / "store")
+    titles = {node.title: [nodes[digest].title for digest in node.inputs] for node in nodes.values()}
+    assert titles == {"vocab.txt": [], "vocabulary": ["vocab.txt"], "records_128": ["vocabulary"]}
+    write_page(tmp_path / "store", tmp_path / "lineage.html")
+
+
 def test_labels_name_what_has_the_kind_or_the_file_name_of_others(tmp_path: Path) -> None:
     place = Store(tmp_path / "store")
     for task in ("mrpc", "sst2"):
