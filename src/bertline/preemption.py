@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, ClassVar, Self
 
 from bertline.files import remove_drafts
-from bertline.processes import kill_children, list_children
+from bertline.processes import kill_children
 from bertline.progress import erase_progress, say
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
@@ -169,7 +169,7 @@ class _Listener:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         handlers = {each: signal.SIG_IGN if each in ignored | awaited else self._handle for each in NAMES}
         self.handlers_before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
-        self._spared = list_children()
+        self._started = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._logged_above = logging.root.manager.disable
         self._hooks = sys.unraisablehook, threading.excepthook
         sys.unraisablehook, threading.excepthook = self._note_lost, self._note_failed
@@ -260,7 +260,7 @@ class _Listener:
         if waits:
             self._due, self._act = now + SAME_SECONDS, self._tell_wait
         else:
-            kill_children(self._spared)  # the main thread may be waiting for them
+            kill_children(self._started)  # the main thread may be waiting for them
             self._due, self._act = now + GRACE_SECONDS, lambda: self._end_now(f"ended by {NAMES[_cause()]}")
 
     def _tell_wait(self) -> None:
@@ -271,7 +271,7 @@ class _Listener:
 
     def _end_now(self, how: str) -> None:
         """End the process from this thread, whatever the main one does; what is half made goes."""
-        kill_children(self._spared)
+        kill_children(self._started)
         if not self.label:  # a notebook's, or another program's: it goes on when the main thread comes out of the block
             return
         try:

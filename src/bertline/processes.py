@@ -3,10 +3,11 @@
 import os
 import signal
 import sys
-from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
+
+PARENT, STARTED = 1, 19  # fields of /proc/<process>/stat after the name; the latter in ticks since the machine's start
 
 
 def leave(code: int) -> NoReturn:
@@ -18,36 +19,20 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def kill_children(spared: Collection[int] = ()) -> None:
-    """Kill what this process has started, and what that has, but for `spared` children and what those have started."""
-    family = _list_family(spared) - {os.getpid()}
-    for process in family:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(process, signal.SIGKILL)
-
-
-def list_children() -> set[int]:
-    """The process ids of the living children of this process."""
-    own = os.getpid()
-    return {process for process, parent in _read_parents().items() if parent == own}
-
-
-def _list_family(spared: Collection[int]) -> set[int]:
-    """This process, its children, theirs and so on."""
-    parents = {process: parent for process, parent in _read_parents().items() if process not in spared}
-    family = {os.getpid()}
-    while more := {process for process, parent in parents.items() if parent in family} - family:
-        family |= more
-    return family
-
-
-def _read_parents() -> dict[int, int]:
-    """The parent of every process."""
+def kill_children(since: float = 0.0) -> None:
+    """Kill what this process has started from a moment on (seconds of CLOCK_BOOTTIME), and what that has started."""
+    first_tick = int(since * os.sysconf("SC_CLK_TCK"))
     parents: dict[int, int] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             after_name = status.read_text(errors="replace").rpartition(")")[2].split()
         except OSError:  # it has ended
             continue
-        parents[int(status.parent.name)] = int(after_name[1])
-    return parents
+        if int(after_name[STARTED]) >= first_tick:
+            parents[int(status.parent.name)] = int(after_name[PARENT])
+    family = {os.getpid()}
+    while more := {process for process, parent in parents.items() if parent in family} - family:
+        family |= more
+    for process in family - {os.getpid()}:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
