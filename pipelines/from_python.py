@@ -60,8 +60,8 @@ def run(name: str, out: str | os.PathLike[str] = "out", **settings: Any) -> RunR
     `run(name, **tomllib.load(file))` takes such a file. Steps that were made before are kept.
 
     Raises ValueError and OSError for what a step refuses, before the first one where it can be seen; RuntimeError
-    that names the log where one broke; KeyboardInterrupt for Ctrl-C, and PreemptedError for SIGTERM: the same call goes
-    on from there.
+    that names the log where one broke; KeyboardInterrupt for Ctrl-C, and PreemptedError for SIGTERM and SIGHUP: the
+    same call goes on from there.
     """
     try:
         ended = carry_out(name, choose_run(name, settings), Path(out).expanduser())

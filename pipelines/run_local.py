@@ -75,7 +75,7 @@ def carry_out(name: str, run: Run, out: Path) -> Ended:
     """Carry out `run` below the folder `out`.
 
     The same run again finds its finished steps in `out/store` and goes on after them. Bad input is
-    refused before the first step where it can be seen from here. Raises PreemptedError when SIGTERM or Ctrl-C came.
+    refused before the first step where it can be seen from here. Raises PreemptedError where a signal ended it.
     """
     check(run, out)
     run_name = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
