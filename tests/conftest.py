@@ -4,11 +4,14 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -28,6 +31,12 @@ settings.load_profile("few")
 TERMINAL_ROWS = 400  # so that nothing is scrolled away
 SECONDS = 600  # that anything waited for may take, on a busy machine
 Signal = Callable[["subprocess.Popen[Any]", Signals, Callable[[], Any]], Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one would be at work alone in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +62,78 @@ def signal_once() -> Signal:
         return process.communicate(timeout=SECONDS)[1]
 
     return send
+
+
+class Program:
+    """A command in a session of its own, as a shell's foreground job is one, and what it has said so far."""
+
+    def __init__(self, command: list[str], cwd: Path, stdout: int = subprocess.PIPE) -> None:
+        self.said, self.folder = "", cwd
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.said += line
+
+    def wait_until(self, holds: Callable[["Program"], object]) -> None:
+        """Wait for something that holds of the running program."""
+        deadline = time.monotonic() + SECONDS
+        while not holds(self):
+            assert self.process.poll() is None, f"ended before: {self.said}"
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.002)
+
+    def send(self, number: Signals, *, alone: bool = False) -> None:
+        """Send a signal to all of the session, as a terminal does, or to the program alone."""
+        (os.kill if alone else os.killpg)(self.process.pid, number)
+
+    def wait(self) -> int:
+        """The exit code, once nothing of the session is left."""
+        code = self.process.wait(SECONDS)
+        deadline = time.monotonic() + SECONDS
+        while left := self._find_left():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.02)
+        self._reader.join()
+        assert "Traceback" not in self.said
+        return code
+
+    def _find_left(self) -> list[str]:
+        listed = ["ps", "-wwo", "pid=,stat=,args=", "-s", str(self.process.pid)]
+        shown = subprocess.run(listed, capture_output=True, text=True).stdout
+        return [line for line in shown.splitlines() if line.split()[1][0] != "Z"]
+
+    def end(self, number: Signals, once: Callable[["Program"], object], *, alone: bool = False) -> int:
+        """The exit code of one that gets a signal once something holds."""
+        self.wait_until(once)
+        self.send(number, alone=alone)
+        return self.wait()
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[..., Program]]:
+    """Starts a command in a session of its own, to which signals can be sent; nothing of it outlives the test."""
+    begun: list[Program] = []
+
+    def start(*given: Any, **more: Any) -> Program:
+        begun.append(Program(*given, **more))
+        return begun[-1]
+
+    yield start
+    for each in begun:
+        with suppress(ProcessLookupError):
+            os.killpg(each.process.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
