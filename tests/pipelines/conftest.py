@@ -80,10 +80,10 @@ def pretrain_arguments(pretrain_inputs: Path) -> Arguments:
 
 @pytest.fixture(scope="session")
 def started() -> Started:
-    """Starts `bertline` with such words and an environment."""
+    """Starts `bertline`, or a `program` in its place, with such words and an environment."""
 
-    def start(argv: list[str], **environment: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "bertline", *argv]
+    def start(argv: list[str], program: str = "", **environment: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, *(["-c", program] if program else ["-m", "bertline"]), *argv]
         listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
         given: dict[str, Any] = {"env": os.environ | environment, "preexec_fn": listen}
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **given)

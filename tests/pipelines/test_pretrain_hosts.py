@@ -20,14 +20,26 @@ SECONDS = 600  # that anything waited for may take, on a busy machine
 # Eight rows a batch: two devices of each host have two.
 SETTINGS = ["--backend=jax", "--devices=4", "--train_batch_size=8", "--num_train_steps=30", "--log_every_steps=1"]
 
+# A host is dead once JAX has not heard of it for 100 s; here it waits less.
+IMPATIENT = """
+import functools, sys
+import jax
+from bertline.pipelines.cli.main import main
+
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, heartbeat_timeout_seconds=20)
+sys.exit(main(sys.argv[1:]))
+"""
+
 Hosts = Callable[..., "list[subprocess.Popen[str]]"]
 
 
 @pytest.fixture
 def hosts(pretrain_arguments, started) -> Hosts:
-    """Starts two hosts, with flags of both, and of each."""
+    """Starts two hosts, with flags of both, and of each; by `bertline` or another `program`."""
 
-    def start(out: Path, *flags: str, each: tuple[list[str], list[str]] = ([], [])) -> "list[subprocess.Popen[str]]":
+    def start(
+        out: Path, *flags: str, each: tuple[list[str], list[str]] = ([], []), program: str = ""
+    ) -> "list[subprocess.Popen[str]]":
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
@@ -35,6 +47,7 @@ def hosts(pretrain_arguments, started) -> Hosts:
         return [
             started(
                 pretrain_arguments(out, *SETTINGS, *together, f"--host={number}", *flags, *own),
+                program,
                 XLA_FLAGS="--xla_force_host_platform_device_count=2",
             )
             for number, own in enumerate(each)
@@ -84,7 +97,7 @@ def test_two_hosts_train_as_one_with_as_many_devices(
 @pytest.mark.slow
 def test_when_one_host_is_taken_away_all_save_the_same_step_and_go_on(hosts: Hosts, tmp_path: Path) -> None:
     """First the host that writes, and by which all find each other, then by Ctrl-C the other one."""
-    steps = ["--num_train_steps=400", "--log_every_steps=100", "--save_checkpoints_steps=20"]  # some seconds
+    steps = ["--num_train_steps=80", "--log_every_steps=20", "--save_checkpoints_steps=2"]  # some seconds
     for code, message in ended(hosts(tmp_path / "uninterrupted", *steps)):
         assert code == 0, message
     work = tmp_path / "out.work"
@@ -108,7 +121,7 @@ def test_when_one_host_is_taken_away_all_save_the_same_step_and_go_on(hosts: Hos
 
 @pytest.mark.slow
 def test_when_one_host_dies_the_other_ends_and_the_same_command_goes_on(hosts: Hosts, tmp_path: Path) -> None:
-    processes, deadline = hosts(tmp_path / "out"), time.monotonic() + SECONDS
+    processes, deadline = hosts(tmp_path / "out", program=IMPATIENT), time.monotonic() + SECONDS
     while not snapshot_steps(tmp_path / "out.work"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
