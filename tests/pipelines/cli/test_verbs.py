@@ -108,7 +108,7 @@ def test_unknown_flags_end_with_exit_code_2(capsys: pytest.CaptureFixture[str]) 
             "do_lower_case must be true or false, not the text 'false'; write it without quotes",
         ),
         ("a.toml", 'max_seq_length = "512"', "max_seq_length must be a whole number, not the text '512'"),
-        ("a.toml", '[prepare]\ndo_lower_case = "false"', "prepare"),
+        ("a.toml", '[prepare]\ndo_lower_case = "false"', "unknown Settings keys: prepare"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
