@@ -20,7 +20,9 @@ COMMANDS, CONFIGURATIONS, SETTINGS = "reference/commands/", "reference/configura
 SETTINGS_HEAD = """# Settings
 
 Every setting of every step, with its type, its default and what it is. A setting is a flag of the step's command, a
-line in the file of `--config`, and of a whole run `--STEP.SETTING` ([Training](../guides/training.md)).
+line in the file of `--config`, and in a whole run `--STEP.SETTING` ([Training](../guides/training.md)). The defaults
+are those of the single command; a whole run has many of its own, in the
+[files of the named runs](configurations/tiny.md).
 """
 MARKS = {"<": "&lt;", "*": "\\*", "[": "\\[", "|": "\\|"}  # what Markdown would take for its own
 FLAGS_TABLE = "| flag | what |\n|---|---|"
@@ -55,7 +57,8 @@ def describe_command(name: str) -> Iterator[str]:
     parser = FlagParser(prog=f"bertline {name}")
     verb.add_flags(parser)
     defaults = parser.find_defaults(argparse.Namespace(name=None))
-    yield f"# bertline {name}\n\n{_text(verb.summary)}.\n\n```text\n{verb.example}\n```\n"
+    example = "\n".join(line.strip() for line in verb.example.splitlines())
+    yield f"# bertline {name}\n\n{_text(verb.summary)}.\n\n```text\n{example}\n```\n"
     positionals, options, *groups = parser._action_groups  # argparse has no public way to what a parser takes
     for group in (positionals, *groups, options):
         shown = [each for each in group._group_actions if each.help != argparse.SUPPRESS and each.dest != "help"]
@@ -64,7 +67,8 @@ def describe_command(name: str) -> Iterator[str]:
                 each.shown_default = show_value(defaults[each.dest])
         if not (shown or group.description):
             continue
-        yield f"## {_text((group.title or 'flags').capitalize())}\n"
+        title = group.title or "flags"
+        yield f"## {_text(title[0].upper() + title[1:])}\n"
         if group.description:
             yield f"```text\n{group.description}\n```\n"
         if shown:
