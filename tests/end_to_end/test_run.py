@@ -15,6 +15,7 @@ import pytest
 from bertline.components.store.manifests import crawl, verify
 
 ROOT = Path(__file__).parents[2]
+Finished = tuple[Path, "subprocess.CompletedProcess[str]"]
 BUDGET = [
     "--steps_128=4",
     "--steps_512=2",
@@ -52,15 +53,16 @@ def run_tiny(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A whole run: its folder, and what it said."""
     out = tmp_path_factory.mktemp("run") / "out"
     ended = run_tiny(out)
     assert ended.returncode == 0, ended.stderr + ended.stdout
-    return out, ended.stdout
+    return out, ended
 
 
 @pytest.mark.slow
-def test_every_step_leaves_a_whole_artifact(finished: tuple[Path, str]) -> None:
+def test_every_step_leaves_a_whole_artifact(finished: Finished) -> None:
     out, _ = finished
     assert sorted(link.name for link in (out / "latest").iterdir()) == sorted(STEPS)
     for step in STEPS:
@@ -70,14 +72,14 @@ def test_every_step_leaves_a_whole_artifact(finished: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_each_step_says_which_one_of_how_many_it_is(finished: tuple[Path, str]) -> None:
-    numbers = re.findall(rf"^step (\d+) of {len(STEPS)}: \w+$", finished[1], re.MULTILINE)
+def test_each_step_says_which_one_of_how_many_it_is(finished: Finished) -> None:
+    numbers = re.findall(rf"^step (\d+) of {len(STEPS)}: \w+$", finished[1].stderr, re.MULTILINE)
     assert list(map(int, numbers)) == list(range(1, len(STEPS) + 1))
 
 
 @pytest.mark.slow
 def test_a_terminal_keeps_a_line_of_progress_for_each_step_and_the_messages(
-    finished: tuple[Path, str], tmp_path: Path, terminal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    finished: Finished, tmp_path: Path, terminal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The data are there already."""
     monkeypatch.chdir(tmp_path)  # so that paths are short, and no message has a word that is longer than a line
@@ -97,8 +99,8 @@ def test_a_terminal_keeps_a_line_of_progress_for_each_step_and_the_messages(
 
 
 @pytest.mark.slow
-def test_the_last_table_holds_the_scores_and_says_where_things_lie(finished: tuple[Path, str]) -> None:
-    out, shown = finished
+def test_the_last_table_holds_the_scores_and_says_where_things_lie(finished: Finished) -> None:
+    out, shown = finished[0], finished[1].stdout
     for name in ("masked-LM loss, 128", "next sentences, 512", "mrpc: accuracy", "sst2: accuracy", "verdict"):
         assert name in shown
     assert [line.split()[0] for line in shown.split("artifact")[1].splitlines()[2 : 2 + len(STEPS)]] == STEPS
@@ -112,7 +114,7 @@ def test_the_last_table_holds_the_scores_and_says_where_things_lie(finished: tup
 
 
 @pytest.mark.slow
-def test_the_schedule_ends_at_the_last_step_of_stage_512(finished: tuple[Path, str]) -> None:
+def test_the_schedule_ends_at_the_last_step_of_stage_512(finished: Finished) -> None:
     out, _ = finished
     states = [
         json.loads((out / "latest" / stage / "training_state.json").read_text())["step"]
@@ -122,7 +124,7 @@ def test_the_schedule_ends_at_the_last_step_of_stage_512(finished: tuple[Path, s
 
 
 @pytest.mark.slow
-def test_held_out_documents_are_in_no_training_record(finished: tuple[Path, str]) -> None:
+def test_held_out_documents_are_in_no_training_record(finished: Finished) -> None:
     out, _ = finished
     counts = {
         step: json.loads((out / "latest" / step / "MANIFEST.json").read_text())["counts"]
@@ -133,7 +135,7 @@ def test_held_out_documents_are_in_no_training_record(finished: tuple[Path, str]
 
 
 @pytest.mark.slow
-def test_the_same_command_again_repeats_no_step(finished: tuple[Path, str]) -> None:
+def test_the_same_command_again_repeats_no_step(finished: Finished) -> None:
     out, _ = finished
     before = {path: (path / "RUN.json").read_bytes() for path in crawl(out / "store")}
     again = run_tiny(out)
@@ -171,7 +173,7 @@ def interrupt(program: Callable[..., Any]) -> Callable[..., str]:
     [(signal.SIGTERM, "SIGTERM", True), (signal.SIGTERM, "SIGTERM", False), (signal.SIGINT, "Ctrl-C", False)],
 )
 def test_a_signal_saves_the_step_and_the_same_command_goes_on_from_there(
-    number: signal.Signals, name: str, alone: bool, interrupt, finished: tuple[Path, str], tmp_path: Path
+    number: signal.Signals, name: str, alone: bool, interrupt, finished: Finished, tmp_path: Path
 ) -> None:
     """The data are there already, so that the run soon comes to its training."""
     out, flags = tmp_path / "out", ["--steps_128=300", "--save_every=5", GRAPH]
@@ -193,13 +195,9 @@ def test_a_signal_saves_the_step_and_the_same_command_goes_on_from_there(
 
 
 @pytest.mark.slow
-def test_after_ctrl_c_in_fine_tuning_no_other_task_is_begun(
-    interrupt, finished: tuple[Path, str], tmp_path: Path
-) -> None:
-    out, flags = (
-        tmp_path / "out",
-        ["--finetune_epochs=200", "--finetune.save_checkpoints_steps=1", "--finetune.jit_compile=false"],
-    )
+def test_after_ctrl_c_in_fine_tuning_no_other_task_is_begun(interrupt, finished: Finished, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", ["save_checkpoints_steps=1", "jit_compile=false"]
+    flags = ["--finetune_epochs=200", *(f"--finetune.{setting}" for setting in settings)]
     shutil.copytree(finished[0] / "store", out / "store")
     works = "store/finetuned_*/*.work/snapshot-*"
     shown = interrupt(command(out, *flags), signal.SIGINT, lambda said: list(out.glob(works)))
