@@ -17,7 +17,7 @@ from bertline.pipelines.cli.verbs import (
     read_given_settings,
 )
 
-FURTHER = "settings that the original has not"
+FURTHER = "settings that the original does not have"
 
 
 @dataclass(frozen=True)
