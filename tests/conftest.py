@@ -107,6 +107,8 @@ class Program:
             time.sleep(0.02)
         self._reader.join()
         assert "Traceback" not in self.said
+        lines = self.said.splitlines()
+        assert len(lines) < 2 or lines[-1] != lines[-2], self.said
         return code
 
     def _find_left(self) -> list[str]:
