@@ -111,7 +111,10 @@ PRETRAIN = Step(
     output="model",
     code=("bertline.model.training.backends.hosts",),
     one_of=("vocab", "checkpoint", "initial"),
-    requires=("bertline.components.pretraining_data.files:require_other_documents",),
+    requires=(
+        "bertline.components.pretraining_data.files:require_other_documents",
+        "bertline.components.pretraining_data.files:require_same_case",
+    ),
     trains=True,
     shared=True,
 )
@@ -128,7 +131,10 @@ EVALUATE = Step(
     kind="scores",
     label="scores on {records}",
     output="scored",
-    requires=("bertline.components.pretraining_data.files:require_held_out",),
+    requires=(
+        "bertline.components.pretraining_data.files:require_held_out",
+        "bertline.components.pretraining_data.files:require_same_case",
+    ),
     scores=True,
 )
 FINETUNE = Step(

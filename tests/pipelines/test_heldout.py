@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data.files import require_held_out
+from bertline.components.pretraining_data.files import require_held_out, require_same_case
 from bertline.components.store.artifacts import Provenance, publish
 from bertline.components.store.manifests import read_manifest
 from bertline.model.config import BertConfig
@@ -130,3 +130,23 @@ def test_records_that_are_trained_on_are_not_held_out(
     assert pretrain(prepared, tmp_path / "out", prepared / "none") == 2
     assert "none: no such artifact" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True)
+class CaseConfig:
+    do_lower_case: bool
+
+
+def test_records_of_another_case_than_the_models_are_refused(tmp_path: Path) -> None:
+    def write(folder: Path, _: Path) -> dict[str, int | float]:
+        return {}
+
+    made = Provenance("records_12", "prepare", {}, CaseConfig(do_lower_case=False), [])
+    cased = publish(tmp_path / "cased", made, write).path
+    require_same_case(CaseConfig(do_lower_case=False), cased, cased)
+    with pytest.raises(ValueError, match="cased: its do_lower_case is false, the model's true; take"):
+        require_same_case(CaseConfig(do_lower_case=True), cased)
+    trained = Provenance("checkpoint_12", "pretrain", {}, CaseConfig(do_lower_case=True), [])
+    checkpoint = publish(tmp_path / "checkpoint", trained, write).path
+    with pytest.raises(ValueError, match="cased: its do_lower_case is false, the model's true"):
+        require_same_case(EvaluateConfig(), cased, checkpoint=checkpoint)
