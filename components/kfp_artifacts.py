@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.declaration import make
-from bertline.components.run_process import end_run, join_run
+from bertline.components.run_process import end_run, fail_run, join_run
 from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
@@ -84,9 +84,13 @@ def _perform(task: str, store: Path, run: str, output: Any, make_artifact: Calla
         with working_on(task):
             made = make_artifact(Store(store))
     except (ValueError, OSError) as error:
+        fail_run(folder, task)
         _write(note, {"task": task, "error": str(error)})
         say(f"{task}: error: {error}")
         sys.exit(BAD_INPUT)
+    except Exception:
+        fail_run(folder, task)
+        raise
     pointer = {key: made.manifest[key] for key in ("kind", "digest", "fingerprint")}
     _write(Path(output.path), {"path": str(made.path), **pointer})
     output.metadata.update(list_facts(made))

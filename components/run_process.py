@@ -18,6 +18,7 @@ from bertline.preemption import PreemptedError, Preemption, pass_on
 RUN_PROCESS_VARIABLE = "BERTLINE_RUN_PROCESS"  # process id of `bertline run`, set for its steps
 ENDING = "ending"  # in a run's folder: the numbers of the signals that came
 ENDED = "ended"  # in a run's folder: a signal ended a step, be it one that came to the step alone
+FAILED = "failed"  # in a run's folder: a step has failed, and no further one is begun
 STEPS = "steps.lock"  # in a run's folder, locked by every step while its process lives
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 1.0  # that a step has at a second Ctrl-C
@@ -36,7 +37,7 @@ class RunPreemption(Preemption):
 
     def __enter__(self) -> Self:
         """Take the signals over; those that a killed run has left in the folder are not this one's."""
-        self._clean_up(ENDING, ENDED)
+        self._clean_up(ENDING, ENDED, FAILED)
         return super().__enter__()
 
     def wait_for_steps(self) -> None:
@@ -47,6 +48,12 @@ class RunPreemption(Preemption):
     def is_ending(self) -> bool:
         """Whether a signal came, to the run or to one of its steps."""
         return self.requested or (self._folder / ENDED).exists()
+
+    def find_failed(self) -> str:
+        """The task that has failed, if one has."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self._folder / FAILED).read_text(encoding="utf-8")
+        return ""
 
     def tell(self, number: int, count: int) -> None:
         """Tell the steps; at a second Ctrl-C, see to it that they end."""
@@ -60,7 +67,7 @@ class RunPreemption(Preemption):
         """Restore the signals' handlers, and remove what told the steps."""
         self.saves = False  # all that was made lies in the store
         super().__exit__(kind, *rest)
-        self._clean_up(ENDING, ENDED, STEPS)
+        self._clean_up(ENDING, ENDED, FAILED, STEPS)
 
     def _end_steps(self) -> None:
         deadline = time.monotonic() + SECONDS_TO_END
@@ -70,7 +77,7 @@ class RunPreemption(Preemption):
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 time.sleep(SECONDS_TO_END / 20)
-        self._clean_up(ENDING, ENDED, STEPS)
+        self._clean_up(ENDING, ENDED, FAILED, STEPS)
 
     def _clean_up(self, *names: str) -> None:
         for name in names:
@@ -79,15 +86,17 @@ class RunPreemption(Preemption):
 
 @contextlib.contextmanager
 def no_task_after(preemption: RunPreemption) -> Iterator[None]:
-    """Let kfp.local begin no further task once a signal came.
+    """Let kfp.local begin no further task once a signal came or one has failed.
 
     It would begin those that need nothing of the interrupted one, and those that wait in threads. It logs each one
     before it begins it, in the thread that does.
     """
 
     def refuse(record: logging.LogRecord) -> bool:
+        if failed := preemption.find_failed():
+            raise PreemptedError(f"{failed} has failed, no further step is begun")
         if preemption.is_ending():
-            raise PreemptedError("no further task is begun")
+            raise PreemptedError("no further step is begun")
         return True
 
     logging.getLogger().addFilter(refuse)
@@ -111,6 +120,13 @@ def join_run(folder: Path) -> None:
     fcntl.lockf(lock, fcntl.LOCK_SH)
     _watch(lambda: not _is_alive(int(run_process)), lambda: os._exit(1))
     threading.Thread(target=_pass_on, args=(folder / ENDING,), daemon=True).start()
+
+
+def fail_run(folder: Path, task: str) -> None:
+    """Let the local run that this process belongs to, if there is one, begin no further step after this failed one."""
+    if RUN_PROCESS_VARIABLE in os.environ:
+        with contextlib.suppress(OSError):
+            (folder / FAILED).write_text(task, encoding="utf-8")
 
 
 def end_run(folder: Path) -> None:

@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from bertline.pipelines.cli.tables import print_steps, print_text, print_verdict
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.run_settings import OF_EXAMPLE, TEXT_SOURCES, Run, pipeline_arguments
-from bertline.pipelines.step_settings import AGREEMENTS, RUN_STEPS, STAGES, config_class, select_settings
+from bertline.pipelines.step_settings import AGREEMENTS, RECORDS, RUN_STEPS, STAGES, config_class, select_settings
 from bertline.pipelines.verdict import PUBLISHED, advise, judge
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, erase_progress, say, write_line
@@ -96,6 +97,7 @@ def carry_out(name: str, run: Run, out: Path) -> Ended:
 def check(run: Run, out: Path) -> None:
     """Refuse what would only fail hours later: settings, sources, vocabulary or output that cannot be."""
     from bertline.components.corpus.ingest.run import list_source_files
+    from bertline.components.pretraining_data.prepare import require_usable
 
     if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
         raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
@@ -110,6 +112,9 @@ def check(run: Run, out: Path) -> None:
         list_model_files(Path(run.initial))
     elif run.vocab:
         bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
+    if run.vocab:
+        for step in RECORDS:
+            require_usable(load_vocabulary(Path(run.vocab)), from_mapping(config_class(step), arguments[step]))
     for task in arguments["tasks"]:
         for part in ("train", "dev"):
             read_examples(task["kind"], Path(task[part]))
@@ -272,12 +277,21 @@ def _print_summary(name: str, run: Run, notes: list[dict[str, Any]], out: Path, 
         print(f"{title:20} {out / 'latest' / task}")
     print(f"{'lineage page':20} {page}")
     print(f"{'TensorBoard':20} {describe_tensorboard(out / 'store')}")
-    for advice in advise(verdicts, name=name, is_example=run.dump == OF_EXAMPLE["dump"], out=out):
+    is_example, program = run.dump == OF_EXAMPLE["dump"], find_program()
+    for advice in advise(verdicts, name=name, is_example=is_example, out=out, program=program):
         print_text(f"next: {advice}")
+
+
+def find_program() -> str:
+    """How this program is called from here: by its name, or by its path where no PATH leads to it."""
+    path = Path(sys.executable).with_name("bertline")
+    if shutil.which("bertline") is not None or not path.is_file():
+        return "bertline"
+    return shlex.quote(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path))
 
 
 def describe_tensorboard(folder: Path) -> str:
     """The command that shows the curves of the trainings below a folder, and what it needs first."""
-    command = f"tensorboard --logdir {shlex.quote(str(folder))}"
-    install = f"{shlex.quote(sys.executable)} -m pip install tensorboard"
-    return command if find_spec("tensorboard") else f"{install}, then {command}"
+    python = shlex.quote(sys.executable)
+    command = f"{python} -m tensorboard.main --logdir {shlex.quote(str(folder))}"
+    return command if find_spec("tensorboard") else f"{python} -m pip install tensorboard, then {command}"

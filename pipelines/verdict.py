@@ -100,8 +100,10 @@ def judge_classifier(task: str, scores: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(f"{task}: F1 of label 1", f"{scores['f1']:.1%}", "", "")
 
 
-def advise(verdicts: Iterable[Verdict], *, name: str, is_example: bool, out: Path) -> Iterator[str]:
-    """What to do next, a sentence each; `name` is that of the run or of its recipe."""
+def advise(
+    verdicts: Iterable[Verdict], *, name: str, is_example: bool, out: Path, program: str = "bertline"
+) -> Iterator[str]:
+    """What to do next, a sentence each; `name` is the run's or its recipe's, `program` what bertline is called by."""
     losses = [verdict for verdict in verdicts if verdict.score.startswith("masked-LM loss")]
     if losses and not any(loss.is_better for loss in losses):
         yield (
@@ -111,10 +113,10 @@ def advise(verdicts: Iterable[Verdict], *, name: str, is_example: bool, out: Pat
     if is_example:
         yield (
             "The text was the example's, far too little for a useful model. Give your own: "
-            "bertline run budget --model=tiny --dump=pages-articles.xml.bz2 --books=shelf/ --out=out/mine"
+            f"{program} run budget --model=tiny --dump=pages-articles.xml.bz2 --books=shelf/ --out=out/mine"
         )
     elif any(loss.is_better for loss in losses):
-        yield f"Fine-tune it: bertline finetune --checkpoint={out / 'latest' / 'pretrain_512'} --help"
+        yield f"Fine-tune it: {program} finetune --checkpoint={out / 'latest' / 'pretrain_512'} --help"
 
 
 def _judge_loss(loss: float, unigram: float) -> str:
@@ -128,7 +130,7 @@ def _judge_share(score: str, found: float, baseline: float, always: str, count: 
     """A share of `count` answers that are right, beside that of always giving one."""
     least = STANDARD_ERRORS * math.sqrt(max(baseline * (1 - baseline), 0.0) / max(count, 1))
     if abs(found - baseline) <= least:
-        word = TOO_FEW if found > baseline else ALIKE
+        word = TOO_FEW if round(found, 3) > round(baseline, 3) else ALIKE  # as they are shown
     else:
         word = BETTER if found > baseline else WORSE
     return Verdict(score, f"{found:.1%} of {count:,}", f"{baseline:.1%} {always}", word)

@@ -108,7 +108,7 @@ def write_shards(
     for path in (work, vocab, *(Path(file.text) for file in files)):
         require_reachable(path, config.runner)
     vocabulary = load_vocabulary(vocab)
-    _require_usable(vocabulary, config)
+    require_usable(vocabulary, config)
     shards, documents = _count_shards(files, name, config)
     for file in shard_files(0, shards, config):
         (work / file).parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def write_shards(
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
     done = partial(count_done, work, documents, shards)
     with Progress("prepare", documents, "documents", done()) as progress, progress.follow(done):
-        progress.doing("starting")
+        progress.doing(f"starting {config.runner}")
         totals = run_shards(files, vocab, work, shards, config)
     forget_done(work)
     if not totals.get("instances"):
@@ -130,7 +130,7 @@ def write_shards(
     return totals, shards
 
 
-def _require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
+def require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
     """Refuse, before all is read, a vocabulary or a segmenter that a shard's writer would refuse."""
     mask_rules(config.mask_config(), vocabulary, config.max_seq_length)
     if config.do_lower_case and vocabulary.is_cased and config.semantics != "google":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, end_run, no_task_after
+from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, end_run, fail_run, no_task_after
 from bertline.preemption import PreemptedError
 
 RUN = """
@@ -142,7 +142,7 @@ def test_a_signal_that_comes_to_a_step_alone_ends_its_run(tmp_path: Path, monkey
         monkeypatch.setenv(RUN_PROCESS_VARIABLE, str(os.getpid()))
         end_run(tmp_path)
         assert preemption.is_ending()
-        with no_task_after(preemption), pytest.raises(PreemptedError, match="no further task is begun"):
+        with no_task_after(preemption), pytest.raises(PreemptedError, match="no further step is begun"):
             logging.getLogger().warning("Executing task")
     assert list(tmp_path.iterdir()) == []
 
@@ -155,4 +155,14 @@ def test_signals_that_a_killed_run_has_left_are_not_those_of_the_next(tmp_path: 
         assert not preemption.is_ending()
         preemption.wait_for_steps()
         assert not (tmp_path / "ending").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_step_is_begun_after_one_that_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunPreemption(tmp_path) as preemption:
+        monkeypatch.setenv(RUN_PROCESS_VARIABLE, str(os.getpid()))
+        fail_run(tmp_path, "prepare_128")
+        with no_task_after(preemption), pytest.raises(PreemptedError, match="prepare_128 has failed, no further step"):
+            logging.getLogger().warning("Executing task")
+        assert not preemption.is_ending()
     assert list(tmp_path.iterdir()) == []

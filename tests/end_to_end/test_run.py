@@ -144,6 +144,14 @@ def test_the_same_command_again_repeats_no_step(finished: Finished) -> None:
     assert again.stderr.count("made before, kept") == len(STEPS)
 
 
+@pytest.mark.slow
+def test_what_two_steps_would_refuse_is_said_by_the_first_and_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("A document that is alone, so that none can be held out.\n\nIts end.\n" * 9)
+    ended = run_tiny(tmp_path / "out", f"--text={tmp_path / 'text.txt'}", "--heldout_share=0.000001", "--vocab_size=50")
+    assert ended.returncode == 2
+    assert ended.stderr.count('none of its 1 documents is in part "heldout"') == 2, ended.stderr
+
+
 def test_a_step_that_refuses_its_input_ends_the_run_with_2_and_says_why(tmp_path: Path) -> None:
     dump = tmp_path / "cut.xml"
     dump.write_bytes((ROOT / "examples" / "encyclopedia.xml").read_bytes()[:60_000])

@@ -54,6 +54,10 @@ def test_a_share_is_better_only_where_that_is_no_chance(examples: int, verdict: 
     assert judge(examples=examples)[2].verdict == verdict
 
 
+def test_shares_that_look_alike_are_alike() -> None:
+    assert judge(next_sentence_accuracy=0.5204)[2].verdict == "no better"
+
+
 def test_rows_that_are_no_pairs_have_no_next_sentence() -> None:
     heldout = HELDOUT | {"counts": {"tokens": 1000}}
     assert len(list(judge_pretraining(128, SCORES, {"unigram_entropy_nats": 6.0}, heldout))) == 2
