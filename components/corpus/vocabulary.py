@@ -98,7 +98,7 @@ def _tell_of_few_entries(entries: int, words: int, config: VocabularyConfig) -> 
         say(
             f"vocabulary: {entries:,} entries, not the {config.vocab_size:,} wanted: no further two pieces stand side "
             f"by side {config.min_count} times in the text's {words:,} words. It can be used as it is; more text makes "
-            "a larger one, and so does a lower min_count"
+            "a larger one, and so does a lower --min_count (in a run --vocabulary.min_count)"
         )
 
 

@@ -15,6 +15,7 @@ BLOCK_SIZE_BYTES = 2**20
 
 Advance = Callable[[int], None]  # told how many more bytes of a file, as it lies on disk, are read
 
+STRAY_NULS = 8  # and one in 1000 bytes: a file with more is no text
 UTF8_REPLACEMENT = "\ufffd".encode()
 
 
@@ -80,10 +81,14 @@ def read_lines(path: Path, advance: Advance) -> Iterator[bytes]:
 def read_text(path: Path, counts: Counter[str], advance: Advance) -> str:
     r"""A whole text file with "\n" line ends; one that is not UTF-8 is read as cp1252 or Latin-1.
 
-    Counts `repaired.not_utf8` files.
+    Counts `repaired.not_utf8` files. Raises ValueError for a file that is no text.
     """
     content = b"".join(read_blocks(path, advance))
     encoding = _encoding(content)
+    if encoding != "utf-16" and content.count(0) > STRAY_NULS + len(content) // 1000:
+        raise ValueError(
+            f"{path}: holds NUL bytes, so it is no text, or UTF-16 without a byte-order mark; leave it out"
+        )
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:

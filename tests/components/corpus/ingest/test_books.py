@@ -1,11 +1,12 @@
 import gzip
+import random
 from collections import Counter
 
 import pytest
 
 from bertline.components.corpus.ingest.books import chapters, read_book, strip_frame
 from bertline.components.corpus.ingest.paragraphs import split_paragraphs
-from bertline.components.corpus.ingest.reading import SourceFile
+from bertline.components.corpus.ingest.reading import SourceFile, read_text
 
 SENTENCE = "It was a bright cold day in April, and the clocks were striking thirteen once more."
 PROSE = "\n".join([SENTENCE] * 6)  # more than a title page, less than 100 characters wide
@@ -136,3 +137,11 @@ def test_file_that_is_in_no_encoding_is_read_as_latin_1(tmp_path):
     counts = Counter()
     (document,) = read_book(SourceFile("books", path, "a.txt"), counts, lambda size: None)
     assert (document.text, counts["repaired.not_utf8"]) == ("café olé.", 1)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "noise.txt").write_bytes(random.Random(0).randbytes(5000))
+    with pytest.raises(ValueError, match=r"noise\.txt: holds NUL bytes, so it is no text"):
+        read_text(tmp_path / "noise.txt", Counter(), lambda size: None)
+    (tmp_path / "book.txt").write_bytes(b"A line." * 1000 + b"\0")
+    assert read_text(tmp_path / "book.txt", Counter(), lambda size: None).startswith("A line.")
