@@ -12,13 +12,15 @@ SIZE := $(if $(LIGHT_ONLY),0.25 GB to download and 1.2 GB on disk (without Tenso
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder
 # Only the files that hold such tests: to collect all would load TensorFlow beside JAX.
 ON_JAX = KERAS_BACKEND=jax $(BIN)/python -m pytest $$(grep -rl --include='test_*.py' 'mark[.]jax' tests)
-FLAGS = --out='$(OUT)' $(if $(DUMP),--dump='$(DUMP)') $(if $(BOOKS),--books='$(BOOKS)') $(if $(VOCAB),--vocab='$(VOCAB)') \
-	$(if $(MODEL),--model='$(MODEL)') $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
+quoted = '$(subst ','\'',$(1))'
+FLAGS = --out=$(call quoted,$(OUT)) $(if $(DUMP),--dump=$(call quoted,$(DUMP))) $(if $(BOOKS),--books=$(call quoted,$(BOOKS))) \
+	$(if $(VOCAB),--vocab=$(call quoted,$(VOCAB))) $(if $(MODEL),--model=$(call quoted,$(MODEL))) $(if $(STEPS_128),--steps_128=$(STEPS_128)) $(if $(STEPS_512),--steps_512=$(STEPS_512)) \
 	$(if $(BATCH),--batch=$(BATCH)) $(ARGS)
 SETTINGS = PYTHON VENV LIGHT OUT DUMP BOOKS VOCAB MODEL STEPS_128 STEPS_512 BATCH RECIPE ARGS WORKERS
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS) -%,$(GIVEN))
 $(if $(UNKNOWN),$(error unknown setting $(UNKNOWN); known: $(SETTINGS)))
+$(if $(filter-out yes no,$(LIGHT)),$(error LIGHT is $(LIGHT); it is yes or no))
 
 .PHONY: help install test test-all lint pretrain-base pretrain-tiny pretrain lineage compile bench docs
 
@@ -52,7 +54,7 @@ pretrain: install ## by a recipe on text of your own: RECIPE=paper|budget MODEL=
 	@$(BIN)/bertline run $(or $(RECIPE),budget) $(FLAGS)
 
 lineage: install ## the page of all artifacts in OUT
-	@$(BIN)/bertline lineage --store='$(OUT)/store' --out='$(OUT)/lineage.html'
+	@$(BIN)/bertline lineage --store=$(call quoted,$(OUT)/store) --out=$(call quoted,$(OUT)/lineage.html)
 
 compile: install ## the pipeline's files for kfp.local, Kubeflow and Vertex, into build/pipelines
 	@$(BIN)/bertline compile

@@ -230,6 +230,8 @@ def _list_files(wanted: str, path: Path) -> list[Path]:
         from bertline.model.formats.detect import list_model_files
 
         return list_model_files(path)
+    if wanted == FILE and path.is_dir():
+        raise ValueError(f"{path}: a folder, not a file")
     if wanted not in (VOCABULARY, FILE, MODEL):
         require_artifact(path, wanted)
     return [path]

@@ -172,7 +172,7 @@ class Model:
         require_one_of("format", str(format), FORMATS)
         folder, config = Path(path).expanduser(), ConvertConfig(to=format)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f"{folder}: already holds something; remove it or give another folder")
+            raise FileExistsError(f"{folder}: already holds something; give another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with draft_of(folder) as draft:
             draft.mkdir()

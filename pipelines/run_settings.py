@@ -291,6 +291,12 @@ def _eval_examples(run: Run, batch: int, eval_every: int) -> int:
 
 def _list_tasks(run: Run) -> list[dict[str, str]]:
     return [
-        {"kind": kind, "train": str(Path(folder) / "train.tsv"), "dev": str(Path(folder) / "dev.tsv")}
+        {"kind": kind, **{name: str(_find_set(Path(folder), name)) for name in ("train", "dev")}}
         for kind, folder in parse_tasks(run.tasks).items()
     ]
+
+
+def _find_set(folder: Path, name: str) -> Path:
+    """A task's set, packed or not."""
+    plain, packed = folder / f"{name}.tsv", folder / f"{name}.tsv.gz"
+    return packed if packed.is_file() and not plain.is_file() else plain

@@ -155,7 +155,7 @@ def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
         return None
     if out.is_dir() and (out / MANIFEST).is_file() and read_manifest(out)["fingerprint"] == fingerprint:
         return verify(out)
-    raise FileExistsError(f"{out}: already holds something else; remove it or give another output folder")
+    raise FileExistsError(f"{out}: already holds something else; give another output folder")
 
 
 def make_writable(folder: Path) -> None:

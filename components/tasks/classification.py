@@ -114,8 +114,10 @@ def _read_row(task: str, columns: Columns, line: str, place: str, is_header: boo
 
 def _rows(file: Path) -> Iterator[tuple[int, str]]:
     """Line number and text of every row, the header among them, but for empty lines after it."""
+    if file.parent.is_file():
+        raise NotADirectoryError(f"{file.parent}: a file; give the folder that holds the task's train.tsv and dev.tsv")
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give the task's train and dev .tsv files")
+        raise FileNotFoundError(f"{file}: no such file; give the task's train and dev .tsv or .tsv.gz files")
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as raw:
         try:
             for number, line in enumerate(io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n"), start=1):

@@ -183,8 +183,31 @@ def test_all_steps_that_compute_do_so_alike() -> None:
 def test_the_end_of_a_run_says_how_tensorboard_is_installed_where_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = f"tensorboard --logdir '{tmp_path}/my store'"
+    command = f"{sys.executable} -m tensorboard.main --logdir '{tmp_path}/my store'"
     monkeypatch.setattr("bertline.pipelines.run_local.find_spec", lambda name: None)
     assert describe_tensorboard(tmp_path / "my store") == f"{sys.executable} -m pip install tensorboard, then {command}"
     monkeypatch.setattr("bertline.pipelines.run_local.find_spec", lambda name: name)
     assert describe_tensorboard(tmp_path / "my store") == command
+
+
+def test_sets_of_a_task_may_be_packed(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv.gz").touch()
+    (tmp_path / "dev.tsv").touch()
+    (task,) = pipeline_arguments(dataclasses.replace(RUNS["tiny"], tasks=(f"sst2={tmp_path}",)))["tasks"]
+    assert (task["train"], task["dev"]) == (str(tmp_path / "train.tsv.gz"), str(tmp_path / "dev.tsv"))
+
+
+def test_a_tasks_file_in_place_of_its_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("sentence\tlabel\nGood.\t1\n")
+    run = dataclasses.replace(RUNS["tiny"], tasks=(f"sst2={tmp_path / 'train.tsv'}",))
+    with pytest.raises(NotADirectoryError, match=r"train.tsv: a file; give the folder that holds"):
+        check(run, tmp_path / "out")
+
+
+def test_a_cased_vocabulary_is_refused_for_lower_casing_before_the_first_step(tmp_path: Path) -> None:
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", *map(str.upper, "abcdefgh")]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    run = dataclasses.replace(RUNS["tiny"], vocab=str(tmp_path / "vocab.txt"))
+    with pytest.raises(ValueError, match=r"pieces have capital letters .*; set --do_lower_case=false"):
+        check(run, tmp_path / "out")
+    check(dataclasses.replace(run, do_lower_case=False), tmp_path / "out")
