@@ -109,7 +109,7 @@ def require_same_case(
     wanted = getattr(config, "do_lower_case", parameters.get("do_lower_case"))
     for path in filter(None, (records, heldout)):
         made = read_manifest(path)["parameters"].get("do_lower_case")
-        if None not in (made, wanted) and made != wanted:
+        if isinstance(made, bool) and isinstance(wanted, bool) and made != wanted:  # a converted model's may be ""
             has = f"its do_lower_case is {str(made).lower()}, the model's {str(wanted).lower()}"
             raise ValueError(f"{path}: {has}; take --do_lower_case={str(made).lower()} for both, or other records")
 

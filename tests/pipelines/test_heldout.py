@@ -11,6 +11,7 @@ from bertline.components.pretraining_data.files import require_held_out, require
 from bertline.components.store.artifacts import Provenance, publish
 from bertline.components.store.manifests import read_manifest
 from bertline.model.config import BertConfig
+from bertline.model.formats.convert import ConvertConfig
 from bertline.model.pretraining.evaluate import EvaluateConfig
 from bertline.model.records.canonical import encode_examples
 from bertline.pipelines.cli.main import main
@@ -146,6 +147,8 @@ def test_records_of_another_case_than_the_models_are_refused(tmp_path: Path) -> 
     require_same_case(CaseConfig(do_lower_case=False), cased, cased)
     with pytest.raises(ValueError, match="cased: its do_lower_case is false, the model's true; take"):
         require_same_case(CaseConfig(do_lower_case=True), cased)
+    converted = Provenance("checkpoint", "convert", {}, ConvertConfig(), [])
+    require_same_case(EvaluateConfig(), cased, checkpoint=publish(tmp_path / "converted", converted, write).path)
     trained = Provenance("checkpoint_12", "pretrain", {}, CaseConfig(do_lower_case=True), [])
     checkpoint = publish(tmp_path / "checkpoint", trained, write).path
     with pytest.raises(ValueError, match="cased: its do_lower_case is false, the model's true"):
