@@ -262,19 +262,18 @@ def test_a_training_whose_terminal_is_gone_saves(terminal: str, tmp_path: Path) 
     assert (tmp_path / "saved").read_text() == "SIGHUP"
 
 
-def test_a_signal_of_another_purpose_ends_nothing(tmp_path: Path) -> None:
-    """A program that calls bertline may have handlers of its own."""
-    process = start("signal.signal(signal.SIGUSR1, lambda *_: None)\nbegin()\nwork()", tmp_path)
-    process.send_signal(signal.SIGUSR1)
-    time.sleep(0.3)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert end(process) == "raised: ended by SIGTERM; the same command goes on\n"
-
-
-def test_a_signal_that_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
-    process = start("begin()\nwork()", tmp_path, ignored=signal.SIGHUP)
-    process.send_signal(signal.SIGHUP)
+@pytest.mark.parametrize(
+    ("number", "before", "ignored"),
+    [
+        (signal.SIGUSR1, "signal.signal(signal.SIGUSR1, lambda *_: None)\n", None),  # of a program that calls bertline
+        (signal.SIGHUP, "", signal.SIGHUP),  # as nohup ignores it
+    ],
+)
+def test_a_signal_of_another_purpose_and_an_ignored_one_end_nothing(
+    number: signal.Signals, before: str, ignored: signal.Signals | None, tmp_path: Path
+) -> None:
+    process = start(f"{before}begin()\nwork()", tmp_path, ignored=ignored)
+    process.send_signal(number)
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
