@@ -9,14 +9,13 @@ no mount and reach the same files as gs://BUCKET.
 """
 
 import hashlib
-import io
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from bertline.components.pretraining_data.buckets import is_object, open_object, upload_object
 from bertline.components.store.manifests import describe, read_manifest
 from bertline.files import draft_of
 
@@ -35,7 +34,6 @@ LOCAL_RUNNERS = (
     "BundleBasedDirectRunner",
 )
 MOUNT, BUCKETS = "/gcs/", "gs://"
-COPIED_AT_ONCE = 1 << 24  # bytes
 
 
 class SentenceFile(NamedTuple):
@@ -260,22 +258,12 @@ def require_reachable(path: Path, runner: str) -> None:
 
 def open_bytes(path: str) -> BinaryIO:
     """A file opened for reading, wherever it lies."""
-    if "://" not in path:
-        return Path(path).open("rb")
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
-    # Beam's reader of objects has no readline: io's would ask it for one byte at a time.
-    return io.BufferedReader(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    return open_object(path) if "://" in path else Path(path).open("rb")
 
 
 def exists(path: str) -> bool:
     """Whether there is such a file."""
-    if "://" not in path:
-        return Path(path).is_file()
-    from apache_beam.io.filesystems import FileSystems
-
-    return bool(FileSystems.exists(path))
+    return is_object(path) if "://" in path else Path(path).is_file()
 
 
 @contextmanager
@@ -291,20 +279,4 @@ def draft_for(path: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.rpartition("/")[2]
         yield draft
-        _upload(draft, path)
-
-
-def _upload(file: Path, path: str) -> None:
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-    from google.cloud.storage.exceptions import InvalidResponse  # type: ignore[import-untyped]
-
-    try:
-        with (
-            file.open("rb") as source,
-            FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target,
-        ):
-            shutil.copyfileobj(source, target, COPIED_AT_ONCE)
-    except InvalidResponse as error:  # which does not say what was to be written
-        status = error.response.status_code
-        raise OSError(f"{path}: not written, the bucket answers {status}; may the workers write there?") from error
+        upload_object(draft, path)

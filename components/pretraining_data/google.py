@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from bertline.components.pretraining_data.buckets import COPIED_AT_ONCE
 from bertline.components.pretraining_data.config import PrepareConfig
-from bertline.components.pretraining_data.files import COPIED_AT_ONCE, list_plain_files
+from bertline.components.pretraining_data.files import list_plain_files
 from bertline.components.pretraining_data.patterns import find_matching_files
 from bertline.components.pretraining_data.prepare import write_shards
 from bertline.components.pretraining_data.shards import shard_files
