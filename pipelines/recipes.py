@@ -1,14 +1,51 @@
-"""Recipes of pretraining: the paper's, and one for a small budget with the source of each difference."""
+"""Named runs: of the example's size, the paper's, and a recipe for a small budget with each difference's source."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from bertline.model.config import SIZES, bert_config, read_bert_config
-from bertline.pipelines.run_settings import RUNS, TEXT_SOURCES, Run, with_own_text
+from bertline.pipelines.run_settings import TEXT_SOURCES, Run
 from bertline.settings import list_known
+
+EXAMPLES = Path(str(files("bertline"))).joinpath("examples").resolve()
+# The corpus of examples/, what suits its size, and its tasks; replaced as a whole when a run names text of its own.
+OF_EXAMPLE: dict[str, Any] = {
+    "dump": str(EXAMPLES / "encyclopedia.xml"),
+    "books": str(EXAMPLES / "books"),
+    "vocab_size": 3000,
+    "heldout_share": 0.15,
+    "tasks": (f"mrpc={EXAMPLES / 'tasks' / 'pairs'}", f"sst2={EXAMPLES / 'tasks' / 'sentiment'}"),
+}
+
+# Budgets for 2 cores: minutes; far too short for a useful model of Base's size.
+RUNS: dict[str, Run] = {
+    "base": Run(
+        **OF_EXAMPLE,
+        model="base",
+        steps_128=8,
+        steps_512=2,
+        batch=8,
+        save_every=4,
+        finetune_epochs=0.4,
+        finetune_length=40,
+    ),
+    # First weights in the range 1 / sqrt(hidden_size): Tiny then leaves the plateau of the unigram entropy sooner
+    # than with 0.02, which was made for hidden_size 768 (docs/decisions.md).
+    "tiny": Run(
+        **OF_EXAMPLE,
+        model="tiny",
+        steps_128=450,
+        steps_512=50,
+        batch=16,
+        learning_rate=1e-3,
+        initializer_range=0.09,
+        dropout=0.0,
+    ),
+}
 
 SHAPE_VOCABULARY = 30522  # any: only the width and the layers of a size are asked for
 
@@ -98,6 +135,12 @@ def recipe(name: str, model: str) -> Run:
     """
     choices = (*PAPER, *(budget_choices(model) if name == "budget" else ()))
     return dataclasses.replace(Run(model=model), **{choice.field: choice.value for choice in choices})
+
+
+def with_own_text(run: Run) -> Run:
+    """`run` without the example's text, what suits its size, and its tasks, for text that the user names."""
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Run)}
+    return dataclasses.replace(run, **{name: defaults[name] for name in OF_EXAMPLE})
 
 
 def named_run(name: str, given: Mapping[str, Any]) -> Run:

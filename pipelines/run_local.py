@@ -25,7 +25,8 @@ from bertline.model.formats.detect import list_model_files
 from bertline.pipelines.cli.tables import print_steps, print_text, print_verdicts
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
-from bertline.pipelines.run_settings import OF_EXAMPLE, TEXT_SOURCES, Run, pipeline_arguments
+from bertline.pipelines.recipes import OF_EXAMPLE
+from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_arguments
 from bertline.pipelines.step_settings import AGREEMENTS, RECORDS, RUN_STEPS, STAGES, config_class, select_settings
 from bertline.pipelines.verdict import PUBLISHED, advise, judge
 from bertline.preemption import PreemptedError, ended_by_signals

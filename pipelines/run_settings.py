@@ -1,9 +1,8 @@
-"""Named runs: the data, the two stages and the budget of a whole pipeline run."""
+"""The settings of a whole pipeline run, and what they say of each of its steps."""
 
 import dataclasses
 import math
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -121,41 +120,6 @@ class Run:
         parse_tasks(self.tasks)
 
 
-EXAMPLES = Path(str(files("bertline"))).joinpath("examples").resolve()
-# The corpus of examples/, what suits its size, and its tasks; replaced as a whole when a run names text of its own.
-OF_EXAMPLE: dict[str, Any] = {
-    "dump": str(EXAMPLES / "encyclopedia.xml"),
-    "books": str(EXAMPLES / "books"),
-    "vocab_size": 3000,
-    "heldout_share": 0.15,
-    "tasks": (f"mrpc={EXAMPLES / 'tasks' / 'pairs'}", f"sst2={EXAMPLES / 'tasks' / 'sentiment'}"),
-}
-
-# Budgets for 2 cores: minutes; far too short for a useful model of Base's size.
-RUNS: dict[str, Run] = {
-    "base": Run(
-        **OF_EXAMPLE,
-        model="base",
-        steps_128=8,
-        steps_512=2,
-        batch=8,
-        save_every=4,
-        finetune_epochs=0.4,
-        finetune_length=40,
-    ),
-    # First weights in the range 1 / sqrt(hidden_size): Tiny then leaves the plateau of the unigram entropy sooner
-    # than with 0.02, which was made for hidden_size 768 (docs/decisions.md).
-    "tiny": Run(
-        **OF_EXAMPLE,
-        model="tiny",
-        steps_128=450,
-        steps_512=50,
-        batch=16,
-        learning_rate=1e-3,
-        initializer_range=0.09,
-        dropout=0.0,
-    ),
-}
 # What a run and its steps call alike.
 COMPUTATION_FIELDS = ("precision", "jit_compile", "backend")
 STAGE_FIELDS = (
@@ -164,12 +128,6 @@ STAGE_FIELDS = (
     *("devices", "gradient_accumulation_steps", "recompute_layers", "do_lower_case", "seed"),
 )
 TEXT_SOURCES = tuple(INGEST.inputs)
-
-
-def with_own_text(run: Run) -> Run:
-    """`run` without the example's text, what suits its size, and its tasks, for text that the user names."""
-    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Run)}
-    return dataclasses.replace(run, **{name: defaults[name] for name in OF_EXAMPLE})
 
 
 def pipeline_arguments(run: Run) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from bertline.pipelines.cli import originals
 from bertline.pipelines.cli.main import VERBS
 from bertline.pipelines.cli.run_verb import format_config
 from bertline.pipelines.cli.verbs import FlagParser, as_sentence, field_comments, show_value
-from bertline.pipelines.recipes import RECIPES, recipe
-from bertline.pipelines.run_settings import EXAMPLES, RUNS, Run
+from bertline.pipelines.recipes import EXAMPLES, RECIPES, RUNS, recipe
+from bertline.pipelines.run_settings import Run
 
 COMMANDS, CONFIGURATIONS, SETTINGS = "reference/commands/", "reference/configurations/", "reference/settings.md"
 SETTINGS_HEAD = """# Settings

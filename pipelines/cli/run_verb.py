@@ -43,8 +43,8 @@ WIDTH = 100  # of the comments in a file of settings
 
 
 def _flags(parser: Parser) -> None:
-    from bertline.pipelines.recipes import RECIPES
-    from bertline.pipelines.run_settings import RUNS, Run
+    from bertline.pipelines.recipes import RECIPES, RUNS
+    from bertline.pipelines.run_settings import Run
     from bertline.pipelines.step_settings import STEPS_OF_NAME, config_class_of_name
 
     group = parser.add_argument_group("what is run")
@@ -72,8 +72,8 @@ def _flags(parser: Parser) -> None:
 
 def _find_defaults(flags: Flags) -> dict[str, Any]:
     """Setting -> its default in the run that the flags name, or what is said where the named ones differ."""
-    from bertline.pipelines.recipes import RECIPES, named_run, recipe
-    from bertline.pipelines.run_settings import EXAMPLES, RUNS, TEXT_SOURCES, Run, with_own_text
+    from bertline.pipelines.recipes import EXAMPLES, RECIPES, RUNS, named_run, recipe, with_own_text
+    from bertline.pipelines.run_settings import TEXT_SOURCES, Run
 
     names = [field.name for field in dataclasses.fields(Run)]
     if flags.name:
@@ -149,7 +149,8 @@ def _merge_tasks(given: Mapping[str, Any], named: tuple[str, ...]) -> tuple[str,
 
 def format_config(name: str, run: "Run") -> Iterator[str]:
     """The lines of a TOML file of all settings; what follows from the short names is shown as a comment."""
-    from bertline.pipelines.run_settings import EXAMPLES, OF_EXAMPLE, Run, derive_settings, pipeline_arguments
+    from bertline.pipelines.recipes import EXAMPLES, OF_EXAMPLE
+    from bertline.pipelines.run_settings import Run, derive_settings, pipeline_arguments
     from bertline.pipelines.step_settings import DECIDED, RUN_STEPS, config_class, select_settings
 
     arguments, short = pipeline_arguments(run), derive_settings(run)

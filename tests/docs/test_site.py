@@ -11,8 +11,8 @@ import pytest
 
 from bertline.components.step_table import STEPS
 from bertline.pipelines.cli.main import VERBS
-from bertline.pipelines.recipes import RECIPES
-from bertline.pipelines.run_settings import RUNS, Run
+from bertline.pipelines.recipes import RECIPES, RUNS
+from bertline.pipelines.run_settings import Run
 
 ROOT = Path(__file__).parents[2]
 

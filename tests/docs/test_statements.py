@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.pipelines.run_settings import RUNS
+from bertline.pipelines.recipes import RUNS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

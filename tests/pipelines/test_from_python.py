@@ -15,7 +15,8 @@ from bertline.pipelines.cli import run_verb
 from bertline.pipelines.cli.run_verb import format_config, read_run
 from bertline.pipelines.cli.verbs import FlagParser
 from bertline.pipelines.from_python import choose_run, run
-from bertline.pipelines.run_settings import RUNS, Run, pipeline_arguments
+from bertline.pipelines.recipes import RUNS
+from bertline.pipelines.run_settings import Run, pipeline_arguments
 
 
 def by_flags(*argv: str) -> Run:

@@ -10,10 +10,9 @@ from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import STEP_OF_SETTINGS, build_pipeline
-from bertline.pipelines.recipes import RECIPES, recipe
+from bertline.pipelines.recipes import RECIPES, RUNS, recipe
 from bertline.pipelines.run_local import check, describe_tensorboard
 from bertline.pipelines.run_settings import (
-    RUNS,
     Run,
     batch_512,
     derive_settings,

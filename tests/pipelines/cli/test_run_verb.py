@@ -15,9 +15,9 @@ from bertline.pipelines.cli import run_verb
 from bertline.pipelines.cli.main import main
 from bertline.pipelines.cli.run_verb import WITH_OWN_TEXT, format_config, read_run
 from bertline.pipelines.cli.verbs import FlagParser, with_underscores
-from bertline.pipelines.recipes import RECIPES, recipe
+from bertline.pipelines.recipes import EXAMPLES, RECIPES, RUNS, recipe
 from bertline.pipelines.run_local import check
-from bertline.pipelines.run_settings import EXAMPLES, RUNS, Run, pipeline_arguments
+from bertline.pipelines.run_settings import Run, pipeline_arguments
 from bertline.pipelines.step_settings import (
     HELDOUT,
     RECORDS,
