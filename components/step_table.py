@@ -111,10 +111,7 @@ PRETRAIN = Step(
     output="model",
     code=("bertline.model.training.backends.hosts",),
     one_of=("vocab", "checkpoint", "initial"),
-    requires=(
-        "bertline.components.pretraining_data.files:require_other_documents",
-        "bertline.components.pretraining_data.files:require_same_case",
-    ),
+    requires=("bertline.components.pretraining_data.files:require_other_documents",),
     trains=True,
     shared=True,
 )
@@ -131,10 +128,7 @@ EVALUATE = Step(
     kind="scores",
     label="scores on {records}",
     output="scored",
-    requires=(
-        "bertline.components.pretraining_data.files:require_held_out",
-        "bertline.components.pretraining_data.files:require_same_case",
-    ),
+    requires=("bertline.components.pretraining_data.files:require_held_out",),
     scores=True,
 )
 FINETUNE = Step(

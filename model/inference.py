@@ -133,9 +133,8 @@ class Model:
         from bertline.model.heads import masked_lm_logits
 
         sequence = self._encode_pair(encoding).sequence
-        logits = np.asarray(masked_lm_logits(self._weights(), self.config, sequence, positions[None]))[
-            0
-        ]  # [masks, vocabulary]
+        of_rows = masked_lm_logits(self._weights(), self.config, sequence, positions[None])  # [1, masks, vocabulary]
+        logits = np.asarray(of_rows)[0]
         probabilities = _softmax(logits)
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
         tokens = self.tokenizer.vocabulary.tokens

@@ -99,19 +99,6 @@ def require_held_out(checkpoint: Path, records: Path, config: Any) -> None:
         raise ValueError(f"{records}: documents to train on, not held-out ones; {advice}")
 
 
-def require_same_case(
-    config: Any, records: Path, heldout: Path | None = None, checkpoint: Path | None = None, **others: Any
-) -> None:
-    """Refuse records of text in another case than the model's, where both say which."""
-    parameters = {"do_lower_case": None} if checkpoint is None else read_manifest(checkpoint)["parameters"]
-    wanted = getattr(config, "do_lower_case", parameters.get("do_lower_case"))
-    for path in filter(None, (records, heldout)):
-        made = read_manifest(path)["parameters"].get("do_lower_case")
-        if isinstance(made, bool) and isinstance(wanted, bool) and made != wanted:  # a converted model's may be ""
-            has = f"its do_lower_case is {str(made).lower()}, the model's {str(wanted).lower()}"
-            raise ValueError(f"{path}: {has}; take --do_lower_case={str(made).lower()} for both, or other records")
-
-
 def require_other_documents(records: Path, heldout: Path | None = None, **others: Any) -> None:
     """Refuse held-out records that share a document with those of training, where they are of one text."""
     if heldout is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bertline.model.config import BertConfig, pretraining_shapes
-from bertline.model.records.reader import Records, host_share, open_records, require_vocabulary
+from bertline.model.records.reader import Records, host_share, open_records, require_tokenizer
 from bertline.model.training.backends.choice import use_backend
 from bertline.model.training.best import Measure
 from bertline.model.training.checkpoint import Arrays, Checkpoint, read_checkpoint, select
@@ -68,7 +68,7 @@ def run(checkpoint: Path, records: Path, out: Path, config: EvaluateConfig) -> d
     model = read_checkpoint(checkpoint)
     select(model.weights, pretraining_shapes(model.bert_config), checkpoint)
     examples = open_records(records, vocab_size=model.bert_config.vocab_size)
-    require_vocabulary(records, model.vocabulary)
+    require_tokenizer(records, model.vocabulary, model.do_lower_case)
     scores = score_model(model, examples, config)
     (out / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (out / "eval_results.txt").write_text(format_results(scores), encoding="utf-8")

@@ -16,7 +16,7 @@ from bertline.model.attention_init import NEIGHBOURS, RANDOM, start_at_neighbour
 from bertline.model.config import BertConfig, parameter_count, pretraining_shapes
 from bertline.model.pretraining.config import PretrainConfig
 from bertline.model.pretraining.evaluate import HeldoutScore, open_heldout
-from bertline.model.records.reader import Records, batch_indices, open_records, require_vocabulary, training_batch
+from bertline.model.records.reader import Records, batch_indices, open_records, require_tokenizer, training_batch
 from bertline.model.training.backends.choice import ALONE, Hosts, use_backend
 from bertline.model.training.checkpoint import (
     LOG_FILE,
@@ -81,7 +81,7 @@ def run(
     require_possible(start, config, records, len(examples))
     held_out = open_heldout(heldout, config, start.bert_config.vocab_size)
     for folder in (records, *([heldout] if heldout else [])):
-        require_vocabulary(folder, start.vocabulary)
+        require_tokenizer(folder, start.vocabulary, start.do_lower_case)
     lengths = ", ".join(map(str, examples.bin_widths))
     say(f"{records}: {len(examples):,} {examples.schema} examples of length {lengths}")
     identity = {

@@ -65,22 +65,30 @@ def list_record_files(folder: Path) -> list[Path]:
     return paths
 
 
-def require_vocabulary(folder: Path, vocabulary: bytes) -> None:
-    """Raises ValueError where `prepare` noted that it made the records with another vocabulary, be it as large."""
+def require_tokenizer(folder: Path, vocabulary: bytes, do_lower_case: bool) -> None:
+    """Raises ValueError where `prepare` noted that it made the records with another vocabulary, or of another case."""
     notes = folder / STATISTICS_FILE
     try:
-        noted = json.loads(notes.read_text(encoding="utf-8"))["vocabulary"]
+        statistics = json.loads(notes.read_text(encoding="utf-8"))
+        noted = statistics["vocabulary"]
+        lower = statistics.get("settings", {}).get("do_lower_case", do_lower_case)
     except (FileNotFoundError, KeyError):  # of another program, or an earlier version
         return
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{notes}: damaged ({error}); {ADVICE} again") from error
+    if lower != do_lower_case:
+        theirs, ours = (str(case).lower() for case in (lower, do_lower_case))
+        raise ValueError(
+            f"{folder}: its do_lower_case is {theirs}, the model's {ours}; train with --do_lower_case={theirs}, or "
+            "prepare records of the model's case"
+        )
     if not vocabulary:  # a converted model need not have one
         return
-    ours = parse_vocabulary(vocabulary, "the model's vocabulary").note()
-    if ours != noted:
+    own = parse_vocabulary(vocabulary, "the model's vocabulary").note()
+    if own != noted:
         raise ValueError(
             f"{folder}: made with another vocabulary, of {noted['entries']:,} entries, than the model's, of "
-            f"{ours['entries']:,}; prepare the records with the vocabulary that the model is trained with"
+            f"{own['entries']:,}; prepare the records with the vocabulary that the model is trained with"
         )
 
 

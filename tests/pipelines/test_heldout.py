@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertline.components.pretraining_data.files import require_held_out, require_same_case
+from bertline.components.pretraining_data.files import require_held_out
 from bertline.components.store.artifacts import Provenance, publish
 from bertline.components.store.manifests import read_manifest
 from bertline.model.config import BertConfig
-from bertline.model.formats.convert import ConvertConfig
 from bertline.model.pretraining.evaluate import EvaluateConfig
 from bertline.model.records.canonical import encode_examples
 from bertline.pipelines.cli.main import main
@@ -131,25 +130,3 @@ def test_records_that_are_trained_on_are_not_held_out(
     assert pretrain(prepared, tmp_path / "out", prepared / "none") == 2
     assert "none: no such artifact" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-@dataclass(frozen=True)
-class CaseConfig:
-    do_lower_case: bool
-
-
-def test_records_of_another_case_than_the_models_are_refused(tmp_path: Path) -> None:
-    def write(folder: Path, _: Path) -> dict[str, int | float]:
-        return {}
-
-    made = Provenance("records_12", "prepare", {}, CaseConfig(do_lower_case=False), [])
-    cased = publish(tmp_path / "cased", made, write).path
-    require_same_case(CaseConfig(do_lower_case=False), cased, cased)
-    with pytest.raises(ValueError, match="cased: its do_lower_case is false, the model's true; take"):
-        require_same_case(CaseConfig(do_lower_case=True), cased)
-    converted = Provenance("checkpoint", "convert", {}, ConvertConfig(), [])
-    require_same_case(EvaluateConfig(), cased, checkpoint=publish(tmp_path / "converted", converted, write).path)
-    trained = Provenance("checkpoint_12", "pretrain", {}, CaseConfig(do_lower_case=True), [])
-    checkpoint = publish(tmp_path / "checkpoint", trained, write).path
-    with pytest.raises(ValueError, match="cased: its do_lower_case is false, the model's true"):
-        require_same_case(EvaluateConfig(), cased, checkpoint=checkpoint)

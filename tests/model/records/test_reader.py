@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bertline.model.records.canonical import encode_examples
-from bertline.model.records.reader import open_records, require_vocabulary, shard_name
+from bertline.model.records.reader import open_records, require_tokenizer, shard_name
 from bertline.model.records.rows import FEATURES
-from bertline.tokenizer.wordpiece import Vocabulary
+from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
 tf = pytest.importorskip("tensorflow")
 
@@ -151,14 +151,25 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
 def test_another_vocabulary_is_refused_though_it_is_as_large(tmp_path):
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two"]
     lines = "\n".join(tokens).encode()
-    require_vocabulary(tmp_path, lines)  # of records without notes nothing is known
+    require_tokenizer(tmp_path, lines, True)  # of records without notes nothing is known
     (tmp_path / "stats.json").write_text(json.dumps({"vocabulary": Vocabulary(tuple(tokens)).note()}))
     for same in (lines, lines + b"\n", lines.replace(b"\n", b"\r\n"), b""):
-        require_vocabulary(tmp_path, same)
+        require_tokenizer(tmp_path, same, True)
     for other in (lines.replace(b"one\ntwo", b"two\none"), lines + b"\nthree"):
         entries = len(other.split())
         with pytest.raises(ValueError, match=f"another vocabulary, of 7 entries, than the model's, of {entries}; "):
-            require_vocabulary(tmp_path, other)
+            require_tokenizer(tmp_path, other, True)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_records_of_another_case_than_the_models_are_refused(lower, tmp_path):
+    lines = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one"]).encode()
+    notes = {"vocabulary": parse_vocabulary(lines, "vocab.txt").note(), "settings": {"do_lower_case": lower}}
+    (tmp_path / "stats.json").write_text(json.dumps(notes))
+    for vocabulary in (lines, b""):  # a converted model need not have one
+        require_tokenizer(tmp_path, vocabulary, lower)
+        with pytest.raises(ValueError, match=f"its do_lower_case is {lower}, the model's {not lower}; train".lower()):
+            require_tokenizer(tmp_path, vocabulary, not lower)
 
 
 def test_cut_and_damaged_files_are_refused(tmp_path):
