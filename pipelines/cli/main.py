@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _answer_without_verb(given)
     name, *rest = given
     parser = FlagParser(prog=f"bertline {name}", description=f"{VERBS[name].summary}.", epilog=VERBS[name].example)
-    VERBS[name].add_flags(parser)
     try:
         with ended_by_signals(f"bertline {name}"):
+            VERBS[name].add_flags(parser)
             return VERBS[name].run(parser.parse_args(with_underscores(rest)))
     except PreemptedError as error:
         say(f"bertline {name}: {error}")

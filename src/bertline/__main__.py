@@ -19,16 +19,14 @@ def _run(argv: Sequence[str] | None) -> int:
     from bertline.progress import say
 
     name = " ".join(["bertline", *(sys.argv[1:] if argv is None else argv)[:1]])
-    code = 0
     try:
         with ended_by_signals(name):
             from bertline.pipelines.cli.main import main as run_verb  # loads much, and may be interrupted
-
-            code = run_verb(argv)
     except PreemptedError as error:
-        if code != error.exit_code:  # else the verb has said it, and the error comes again at the end of the block
-            say(f"{name}: {error}")
+        say(f"{name}: {error}")
         code = error.exit_code
+    else:
+        code = run_verb(argv)
     if argv is None and code in (TRY_AGAIN, INTERRUPTED):
         leave(code)
     return code
