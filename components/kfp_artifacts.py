@@ -83,14 +83,13 @@ def _perform(task: str, store: Path, run: str, output: Any, make_artifact: Calla
     try:
         with working_on(task):
             made = make_artifact(Store(store))
-    except (ValueError, OSError) as error:
+    except Exception as error:
         fail_run(folder, task)
+        if not isinstance(error, ValueError | OSError):
+            raise
         _write(note, {"task": task, "error": str(error)})
         say(f"{task}: error: {error}")
         sys.exit(BAD_INPUT)
-    except Exception:
-        fail_run(folder, task)
-        raise
     pointer = {key: made.manifest[key] for key in ("kind", "digest", "fingerprint")}
     _write(Path(output.path), {"path": str(made.path), **pointer})
     output.metadata.update(list_facts(made))

@@ -109,13 +109,13 @@ def check(run: Run, out: Path) -> None:
     arguments = pipeline_arguments(run)
     list_source_files(**{name: arguments[name] for name in TEXT_SOURCES})
     if run.initial:
-        load_vocabulary(Path(run.vocab))
         list_model_files(Path(run.initial))
-    elif run.vocab:
-        bert_config(run.model, len(load_vocabulary(Path(run.vocab))))
     if run.vocab:
+        vocabulary = load_vocabulary(Path(run.vocab))
         for step in RECORDS:
-            require_usable(load_vocabulary(Path(run.vocab)), from_mapping(config_class(step), arguments[step]))
+            require_usable(vocabulary, from_mapping(config_class(step), arguments[step]))
+        if not run.initial:
+            bert_config(run.model, len(vocabulary))
     for task in arguments["tasks"]:
         for part in ("train", "dev"):
             read_examples(task["kind"], Path(task[part]))
