@@ -280,6 +280,22 @@ def test_a_signal_of_another_purpose_and_an_ignored_one_end_nothing(
     assert end(process) == "raised: ended by SIGTERM; the same command goes on\n"
 
 
+def test_a_block_after_another_hides_ctrl_c_from_its_children_too(tmp_path: Path) -> None:
+    """The first one's threads are gone from the process before it ends: on one processor they go on last."""
+    body = """
+import os, signal
+from bertline.preemption import ended_by_signals
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print("begun", flush=True)
+kept = set()
+for _ in range(100):
+    with ended_by_signals("bertline test"):
+        kept.add(signal.getsignal(signal.SIGINT))
+print(kept == {signal.SIG_IGN})
+"""
+    assert end(start("", tmp_path, whole=body)) == "True\n"
+
+
 def test_a_second_ctrl_c_ends_a_training_that_saves(tmp_path: Path) -> None:
     process = start(TRAINING.replace("SECONDS", "600"), tmp_path)
     os.killpg(process.pid, signal.SIGINT)

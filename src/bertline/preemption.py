@@ -186,6 +186,8 @@ class _Listener:
             signal.pthread_kill(thread.ident or 0, signal.SIGINT)
         for thread in self._threads:
             thread.join()
+            while Path(f"/proc/self/task/{thread.native_id}").exists():  # a next block asks whether it is alone
+                time.sleep(0)
         signal.set_wakeup_fd(self._pipe_before)
         logging.disable(self._logged_above)
         for number, handler in self.handlers_before.items():
