@@ -21,6 +21,9 @@ import pyte
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A shell's background job ignores Ctrl-C, and so would all that the tests start and send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # `make test` tries a few, `make test-all` the many (--hypothesis-profile=many); a slow machine fails neither.
 for profile, examples in (("few", 30), ("many", 400)):
     settings.register_profile(
