@@ -16,6 +16,7 @@ from bertline.components.run_process import end_run, fail_run, join_run
 from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
+from bertline.components.store.remote import open_store
 from bertline.files import write_whole
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.processes import leave
@@ -46,7 +47,9 @@ def perform_step(
     texts = [inputs[each] for each in step.select_texts_of_kind(step.inputs)]
 
     def make_artifact(place: Store) -> Artifact:
-        given = {each: value if isinstance(value, str) else follow(value) for each, value in inputs.items() if value}
+        given = {
+            each: value if isinstance(value, str) else follow(value, place) for each, value in inputs.items() if value
+        }
         return make(step, place, from_mapping(step.config_class(), config), given)
 
     made = perform(task or "_".join([name, *texts]), store, run, output, make_artifact)
@@ -63,46 +66,47 @@ def perform(task: str, store: str, run: str, output: Any, make_artifact: Callabl
     (ValueError, OSError) ends this process with exit code 2 and the message in that note, SIGTERM with 75 and
     Ctrl-C with 130.
     """
+    place = open_store(store)
     try:
         with ended_by_signals(task):
-            return _perform(task, Path(store), run, output, make_artifact)
+            return _perform(task, place, run, output, make_artifact)
     except PreemptedError as error:
         say(f"{task}: {error}")
-        end_run(Path(store) / "runs" / run)
+        end_run(place.root / "runs" / run)
         if KFP_VARIABLE in os.environ:
             leave(error.exit_code)
         sys.exit(error.exit_code)
 
 
-def _perform(task: str, store: Path, run: str, output: Any, make_artifact: Callable[[Store], Artifact]) -> Artifact:
-    folder = store / "runs" / run
+def _perform(task: str, store: Store, run: str, output: Any, make_artifact: Callable[[Store], Artifact]) -> Artifact:
+    folder, note = store.root / "runs" / run, f"runs/{run}/{task}.json"
     join_run(folder)
-    note = folder / f"{task}.json"
     if STEPS_VARIABLE in os.environ:
         say(f"step {len(list(folder.glob('*.json'))) + 1} of {os.environ[STEPS_VARIABLE]}: {task}")
     try:
         with working_on(task):
-            made = make_artifact(Store(store))
+            made = make_artifact(store)
     except Exception as error:
         fail_run(folder, task)
         if not isinstance(error, ValueError | OSError):
             raise
-        _write(note, {"task": task, "error": str(error)})
+        store.write_note(note, _as_json({"task": task, "error": str(error)}))
         say(f"{task}: error: {error}")
         sys.exit(BAD_INPUT)
     pointer = {key: made.manifest[key] for key in ("kind", "digest", "fingerprint")}
-    _write(Path(output.path), {"path": str(made.path), **pointer})
-    output.metadata.update(list_facts(made))
+    uri = store.uri_of(made.path)
+    _write(Path(output.path), {"path": uri, **pointer})
+    output.metadata.update(list_facts(made) | {"path": uri})
     run_note = read_run_facts(made)
-    _write(note, {"task": task, "path": str(made.path), **pointer, **run_note})
-    say(f"{task}: {'made before, kept' if made.reused else 'done in {seconds:.1f} s'.format(**run_note)}: {made.path}")
+    store.write_note(note, _as_json({"task": task, "path": uri, **pointer, **run_note}))
+    say(f"{task}: {'made before, kept' if made.reused else 'done in {seconds:.1f} s'.format(**run_note)}: {uri}")
     return made
 
 
-def follow(artifact: Any) -> Path:
-    """The folder that an input KFP artifact points to; ValueError when it has changed since."""
+def follow(artifact: Any, store: Store) -> Path:
+    """The folder that an input KFP artifact points to, in or beside the store; ValueError when it has changed since."""
     pointer = json.loads(Path(artifact.path).read_text(encoding="utf-8"))
-    path = Path(pointer["path"])
+    path = store.folder_of(pointer["path"])
     if read_manifest(path)["digest"] != pointer["digest"]:
         raise ValueError(f"{path}: changed since its step was run; remove it and run the pipeline again")
     return path
@@ -137,4 +141,8 @@ def read_run_notes(store: Path, run: str) -> list[dict[str, Any]]:
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, _as_json(value))
+
+
+def _as_json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

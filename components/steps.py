@@ -95,6 +95,9 @@ def draw_lineage(store: str, run: str, page: Output[HTML]) -> None:
     from pathlib import Path
 
     from bertline.components.pages.lineage import write_page
+    from bertline.components.store.remote import open_store
 
-    text = write_page(Path(store), Path(store) / "runs" / run / "lineage.html", run=run)
+    place, name = open_store(store), f"runs/{run}/lineage.html"
+    text = write_page(place, place.root / name, run=run)
+    place.write_note(name, text)
     Path(page.path).write_text(text, encoding="utf-8")

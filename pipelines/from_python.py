@@ -64,7 +64,7 @@ def run(name: str, out: str | os.PathLike[str] = "out", **settings: Any) -> RunR
     same call goes on from there.
     """
     try:
-        ended = carry_out(name, choose_run(name, settings), Path(out).expanduser())
+        ended = carry_out(name, choose_run(name, settings), expand_home(os.fspath(out)))
     except PreemptedError as error:
         if error.exit_code == INTERRUPTED:
             raise KeyboardInterrupt(str(error)) from None
@@ -102,9 +102,10 @@ def _as_setting(field: str, value: Any) -> Any:
 
 
 def _collect(ended: Ended) -> RunResult:
-    artifacts = {note["task"]: Path(note["path"]) for note in ended.notes}
+    artifacts = ended.artifacts
+    ended.store.fetch(artifacts.values())
     scores = {
-        note["task"]: read_manifest(Path(note["path"]))["counts"]
+        note["task"]: read_manifest(artifacts[note["task"]])["counts"]
         for note in ended.notes
         if note["kind"] == "scores" or note["kind"].startswith("finetuned")
     }

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,7 +17,8 @@ from typing import Any, TextIO
 
 from bertline.components.kfp_artifacts import BAD_INPUT, STEPS_VARIABLE, read_run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, no_task_after
-from bertline.components.store.artifacts import make_writable
+from bertline.components.store.artifacts import Store
+from bertline.components.store.remote import open_store
 from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
@@ -41,6 +42,7 @@ MARK = "\x1ebertline "  # a control character that no library prints
 class Ended:
     """What came of a run."""
 
+    store: Store
     notes: list[dict[str, Any]]  # of its tasks, in the pipeline's order
     failure: BaseException | None  # where a task failed
     folder: Path  # of the notes, the log and the lineage page
@@ -50,6 +52,11 @@ class Ended:
     def log(self) -> Path:
         """What all tasks printed."""
         return self.folder / "log.txt"
+
+    @property
+    def artifacts(self) -> dict[str, Path]:
+        """Task -> the folder of what it made or found made, on this machine."""
+        return {note["task"]: self.store.folder_of(note["path"]) for note in self.notes if "path" in note}
 
     @property
     def refusals(self) -> list[str]:
@@ -63,45 +70,46 @@ def describe_kept() -> str:
 
 
 @ended_by_signals(describe_kept=describe_kept)
-def run_here(name: str, run: Run, out: Path) -> int:
+def run_here(name: str, run: Run, out: str) -> int:
     """`carry_out`, with a summary at the end; returns the exit code."""
     ended = carry_out(name, run, out)
     if ended.failure is not None:
         return _report_failure(ended, ended.failure)
-    _print_summary(name, run, ended.notes, out, ended.folder / "lineage.html", ended.seconds)
+    _print_summary(name, run, ended, out)
     return 0
 
 
 @ended_by_signals(describe_kept=describe_kept)
-def carry_out(name: str, run: Run, out: Path) -> Ended:
-    """Carry out `run` below the folder `out`.
+def carry_out(name: str, run: Run, out: str) -> Ended:
+    """Carry out `run` below `out`, a folder or a gs:// uri: this machine computes, and its results lie there.
 
     The same run again finds its finished steps in `out/store` and goes on after them. Bad input is
     refused before the first step where it can be seen from here. Raises PreemptedError where a signal ended it.
     """
     check(run, out)
     run_name = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    store = out / "store"
-    notes_folder = store / "runs" / run_name
+    place = f"{out}/store"
+    store = open_store(place)
+    notes_folder = store.root / "runs" / run_name
     notes_folder.mkdir(parents=True, exist_ok=True)
     log = notes_folder / "log.txt"
-    say(f"run {run_name}: artifacts in {store}, log in {log}")
+    say(f"run {run_name}: artifacts in {place}, log in {log}")
     started = time.monotonic()
-    failure = _execute(pipeline_arguments(run) | {"store": str(store), "run": run_name}, out / "kfp", log)
-    notes = sorted(read_run_notes(store, run_name), key=lambda note: (_place_in_pipeline(note), note["task"]))
-    ended = Ended(notes, failure, notes_folder, time.monotonic() - started)
+    pipeline_root = store.root.with_name("kfp")
+    failure = _execute(pipeline_arguments(run) | {"store": place, "run": run_name}, pipeline_root, log)
+    notes = sorted(read_run_notes(store.root, run_name), key=lambda note: (_place_in_pipeline(note), note["task"]))
+    ended = Ended(store, notes, failure, notes_folder, time.monotonic() - started)
+    store.write_note(f"runs/{run_name}/log.txt", log.read_text(encoding="utf-8", errors="replace"))
     if failure is None:
-        _link_latest(out / "latest", ended.notes)
+        _link_latest(store.root.with_name("latest"), ended.artifacts)
     return ended
 
 
-def check(run: Run, out: Path) -> None:
+def check(run: Run, out: str | Path) -> None:
     """Refuse what would only fail hours later: settings, sources, vocabulary or output that cannot be."""
     from bertline.components.corpus.ingest.run import list_source_files
     from bertline.components.pretraining_data.prepare import require_usable
 
-    if out.parts[:1] == ("gs:",):  # kfp.local would write to a folder named "gs:" here
-        raise ValueError(f"{out}: a run on this machine writes to a folder of it; give one, or a mounted bucket")
     require_settings(run)
     for library in ("tensorflow", "keras"):
         if find_spec(library) is None:
@@ -119,7 +127,7 @@ def check(run: Run, out: Path) -> None:
     for task in arguments["tasks"]:
         for part in ("train", "dev"):
             read_examples(task["kind"], Path(task[part]))
-    make_writable(out)
+    open_store(f"{out}/store").require_writable()
 
 
 def require_settings(run: Run) -> None:
@@ -252,15 +260,14 @@ def _report_failure(ended: Ended, failure: BaseException) -> int:
     return 1
 
 
-def _link_latest(folder: Path, notes: list[dict[str, Any]]) -> None:
+def _link_latest(folder: Path, artifacts: Mapping[str, Path]) -> None:
     """`latest/<task>` leads to the artifact that the newest run made or used."""
     folder.mkdir(exist_ok=True)
-    for note in notes:
-        link = folder / note["task"]
-        draft = folder / f".{note['task']}"
+    for task, artifact in artifacts.items():
+        draft = folder / f".{task}"
         draft.unlink(missing_ok=True)
-        draft.symlink_to(os.path.relpath(note["path"], folder))
-        draft.replace(link)
+        draft.symlink_to(os.path.relpath(artifact, folder))
+        draft.replace(folder / task)
 
 
 def _place_in_pipeline(note: dict[str, Any]) -> int:
@@ -269,17 +276,20 @@ def _place_in_pipeline(note: dict[str, Any]) -> int:
     return next((place for place, step in enumerate(RUN_STEPS) if f"{task}_".startswith(f"{step}_")), len(RUN_STEPS))
 
 
-def _print_summary(name: str, run: Run, notes: list[dict[str, Any]], out: Path, page: Path, seconds: float) -> None:
-    print_steps(notes)
-    verdicts = judge({note["task"]: Path(note["path"]) for note in notes})
+def _print_summary(name: str, run: Run, ended: Ended, out: str) -> None:
+    print_steps(ended.notes)
+    artifacts = ended.artifacts
+    ended.store.fetch(folder for task, folder in artifacts.items() if task.startswith("heldout"))
+    verdicts = judge(artifacts)
     print_verdicts(verdicts, PUBLISHED)
-    print(f"\nwhole run: {seconds / 60:.1f} minutes")
+    print(f"\nwhole run: {ended.seconds / 60:.1f} minutes")
+    latest = ended.store.root.with_name("latest")
     for title, task in (("model", "pretrain_512"), ("export", "export")):
-        print(f"{title:20} {out / 'latest' / task}")
-    print(f"{'lineage page':20} {page}")
-    print(f"{'TensorBoard':20} {describe_tensorboard(out / 'store')}")
+        print(f"{title:20} {latest / task}")
+    print(f"{'lineage page':20} {ended.folder / 'lineage.html'}")
+    print(f"{'TensorBoard':20} {describe_tensorboard(ended.store.root)}")
     is_example, program = run.dump == OF_EXAMPLE["dump"], find_program()
-    for advice in advise(verdicts, name=name, is_example=is_example, out=out, program=program):
+    for advice in advise(verdicts, name=name, is_example=is_example, out=Path(out), program=program):
         print_text(f"next: {advice}")
 
 

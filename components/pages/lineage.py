@@ -9,6 +9,7 @@ from typing import Any
 
 from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.pages.html import page
+from bertline.components.store.artifacts import Store
 from bertline.components.store.manifests import RUN, crawl, find_made_files, read_manifest
 from bertline.files import write_whole
 from bertline.settings import list_known
@@ -46,12 +47,14 @@ class Node:
     inputs: tuple[str, ...]  # digests
 
 
-def write_page(root: Path, file: Path, run: str = "") -> str:
-    """Write the page of all artifacts below `root`; with `run`, of those that this run made or used."""
+def write_page(store: Store, file: Path, run: str = "") -> str:
+    """Write the page of all artifacts in a store; with `run`, of those that this run made or used."""
+    store.take_all()
+    root = store.root
     if run and not (root / "runs" / run).is_dir():
         known = sorted(folder.name for folder in (root / "runs").glob("*/"))
         raise ValueError(f'{root}: no run is called "{run}"{list_known(run, known)}')
-    nodes = read_nodes(root, _list_paths_of_run(root, run) if run else None)
+    nodes = read_nodes(root, _list_paths_of_run(store, run) if run else None)
     if not nodes:
         raise ValueError(f"{root}: no artifacts here (no folder with a MANIFEST.json); give the folder of a store")
     text = render(nodes, title=f"Lineage of run {run}" if run else "Lineage")
@@ -96,8 +99,8 @@ def render(nodes: dict[str, Node], title: str) -> str:
     return page(title, f"{len(nodes)} artifacts and files, {len(edges)} uses. {READING}", body, STYLE)
 
 
-def _list_paths_of_run(root: Path, run: str) -> list[Path]:
-    return [Path(note["path"]) for note in read_run_notes(root, run) if "path" in note]
+def _list_paths_of_run(store: Store, run: str) -> list[Path]:
+    return [store.folder_of(note["path"]) for note in read_run_notes(store.root, run) if "path" in note]
 
 
 def _places(nodes: dict[str, Node]) -> dict[str, tuple[int, int]]:

@@ -7,8 +7,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from bertline.components.store.manifests import (
     verify,
 )
 from bertline.components.store.versions import list_versions, read_checkout
-from bertline.files import draft_of
+from bertline.files import draft_of, write_whole
 from bertline.preemption import held
 from bertline.settings import list_named_files, list_settings
 
@@ -105,6 +105,42 @@ class Store:
         """Where the artifact of `provenance` lies, or will lie."""
         return self.root / provenance.kind / provenance.fingerprint()
 
+    def uri_of(self, folder: Path) -> str:
+        """How other machines name an artifact of this one's folder."""
+        return str(folder)
+
+    def folder_of(self, uri: str) -> Path:
+        """The folder of this machine for what another one named."""
+        return Path(uri)
+
+    def write_note(self, name: str, content: str) -> None:
+        """Keep a small text below the store, such as what came of a run's task."""
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.root / name, content)
+
+    def require_writable(self) -> None:
+        """Refuse a store that nothing can be written to (OSError)."""
+        make_writable(self.root)
+
+    def fetch(self, folders: Iterable[Path]) -> None:
+        """Have all files of artifacts on this machine."""
+
+    def take_all(self) -> None:
+        """Bring here what is said of all artifacts and runs, where the store is elsewhere."""
+
+    def find(self, provenance: Provenance) -> Artifact | None:
+        """The artifact that `provenance` describes, verified, if it is there."""
+        return _find_in(self.place(provenance), provenance)
+
+    @contextmanager
+    def making(self, provenance: Provenance) -> Iterator[None]:
+        """While an artifact is made, its inputs are at hand, and so is what a killed process has left of it."""
+        yield
+
+    def commit(self, made: Artifact) -> Artifact:
+        """Let others find an artifact that was made; the one that they find."""
+        return made
+
 
 def publish(out: Path | Store, provenance: Provenance, write: Callable[[Path, Path], Counts]) -> Artifact:
     """Make `out` (or its place in a store) the artifact that `provenance` describes.
@@ -121,20 +157,26 @@ def publish(out: Path | Store, provenance: Provenance, write: Callable[[Path, Pa
     make_writable(folder.parent)
     started = time.time()
     with ExitStack() as stack:
-        with draft_of(folder) as draft:
+        with out.making(provenance) if isinstance(out, Store) else nullcontext(), draft_of(folder) as draft:
             draft.mkdir()
             counts = write(draft, work_folder(folder))
             stack.enter_context(held(str(folder)))
             manifest = _manifest(draft, provenance, counts)
             _write_json(draft / RUN, _run_facts(provenance, started))
             _write_json(draft / MANIFEST, manifest)
+        made = Artifact(folder, manifest, reused=False)
+        if isinstance(out, Store):
+            made = out.commit(made)
         shutil.rmtree(work_folder(folder), ignore_errors=True)
-    return Artifact(folder, manifest, reused=False)
+    return made
 
 
 def find(out: Path | Store, provenance: Provenance) -> Artifact | None:
     """The artifact that `provenance` describes, verified, if it is there; FileExistsError where something else is."""
-    folder = place_of(out, provenance)
+    return out.find(provenance) if isinstance(out, Store) else _find_in(out, provenance)
+
+
+def _find_in(folder: Path, provenance: Provenance) -> Artifact | None:
     manifest = _finished(folder, provenance.fingerprint()) if folder.exists() else None
     return None if manifest is None else Artifact(folder, manifest, reused=True)
 

@@ -5,6 +5,7 @@ stalled connection costs time and nothing else. Checksums are compared on both w
 OSError that names the object.
 """
 
+import base64
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,9 @@ class Found(NamedTuple):
     name: str
     size_bytes: int
     generation: int
+    crc32c: str  # as Cloud Storage writes it
     updated: float  # seconds since 1970
+    notes: Mapping[str, str]  # what its writer said of it
 
 
 class ChangedError(OSError):
@@ -102,29 +105,30 @@ class Bucket:
             blob = self.client.bucket(self.bucket_name).get_blob(self.prefix + name, **self._patience())
         return None if blob is None else self._as_found(blob)
 
-    def create(self, name: str, content: bytes) -> bool:
+    def create(self, name: str, content: bytes, **notes: str) -> bool:
         """Write an object that nobody has written: of several writers one gets True, the others change nothing."""
         try:
-            self.replace(name, content, generation=0)
+            self.replace(name, content, 0, **notes)
         except ChangedError:
             return False
         return True
 
-    def replace(self, name: str, content: bytes, generation: int) -> int:
+    def replace(self, name: str, content: bytes, generation: int, **notes: str) -> int:
         """Write over the generation that was read (0: none), and return the new one; ChangedError where it is gone.
 
-        Where the answer was lost, the object that is there is compared with what was sent.
+        `notes` are kept with the object. Where the answer was lost, they and its checksum tell whose the object is.
         """
         from google.api_core.exceptions import PreconditionFailed
 
         blob = self._blob(name)
+        blob.metadata = notes
         try:
             with self._naming(name):
                 blob.upload_from_string(content, if_generation_match=generation, **self._patience())
         except PreconditionFailed as error:
             found = self.find(name)
-            if found is not None and found.generation != generation and self.read(name, found.generation) == content:
-                return found.generation
+            if found and found.notes == notes and found.crc32c == crc32c_of(content) and found.generation != generation:
+                return found.generation  # the answer to an earlier try was lost
             raise ChangedError(
                 f"{self.uri.rstrip('/')}/{name}: another process has changed it; give the same command again"
             ) from error
@@ -136,17 +140,20 @@ class Bucket:
             for blob in self.client.list_blobs(self.bucket_name, prefix=self.prefix + folder, **self._patience()):
                 yield self._as_found(blob)
 
-    def upload(self, files: Mapping[str, Path], label: str = "upload") -> None:
-        """Carry files to their names."""
+    def upload(self, files: Mapping[str, Path], label: str = "upload") -> dict[str, str]:
+        """Carry files to their names; returns the crc32c of each."""
+        checksums: dict[str, str] = {}
 
         def carry(name: str) -> int:
             blob, path = self._blob(name), files[name]
             blob.chunk_size = CHUNK_BYTES if path.stat().st_size > CHUNK_BYTES else None
             with self._naming(name):
                 blob.upload_from_filename(str(path), checksum="crc32c", **self._patience())
+            checksums[name] = blob.crc32c
             return path.stat().st_size
 
         self._carry_all(carry, list(files), sum(path.stat().st_size for path in files.values()), label)
+        return checksums
 
     def download(self, objects: Mapping[str, Path], label: str = "download") -> None:
         """Carry objects to files, which are there whole or not at all."""
@@ -182,7 +189,8 @@ class Bucket:
 
     def _as_found(self, blob: "Blob") -> Found:
         name = blob.name.removeprefix(self.prefix)
-        return Found(name, int(blob.size), int(blob.generation), blob.updated.timestamp())
+        notes = blob.metadata or {}
+        return Found(name, int(blob.size), int(blob.generation), blob.crc32c, blob.updated.timestamp(), notes)
 
     def _patience(self) -> dict[str, Any]:
         from google.cloud.storage.retry import DEFAULT_RETRY
@@ -211,3 +219,10 @@ class Bucket:
             raise OSError(f"{where}: damaged on the way, its checksum differs; give the same command again") from error
         except (RetryError, RequestException, GoogleAuthError) as error:
             raise OSError(f"{where}: not reached ({error}); give the same command again") from error
+
+
+def crc32c_of(content: bytes) -> str:
+    """The checksum of bytes as Cloud Storage writes it."""
+    import google_crc32c
+
+    return base64.b64encode(google_crc32c.Checksum(content).digest()).decode()

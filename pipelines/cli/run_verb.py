@@ -52,7 +52,9 @@ def _flags(parser: Parser) -> None:
                        f"defaults: {', '.join(sorted(RUNS))}, runs of the example's size, or {' or '.join(RECIPES)}, "
                        "recipes for --model (docs/recipes.md). `bertline run tiny --help` shows the defaults of tiny, "
                        "`bertline run budget --model small --help` those of the recipe for a model.")  # fmt: skip
-    group.add_argument("--out", default="out", metavar="DIR", help="The folder of all artifacts (default: out).")
+    group.add_argument(
+        "--out", default="out", metavar="DIR", help="The folder of all artifacts, or gs://BUCKET/FOLDER (default: out)."
+    )
     group.add_argument("--print_config", action="store_true", help="Write all settings of the run as a TOML file to "
                        "standard output and do nothing else; --config with it runs the same.")  # fmt: skip
     groups = add_setting_flags(parser, describe_settings(Run))
@@ -224,7 +226,7 @@ def _run(flags: Flags) -> int:
         require_settings(run)
         print("\n".join(format_config(flags.name, run)))
         return 0
-    return run_here(flags.name, run, Path(flags.out))
+    return run_here(flags.name, run, flags.out)
 
 
 RUN = Verb(

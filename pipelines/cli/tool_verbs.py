@@ -68,7 +68,10 @@ def _compile(flags: Flags) -> int:
 def _lineage_flags(parser: Parser) -> None:
     group = parser.add_argument_group(INPUT_AND_OUTPUT)
     group.add_argument(
-        "--store", default="out/store", metavar="DIR", help="The folder of artifacts (default: out/store)."
+        "--store",
+        default="out/store",
+        metavar="DIR",
+        help="The store of artifacts, a folder or gs://BUCKET/FOLDER (default: out/store).",
     )
     group.add_argument("--run", default="", metavar="NAME", dest="of_run", help="Show the artifacts of this run alone.")
     group.add_argument(
@@ -78,8 +81,9 @@ def _lineage_flags(parser: Parser) -> None:
 
 def _lineage(flags: Flags) -> int:
     from bertline.components.pages.lineage import write_page
+    from bertline.components.store.remote import open_store
 
-    write_page(Path(flags.store), Path(flags.out), flags.of_run)
+    write_page(open_store(flags.store), Path(flags.out), flags.of_run)
     print(f"written: {flags.out}")
     return 0
 

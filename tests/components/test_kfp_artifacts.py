@@ -32,7 +32,7 @@ def make(store: Store):
 def test_a_pointer_is_handed_over_and_leads_to_the_artifact(tmp_path: Path) -> None:
     output = kfp_artifact(tmp_path / "kfp" / "out")
     made = perform("write", str(tmp_path / "store"), "run-1", output, make)
-    assert follow(output) == made.path
+    assert follow(output, Store(tmp_path / "store")) == made.path
     assert output.metadata["parameter.size"] == 3
     assert output.metadata["count.lines"] == 1
     assert output.metadata["label"] == "texts"
@@ -59,7 +59,7 @@ def test_an_artifact_that_changed_since_is_refused(tmp_path: Path) -> None:
     manifest = made.path / "MANIFEST.json"
     manifest.write_text(json.dumps(made.manifest | {"digest": "sha256:0"}))
     with pytest.raises(ValueError, match="changed since its step was run"):
-        follow(output)
+        follow(output, Store(tmp_path / "store"))
 
 
 @pytest.mark.parametrize(

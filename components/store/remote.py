@@ -1,0 +1,297 @@
+"""A store in a bucket, and the folder of this machine through which steps use it.
+
+    <kind>/<fingerprint>/MANIFEST.json    the commit: written last, by one upload that of several writers one wins
+    <kind>/<fingerprint>/<attempt>/...    the files; the commit names the attempt they are of
+    work/<kind>/<fingerprint>/...         what survives a kill while the artifact is made
+
+A finished artifact is known here by its manifest alone; its files come when a step needs them, are verified, and stay
+within the folder's budget. An artifact whose objects are not what its commit says is made again.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertline.components.store.artifacts import Artifact, Provenance, Store, work_folder
+from bertline.components.store.bucket import SCHEME, Bucket, ChangedError, Found
+from bertline.components.store.manifests import MANIFEST, RUN, read_manifest, verify
+from bertline.files import write_whole
+from bertline.progress import say
+
+CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in buckets
+ATTEMPT = "attempt"  # a note of the commit: where its files lie
+OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
+ORIGIN = ".origin.json"  # in a folder of this machine: where its files come from
+WORK = "work"  # below the store: what survives a kill
+INDEX = "INDEX.json"  # of a work folder: the files that belong together
+SECONDS_BETWEEN_MIRRORINGS = 10.0
+DEFAULT_BUDGET_BYTES = 200 << 30
+PARTS_OF_COMMIT = 2  # slashes in <kind>/<fingerprint>/MANIFEST.json
+
+
+@dataclass(frozen=True)
+class BucketStore(Store):
+    """The store below a gs:// uri; `root` is a folder for this machine's copies, of at most `budget_bytes`."""
+
+    bucket: Bucket
+    budget_bytes: int = DEFAULT_BUDGET_BYTES
+
+    def uri_of(self, folder: Path) -> str:
+        """Where an artifact of this machine's folder lies for others."""
+        return f"{self.bucket.uri.rstrip('/')}/{folder.relative_to(self.root)}"
+
+    def folder_of(self, uri: str) -> Path:
+        """The folder for an artifact of the bucket, with its manifest alone; FileNotFoundError where there is none."""
+        prefix = f"{self.bucket.uri.rstrip('/')}/"
+        if not uri.startswith(prefix):
+            raise ValueError(f"{uri}: not in the store {self.bucket.uri}")
+        folder = self.root / uri.removeprefix(prefix)
+        commit = self.bucket.find(f"{self._name_of(folder)}/{MANIFEST}")
+        if commit is None:
+            raise FileNotFoundError(f"{uri}: no such artifact; has its step been run?")
+        self._take_manifest(folder, commit)
+        return folder
+
+    def write_note(self, name: str, content: str) -> None:
+        """Keep a small text in the bucket, and here."""
+        super().write_note(name, content)
+        found = self.bucket.find(name)
+        self.bucket.replace(name, content.encode(), 0 if found is None else found.generation)
+
+    def require_writable(self) -> None:
+        """Refuse a bucket that is not there or that nothing can be written to, and a cache likewise."""
+        super().require_writable()
+        self.write_note(f"{WORK}/.writable", "")
+
+    def take_all(self) -> None:
+        """Bring the notes of all runs and the manifests of all artifacts here."""
+        found = list(self.bucket.list())
+        notes = [each.name for each in found if each.name.startswith("runs/") and each.name.endswith(".json")]
+        self.bucket.download({name: self.root / name for name in notes}, "notes: from the bucket")
+        for each in found:
+            if each.name.endswith(f"/{MANIFEST}") and each.name.count("/") == PARTS_OF_COMMIT:
+                commit = self.bucket.find(each.name)
+                if commit is not None:
+                    self._take_manifest((self.root / each.name).parent, commit)
+
+    def find(self, provenance: Provenance) -> Artifact | None:
+        """The committed artifact, if there is one and its objects are what the commit says."""
+        folder = self.place(provenance)
+        commit = self.bucket.find(f"{self._name_of(folder)}/{MANIFEST}")
+        if commit is None:
+            return None
+        if damage := self._find_damage(folder, commit):
+            say(f"{self.uri_of(folder)}: {damage}; it is made again")
+            return None
+        self._take_manifest(folder, commit)
+        return Artifact(folder, read_manifest(folder), reused=True)
+
+    @contextmanager
+    def making(self, provenance: Provenance) -> Iterator[None]:
+        """While an artifact is made, its inputs are at hand, and what it keeps for the case of a kill is mirrored."""
+        inputs = [path for paths in provenance.inputs.values() for path in paths if path.is_relative_to(self.root)]
+        self.fetch(inputs)
+        folder = self.place(provenance)
+        shutil.rmtree(folder, ignore_errors=True)  # a manifest without files
+        mirror = WorkMirror(self.bucket, f"{WORK}/{self._name_of(folder)}", work_folder(folder))
+        mirror.restore()
+        with mirror.following():
+            yield
+
+    def commit(self, made: Artifact) -> Artifact:
+        """Carry an artifact to the bucket; where another process was first, its artifact is the one."""
+        name, attempt = self._name_of(made.path), uuid.uuid4().hex
+        files = [path for path in sorted(made.path.rglob("*")) if path.is_file()]
+        named = {f"{name}/{attempt}/{path.relative_to(made.path)}": path for path in files}
+        checksums = self.bucket.upload(named, f"{made.manifest['kind']}: to the bucket")
+        objects = {each.removeprefix(f"{name}/{attempt}/"): crc32c for each, crc32c in sorted(checksums.items())}
+        self.bucket.create(f"{name}/{attempt}/{OBJECTS}", json.dumps(objects, indent=1).encode())
+        before = self.bucket.find(f"{name}/{MANIFEST}")
+        damaged = before is not None and bool(self._find_damage(made.path, before))
+        try:
+            if before is not None and not damaged:
+                raise ChangedError
+            generation = 0 if before is None else before.generation
+            manifest = (made.path / MANIFEST).read_bytes()
+            self.bucket.replace(f"{name}/{MANIFEST}", manifest, generation, **{ATTEMPT: attempt})
+        except ChangedError:
+            return self._give_way(made, attempt, list(checksums))
+        self._note_origin(made.path, attempt)
+        mirror = WorkMirror(self.bucket, f"{WORK}/{name}", work_folder(made.path))
+        mirror.forget()
+        return made
+
+    def fetch(self, folders: Iterable[Path]) -> None:
+        """Bring the files of artifacts here and verify them; others go where the folder's budget wants it."""
+        wanted = [self._artifact_around(folder) for folder in folders]
+        lacking = [folder for folder in wanted if folder is not None and not _is_whole(folder)]
+        sizes = sum(entry["size_bytes"] for folder in lacking for entry in read_manifest(folder)["files"])
+        if lacking:
+            self._make_room(sizes, keep=[folder for folder in wanted if folder is not None])
+        for folder in lacking:
+            origin = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
+            manifest, name = read_manifest(folder), f"{self._name_of(folder)}/{origin[ATTEMPT]}"
+            files = [each["path"] for each in manifest["files"]] + manifest.get("pages", [])
+            label = f"{manifest['kind']}: from the bucket"
+            self.bucket.download({f"{name}/{each}": folder / each for each in files}, label)
+            verify(folder)
+
+    def _artifact_around(self, path: Path) -> Path | None:
+        """The artifact's folder that a path is or lies in (the best weights of a checkpoint)."""
+        around = [folder for folder in (path, *path.parents) if folder.is_relative_to(self.root)]
+        return next((folder for folder in around if (folder / ORIGIN).is_file()), None)
+
+    def _name_of(self, folder: Path) -> str:
+        return folder.relative_to(self.root).as_posix()
+
+    def _take_manifest(self, folder: Path, commit: Found) -> None:
+        """Put manifest and facts of the run into the folder, in place of those of another attempt."""
+        attempt = commit.notes[ATTEMPT]
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            if json.loads((folder / ORIGIN).read_text(encoding="utf-8"))[ATTEMPT] == attempt:
+                return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        name = self._name_of(folder)
+        write_whole(folder / RUN, self.bucket.read(f"{name}/{attempt}/{RUN}"))
+        write_whole(folder / MANIFEST, self.bucket.read(f"{name}/{MANIFEST}", commit.generation))
+        self._note_origin(folder, attempt)
+
+    def _note_origin(self, folder: Path, attempt: str) -> None:
+        write_whole(folder / ORIGIN, json.dumps({ATTEMPT: attempt}))
+
+    def _find_damage(self, folder: Path, commit: Found) -> str:
+        """What is wrong with a committed artifact's objects, by their checksums; "" where nothing is."""
+        name = f"{self._name_of(folder)}/{commit.notes.get(ATTEMPT, '')}"
+        try:
+            wanted = json.loads(self.bucket.read(f"{name}/{OBJECTS}"))
+        except (FileNotFoundError, json.JSONDecodeError) as error:
+            return str(error)
+        there = {found.name.removeprefix(f"{name}/"): found.crc32c for found in self.bucket.list(f"{name}/")}
+        wrong = [path for path, crc32c in wanted.items() if there.get(path) != crc32c]
+        return f"{wrong[0]} is {'missing' if wrong[0] not in there else 'damaged'} in the bucket" if wrong else ""
+
+    def _give_way(self, made: Artifact, attempt: str, names: list[str]) -> Artifact:
+        """Take another process's artifact, which was committed while this one was made."""
+        name = self._name_of(made.path)
+        self.bucket.delete([*names, f"{name}/{attempt}/{OBJECTS}"])
+        commit = self.bucket.find(f"{name}/{MANIFEST}")
+        if commit is None:
+            raise ChangedError(f"{self.uri_of(made.path)}: another process removes it; give the same command again")
+        self._take_manifest(made.path, commit)
+        return Artifact(made.path, read_manifest(made.path), reused=True)
+
+    def _make_room(self, needed_bytes: int, keep: list[Path]) -> None:
+        """Remove copies that are longest unused until the needed ones fit the budget."""
+        copies = [path.parent for path in self.root.glob(f"*/*/{ORIGIN}") if path.parent not in keep]
+        copies.sort(key=lambda folder: (folder / ORIGIN).stat().st_mtime)
+        held = {folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for folder in copies}
+        left = sum(held.values()) + needed_bytes
+        for folder in copies:
+            if left <= self.budget_bytes:
+                return
+            shutil.rmtree(folder)
+            left -= held[folder]
+
+
+@dataclass(frozen=True)
+class WorkMirror:
+    """A work folder, and its copy in the bucket from which another machine goes on."""
+
+    bucket: Bucket
+    name: str
+    folder: Path
+
+    def restore(self) -> None:
+        """Bring what the bucket has of the folder, where this machine has nothing."""
+        if self.folder.exists() or self.bucket.find(f"{self.name}/{INDEX}") is None:
+            return
+        index: Mapping[str, Any] = json.loads(self.bucket.read(f"{self.name}/{INDEX}"))
+        draft = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        objects = {f"{self.name}/{each['object']}": draft / path for path, each in index.items()}
+        self.bucket.download(objects, f"{self.folder.name}: from the bucket")
+        draft.mkdir(exist_ok=True)
+        draft.rename(self.folder)
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """While the block runs, and where it ends before its time, carry over what is new."""
+        ended = threading.Event()
+        known: dict[str, dict[str, Any]] = {}
+
+        def keep_following() -> None:
+            while not ended.wait(SECONDS_BETWEEN_MIRRORINGS):
+                with contextlib.suppress(OSError):  # the next time, or at the end, where it is said
+                    self._carry_new(known)
+
+        thread = threading.Thread(target=keep_following, daemon=True)
+        thread.start()
+        try:
+            yield
+        except BaseException:
+            ended.set()
+            thread.join()
+            self._carry_new(known)
+            raise
+        finally:
+            ended.set()
+            thread.join()
+
+    def forget(self) -> None:
+        """Remove it from the bucket."""
+        self.bucket.delete([found.name for found in self.bucket.list(f"{self.name}/")])
+
+    def _carry_new(self, known: dict[str, dict[str, Any]]) -> None:
+        """Upload files that are new, then the index of all, then remove the objects that it no longer names."""
+        there = _list_finished(self.folder)
+        new = {path: stamp for path, stamp in there.items() if known.get(path, {}).get("stamp") != stamp}
+        if not new and there.keys() == known.keys():
+            return
+        objects = {path: uuid.uuid4().hex for path in new}
+        self.bucket.upload({f"{self.name}/{objects[path]}": self.folder / path for path in new}, self.folder.name)
+        for path in new:
+            known[path] = {"stamp": new[path], "object": objects[path]}
+        for path in known.keys() - there.keys():
+            del known[path]
+        index = json.dumps({path: {"object": known[path]["object"]} for path in sorted(known)}, indent=1)
+        found = self.bucket.find(f"{self.name}/{INDEX}")
+        self.bucket.replace(f"{self.name}/{INDEX}", index.encode(), 0 if found is None else found.generation)
+        named = {f"{self.name}/{each['object']}" for each in known.values()} | {f"{self.name}/{INDEX}"}
+        self.bucket.delete([each.name for each in self.bucket.list(f"{self.name}/") if each.name not in named])
+
+
+def open_store(place: str) -> Store:
+    """The store in a folder, or below a gs:// uri; its copies lie below the folder that BERTLINE_CACHE names."""
+    if not place.startswith(SCHEME):
+        return Store(Path(place))
+    bucket = Bucket(place)
+    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bertline")
+    return BucketStore(cache / bucket.bucket_name / bucket.prefix, bucket)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an artifact's files are here, of the sizes that its manifest says."""
+    entries = read_manifest(folder)["files"]
+    files = [(folder / entry["path"], entry["size_bytes"]) for entry in entries]
+    return all(file.is_file() and file.stat().st_size == size for file, size in files)
+
+
+def _list_finished(folder: Path) -> dict[str, tuple[int, int]]:
+    """The files below a work folder but for drafts: path -> size and time of change."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") for part in parts):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                files["/".join(parts)] = (stat.st_size, stat.st_mtime_ns)
+    return files

@@ -1,0 +1,192 @@
+"""A store in a bucket: one commit of several writers, nothing lost whatever befalls the requests, and work that goes on."""
+
+import json
+import random
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bertline.components.store import bucket as bucket_module
+from bertline.components.store import remote
+from bertline.components.store.artifacts import Artifact, Provenance, Store, publish
+from bertline.components.store.bucket import Bucket
+from bertline.components.store.manifests import MANIFEST, verify
+from bertline.components.store.remote import BucketStore
+from fakes.storage_server import Fault, Request, StorageServer, serving
+
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 1
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+    (tmp_path / "served" / "b").mkdir(parents=True)
+    with serving(tmp_path / "served") as server:
+        monkeypatch.setenv(bucket_module.EMULATOR_VARIABLE, server.url)
+        monkeypatch.setattr(bucket_module, "REQUEST_SECONDS", (2, 0.5))
+        yield server
+
+
+@pytest.fixture
+def machine(tmp_path: Path, server: StorageServer) -> Callable[[str], BucketStore]:
+    """A machine of that name with an empty disk."""
+    return lambda name, **given: BucketStore(tmp_path / name, Bucket("gs://b/store"), **given)
+
+
+def provenance(*inputs: Path, kind: str = "documents", size: int = 1) -> Provenance:
+    return Provenance(kind, "ingest", {"documents": inputs} if inputs else {}, Config(size), ["bertline.files"])
+
+
+def write(out: Path, work: Path) -> dict[str, int]:
+    (out / "part").mkdir()
+    (out / "part" / "0.txt").write_text("a" * 1000)
+    (out / "1.txt").write_text("b" * 10)
+    (out / "page.html").write_text("<p>")
+    return {"documents": 2}
+
+
+def objects(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "served" / "b" / "store"
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_another_machine_finds_what_was_made_and_gets_its_files_when_it_needs_them(
+    machine: Callable[..., BucketStore], server: StorageServer
+) -> None:
+    made = publish(machine("first"), provenance(), write)
+    second = machine("second")
+    before = len(server.reads)
+    found = publish(second, provenance(), lambda out, work: pytest.fail("made again"))
+    assert found.reused and found.manifest == made.manifest
+    assert not [name for name in server.reads[before:] if name.endswith(".txt")]
+    assert not (found.path / "1.txt").exists()
+    second.fetch([found.path])
+    assert verify(found.path) == made.manifest
+    assert (found.path / "page.html").read_text() == "<p>"
+    assert second.uri_of(found.path) == f"gs://b/store/documents/{found.path.name}"
+    assert machine("third").folder_of(second.uri_of(found.path)).name == found.path.name
+
+
+def test_a_step_gets_its_inputs(machine: Callable[..., BucketStore]) -> None:
+    first, second = machine("first"), machine("second")
+    made = publish(first, provenance(), write)
+    given = second.folder_of(first.uri_of(made.path))
+
+    def count(out: Path, work: Path) -> dict[str, int]:
+        (out / "count").write_text((given / "part" / "0.txt").read_text().upper())
+        return {}
+
+    split = publish(second, provenance(given, kind="sentences"), count)
+    assert (split.path / "count").read_text() == "A" * 1000
+    assert split.manifest["inputs"][0]["digest"] == made.manifest["digest"]
+
+
+def test_of_eight_machines_one_commits_and_all_end_well(machine: Callable[..., BucketStore], tmp_path: Path) -> None:
+    barrier = threading.Barrier(8)
+
+    def make(out: Path, work: Path) -> dict[str, int]:
+        barrier.wait()
+        (out / "who").write_text(threading.current_thread().name)  # what a program that does not repeat itself makes
+        return {}
+
+    ended: list[Artifact] = []
+    threads = [
+        threading.Thread(target=lambda name=f"m{number}": ended.append(publish(machine(name), provenance(), make)))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 8 and len({made.manifest["digest"] for made in ended}) == 1
+    assert sum(not made.reused for made in ended) == 1
+    attempts = {name.split("/")[2] for name in objects(tmp_path)}
+    assert len(attempts) == 2 and MANIFEST in attempts  # nothing is left of those who came second
+    last = machine("last")
+    last.fetch([publish(last, provenance(), make).path])
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing"])
+def test_a_damaged_artifact_is_found_and_made_again(
+    harm: str, machine: Callable[..., BucketStore], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = publish(machine("first"), provenance(), write)
+    (file,) = (tmp_path / "served" / "b" / "store" / "documents").rglob("0.txt")
+    if harm == "changed":
+        file.write_text("c" * 1000)
+    else:
+        file.unlink()
+    again = publish(machine("second"), provenance(), write)
+    assert not again.reused and again.manifest == made.manifest
+    assert "part/0.txt is" in capsys.readouterr().err
+    third = machine("third")
+    found = publish(third, provenance(), write)
+    assert found.reused
+    third.fetch([found.path])
+
+
+def test_another_machine_goes_on_with_the_work_of_one_that_was_killed(
+    machine: Callable[..., BucketStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SECONDS_BETWEEN_MIRRORINGS", 0.05)
+    mirrored = threading.Event()
+
+    def begin(out: Path, work: Path) -> dict[str, int]:
+        work.mkdir(parents=True)
+        (work / ".draft").write_text("half")
+        (work / "step-1").mkdir()
+        (work / "step-1" / "weights").write_text("1")
+        while not [name for name in objects(tmp_path) if name.endswith("INDEX.json")]:
+            mirrored.wait(0.05)
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        publish(machine("first"), provenance(), begin)
+    shutil.rmtree(tmp_path / "first")
+
+    def go_on(out: Path, work: Path) -> dict[str, int]:
+        assert sorted(path.name for path in work.rglob("*")) == ["step-1", "weights"]
+        (out / "weights").write_text((work / "step-1" / "weights").read_text() + "2")
+        return {}
+
+    made = publish(machine("second"), provenance(), go_on)
+    assert (made.path / "weights").read_text() == "12"
+    assert not [name for name in objects(tmp_path) if name.startswith("work/")]
+
+
+def test_copies_that_are_longest_unused_give_way_to_the_budget(machine: Callable[..., BucketStore]) -> None:
+    first = machine("first")
+    made = [publish(first, provenance(size=size), write) for size in range(3)]
+    one = sum(path.stat().st_size for path in made[0].path.rglob("*") if path.is_file())
+    small = machine("small", budget_bytes=2 * one)
+    for each in made:
+        folder = small.folder_of(first.uri_of(each.path))
+        small.fetch([folder])
+        verify(folder)
+    kept = [folder.parent.name for folder in small.root.glob("documents/*/1.txt")]
+    assert sorted(kept) == sorted(each.path.name for each in made[1:])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_faults_change_no_byte(seed: int, machine: Callable[..., BucketStore], server: StorageServer) -> None:
+    chance = random.Random(seed)
+    faults = [Fault(code=503), Fault(is_lost=True), Fault(cut_share=0.9), Fault(stall_seconds=0.7)]
+
+    def befall(request: Request) -> Fault | None:
+        return chance.choice(faults) if chance.random() < 1 / 3 else None
+
+    server.fault = befall
+    made = publish(machine("first"), provenance(), write)
+    second = machine("second")
+    found = publish(second, provenance(), write)
+    second.fetch([found.path])
+    local = publish(Store(second.root / "local"), provenance(), write)
+    assert made.manifest == found.manifest == local.manifest
+    assert not made.reused and found.reused
+    assert json.loads((found.path / MANIFEST).read_text()) == local.manifest
