@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,6 +24,7 @@ from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import list_model_files
 from bertline.pipelines.cli.tables import print_steps, print_text, print_verdicts
+from bertline.pipelines.latest import point_latest
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.recipes import OF_EXAMPLE
@@ -101,7 +102,7 @@ def carry_out(name: str, run: Run, out: str) -> Ended:
     ended = Ended(store, notes, failure, notes_folder, time.monotonic() - started)
     store.write_note(f"runs/{run_name}/log.txt", log.read_text(encoding="utf-8", errors="replace"))
     if failure is None:
-        _link_latest(store.root.with_name("latest"), ended.artifacts)
+        point_latest(store, ended.artifacts, run_name)
     return ended
 
 
@@ -258,16 +259,6 @@ def _report_failure(ended: Ended, failure: BaseException) -> int:
         return BAD_INPUT
     say(f"bertline run: {failure}\nThe whole story is in {ended.log}")
     return 1
-
-
-def _link_latest(folder: Path, artifacts: Mapping[str, Path]) -> None:
-    """`latest/<task>` leads to the artifact that the newest run made or used."""
-    folder.mkdir(exist_ok=True)
-    for task, artifact in artifacts.items():
-        draft = folder / f".{task}"
-        draft.unlink(missing_ok=True)
-        draft.symlink_to(os.path.relpath(artifact, folder))
-        draft.replace(folder / task)
 
 
 def _place_in_pipeline(note: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.store.fingerprint import code_digests, code_fingerprint
+from bertline.components.store.folder import Folder
 from bertline.components.store.manifests import (
     MANIFEST,
     PAGE,
@@ -26,7 +27,7 @@ from bertline.components.store.manifests import (
     verify,
 )
 from bertline.components.store.versions import list_versions, read_checkout
-from bertline.files import draft_of, write_whole
+from bertline.files import draft_of
 from bertline.preemption import held
 from bertline.settings import list_named_files, list_settings
 
@@ -113,10 +114,14 @@ class Store:
         """The folder of this machine for what another one named."""
         return Path(uri)
 
+    @property
+    def objects(self) -> Any:
+        """The small files of the store: notes of runs, refs."""
+        return Folder(self.root)
+
     def write_note(self, name: str, content: str) -> None:
         """Keep a small text below the store, such as what came of a run's task."""
-        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.root / name, content)
+        Folder(self.root).write(name, content.encode())
 
     def require_writable(self) -> None:
         """Refuse a store that nothing can be written to (OSError)."""

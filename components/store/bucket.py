@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from bertline.components.store.folder import Found
 from bertline.files import draft_of
 from bertline.progress import Progress
 
@@ -33,17 +34,6 @@ ADVICE = {
     403: "give the account the role roles/storage.objectUser on the bucket",
     404: "is the name right, and has the bucket been made?",
 }
-
-
-class Found(NamedTuple):
-    """What a bucket says of an object."""
-
-    name: str
-    size_bytes: int
-    generation: int
-    crc32c: str  # as Cloud Storage writes it
-    updated: float  # seconds since 1970
-    notes: Mapping[str, str]  # what its writer said of it
 
 
 class ChangedError(OSError):
@@ -139,6 +129,11 @@ class Bucket:
         with self._naming(folder):
             for blob in self.client.list_blobs(self.bucket_name, prefix=self.prefix + folder, **self._patience()):
                 yield self._as_found(blob)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object, over one that is there."""
+        with self._naming(name):
+            self._blob(name).upload_from_string(content, **self._patience())
 
     def upload(self, files: Mapping[str, Path], label: str = "upload") -> dict[str, str]:
         """Carry files to their names; returns the crc32c of each."""

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.store.artifacts import Artifact, Provenance, Store, work_folder
-from bertline.components.store.bucket import SCHEME, Bucket, ChangedError, Found
+from bertline.components.store.bucket import SCHEME, Bucket, ChangedError
+from bertline.components.store.folder import ATTEMPT, Found
 from bertline.components.store.manifests import MANIFEST, RUN, read_manifest, verify
 from bertline.files import write_whole
 from bertline.progress import say
 
 CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in buckets
-ATTEMPT = "attempt"  # a note of the commit: where its files lie
 OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
 ORIGIN = ".origin.json"  # in a folder of this machine: where its files come from
 WORK = "work"  # below the store: what survives a kill
@@ -60,11 +60,15 @@ class BucketStore(Store):
         self._take_manifest(folder, commit)
         return folder
 
+    @property
+    def objects(self) -> Bucket:
+        """The small files of the store: notes of runs, refs."""
+        return self.bucket
+
     def write_note(self, name: str, content: str) -> None:
         """Keep a small text in the bucket, and here."""
         super().write_note(name, content)
-        found = self.bucket.find(name)
-        self.bucket.replace(name, content.encode(), 0 if found is None else found.generation)
+        self.bucket.write(name, content.encode())
 
     def require_writable(self) -> None:
         """Refuse a bucket that is not there or that nothing can be written to, and a cache likewise."""
@@ -109,7 +113,7 @@ class BucketStore(Store):
     def commit(self, made: Artifact) -> Artifact:
         """Carry an artifact to the bucket; where another process was first, its artifact is the one."""
         name, attempt = self._name_of(made.path), uuid.uuid4().hex
-        files = [path for path in sorted(made.path.rglob("*")) if path.is_file()]
+        files = [path for path in sorted(made.path.rglob("*")) if path.is_file() and path != made.path / MANIFEST]
         named = {f"{name}/{attempt}/{path.relative_to(made.path)}": path for path in files}
         checksums = self.bucket.upload(named, f"{made.manifest['kind']}: to the bucket")
         objects = {each.removeprefix(f"{name}/{attempt}/"): crc32c for each, crc32c in sorted(checksums.items())}
@@ -218,7 +222,12 @@ class WorkMirror:
         draft = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(draft, ignore_errors=True)
         objects = {f"{self.name}/{each['object']}": draft / path for path, each in index.items()}
-        self.bucket.download(objects, f"{self.folder.name}: from the bucket")
+        try:
+            self.bucket.download(objects, f"{self.folder.name}: from the bucket")
+        except FileNotFoundError as error:  # two processes have worked at one artifact
+            say(f"{self.bucket}/{self.name}: {error}; the work begins again")
+            shutil.rmtree(draft, ignore_errors=True)
+            return
         draft.mkdir(exist_ok=True)
         draft.rename(self.folder)
 

@@ -10,6 +10,7 @@ from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.cli.pretraining_data_verb import CREATE_PRETRAINING_DATA
 from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
+from bertline.pipelines.cli.store_verbs import FETCH, GC, HISTORY, ROLLBACK
 from bertline.pipelines.cli.tool_verbs import COMPILE, LINEAGE, TOKENIZE
 from bertline.pipelines.cli.verbs import STEP_VERBS, FlagParser, Verb, with_underscores
 from bertline.preemption import PreemptedError, ended_by_signals
@@ -28,6 +29,7 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "extract_features": EXTRACT_FEATURES,
     },
     "on a cluster": {"compile": COMPILE},
+    "a store, in a folder or a bucket": {"history": HISTORY, "rollback": ROLLBACK, "gc": GC, "fetch": FETCH},
 }
 VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
 EXAMPLES = (

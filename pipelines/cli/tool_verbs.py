@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from bertline.components.declaration import vocab_file
-from bertline.pipelines.cli.verbs import INPUT_AND_OUTPUT, Flags, Parser, Verb
+from bertline.pipelines.cli.store_verbs import store_flag
+from bertline.pipelines.cli.verbs import Flags, Parser, Verb
 
 
 def _tokenize_flags(parser: Parser) -> None:
@@ -66,13 +67,7 @@ def _compile(flags: Flags) -> int:
 
 
 def _lineage_flags(parser: Parser) -> None:
-    group = parser.add_argument_group(INPUT_AND_OUTPUT)
-    group.add_argument(
-        "--store",
-        default="out/store",
-        metavar="DIR",
-        help="The store of artifacts, a folder or gs://BUCKET/FOLDER (default: out/store).",
-    )
+    group = store_flag(parser)
     group.add_argument("--run", default="", metavar="NAME", dest="of_run", help="Show the artifacts of this run alone.")
     group.add_argument(
         "--out", default="out/lineage.html", metavar="FILE", help="The page to write (default: out/lineage.html)."

@@ -1,4 +1,4 @@
-"""A store in a bucket: one commit of several writers, nothing lost whatever befalls the requests, and work that goes on."""
+"""A store in a bucket: one commit of several writers, whatever befalls the requests, and work that goes on."""
 
 import json
 import random

@@ -1,0 +1,37 @@
+"""The ref `latest` of a store: what the newest good run made, and the links by which one finds it on this machine."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from bertline.components.store.artifacts import Store
+from bertline.components.store.refs import LATEST, Entry, move_after_all, roll_back
+
+
+def point_latest(store: Store, artifacts: Mapping[str, Path], run: str) -> Entry:
+    """Let `latest` lead to the artifacts of a run, task -> folder of this machine."""
+    places = {task: store.uri_of(folder) for task, folder in artifacts.items()}
+    entry = move_after_all(store.objects, LATEST, places, f"run {run}")
+    link_latest(store, entry)
+    return entry
+
+
+def roll_latest_back(store: Store, number: int = 0) -> Entry:
+    """Let `latest` lead to what it led to at entry `number`; 0: before the last."""
+    entry = roll_back(store.objects, LATEST, number)
+    link_latest(store, entry)
+    return entry
+
+
+def link_latest(store: Store, entry: Entry) -> None:
+    """`latest/<task>` beside the store's folder leads to the artifacts of an entry, and nothing else is there."""
+    folder = store.root.with_name("latest")
+    folder.mkdir(parents=True, exist_ok=True)
+    for task, place in entry.artifacts.items():
+        draft = folder / f".{task}"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(os.path.relpath(store.folder_of(place), folder))
+        draft.replace(folder / task)
+    for link in folder.iterdir():
+        if link.is_symlink() and link.name not in entry.artifacts:
+            link.unlink()
