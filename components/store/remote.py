@@ -32,7 +32,7 @@ OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
 ORIGIN = ".origin.json"  # in a folder of this machine: where its files come from
 WORK = "work"  # below the store: what survives a kill
 INDEX = "INDEX.json"  # of a work folder: the files that belong together
-SECONDS_BETWEEN_MIRRORINGS = 10.0
+SECONDS_BETWEEN_MIRRORINGS = 2.0  # where there is something new
 DEFAULT_BUDGET_BYTES = 200 << 30
 PARTS_OF_COMMIT = 2  # slashes in <kind>/<fingerprint>/MANIFEST.json
 
