@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines' REST API (v2beta1) on this machine, as its Python client speaks it; runs are executed by kfp.local.
+"""Kubeflow Pipelines' REST API (v2beta1) on this machine, as its Python client speaks it; kfp.local executes the runs.
 
 What comes and what is answered is held against the client's own models: an unknown field is refused, as by the service.
 """
