@@ -18,6 +18,7 @@ from bertline.components.store.artifacts import (
     publish,
     work_folder,
 )
+from bertline.components.store.folder import SCHEME
 from bertline.components.store.manifests import MANIFEST, read_manifest, verify
 from bertline.preemption import ended_by_signals
 from bertline.settings import name_backend
@@ -130,7 +131,7 @@ def make(
 
     `callbacks` go to the step's run as they are. Raises ValueError and OSError for inputs that the step refuses.
     """
-    config, given = name_backend(config), step.select_inputs(inputs)
+    config, given = name_backend(config), step.select_inputs(_bring_inputs(inputs))
     provenance = describe_making(step, config, given)
     arguments = {name: _prepare_argument(each, given.get(name)) for name, each in step.inputs.items()} | callbacks
 
@@ -146,6 +147,15 @@ def make(
         if step.shared and config.hosts > 1:
             return _make_together(out, provenance, write)
         return publish(out, provenance, write)
+
+
+def _bring_inputs(inputs: Mapping[str, str | Path | None]) -> dict[str, str | Path | None]:
+    """The inputs, those that lie in buckets on this machine."""
+    if not any(isinstance(each, str) and SCHEME in each for each in inputs.values()):
+        return dict(inputs)
+    from bertline.components.store.inputs import bring
+
+    return {name: bring(each) if isinstance(each, str) else each for name, each in inputs.items()}
 
 
 def _describer_of_kept(step: Step, work: Path) -> Callable[[], str]:

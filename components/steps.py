@@ -99,5 +99,5 @@ def draw_lineage(store: str, run: str, page: Output[HTML]) -> None:
 
     place, name = open_store(store), f"runs/{run}/lineage.html"
     text = write_page(place, place.root / name, run=run)
-    place.write_note(name, text)
+    place.share_note(name)
     Path(page.path).write_text(text, encoding="utf-8")

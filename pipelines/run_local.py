@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from bertline.components.kfp_artifacts import BAD_INPUT, STEPS_VARIABLE, read_run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, no_task_after
 from bertline.components.store.artifacts import Store
+from bertline.components.store.inputs import bring
 from bertline.components.store.remote import open_store
 from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
@@ -100,7 +101,7 @@ def carry_out(name: str, run: Run, out: str) -> Ended:
     failure = _execute(pipeline_arguments(run) | {"store": place, "run": run_name}, pipeline_root, log)
     notes = sorted(read_run_notes(store.root, run_name), key=lambda note: (_place_in_pipeline(note), note["task"]))
     ended = Ended(store, notes, failure, notes_folder, time.monotonic() - started)
-    store.write_note(f"runs/{run_name}/log.txt", log.read_text(encoding="utf-8", errors="replace"))
+    store.share_note(f"runs/{run_name}/log.txt")
     if failure is None:
         point_latest(store, ended.artifacts, run_name)
     return ended
@@ -116,18 +117,18 @@ def check(run: Run, out: str | Path) -> None:
         if find_spec(library) is None:
             raise ModuleNotFoundError(f"no {library}, which training needs", name=library)
     arguments = pipeline_arguments(run)
-    list_source_files(**{name: arguments[name] for name in TEXT_SOURCES})
+    list_source_files(**{name: bring(arguments[name]) for name in TEXT_SOURCES})
     if run.initial:
-        list_model_files(Path(run.initial))
+        list_model_files(Path(bring(run.initial)))
     if run.vocab:
-        vocabulary = load_vocabulary(Path(run.vocab))
+        vocabulary = load_vocabulary(Path(bring(run.vocab)))
         for step in RECORDS:
             require_usable(vocabulary, from_mapping(config_class(step), arguments[step]))
         if not run.initial:
             bert_config(run.model, len(vocabulary))
     for task in arguments["tasks"]:
         for part in ("train", "dev"):
-            read_examples(task["kind"], Path(task[part]))
+            read_examples(task["kind"], Path(bring(task[part])))
     open_store(f"{out}/store").require_writable()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from bertline.components.corpus.vocabulary import VocabularyConfig
 from bertline.components.pretraining_data.config import MASKING, PrepareConfig
 from bertline.components.step_table import INGEST
+from bertline.components.store.folder import SCHEME
 from bertline.components.tasks.classification import columns_of
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
 from bertline.model.finetuning.run import FinetuneConfig
@@ -249,12 +250,14 @@ def _eval_examples(run: Run, batch: int, eval_every: int) -> int:
 
 def _list_tasks(run: Run) -> list[dict[str, str]]:
     return [
-        {"kind": kind, **{name: str(_find_set(Path(folder), name)) for name in ("train", "dev")}}
+        {"kind": kind, **{name: _find_set(folder, name) for name in ("train", "dev")}}
         for kind, folder in parse_tasks(run.tasks).items()
     ]
 
 
-def _find_set(folder: Path, name: str) -> Path:
-    """A task's set, packed or not."""
-    plain, packed = folder / f"{name}.tsv", folder / f"{name}.tsv.gz"
-    return packed if packed.is_file() and not plain.is_file() else plain
+def _find_set(folder: str, name: str) -> str:
+    """A task's set, packed or not; in a bucket it is not."""
+    if folder.startswith(SCHEME):
+        return f"{folder.rstrip('/')}/{name}.tsv"
+    plain, packed = Path(folder) / f"{name}.tsv", Path(folder) / f"{name}.tsv.gz"
+    return str(packed if packed.is_file() and not plain.is_file() else plain)

@@ -28,6 +28,13 @@ def test_a_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
+def test_a_bucket_becomes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="gs://b/model: a folder of this machine is wanted"):
+        write_whole(Path("gs://b/model"), "")
+    assert names(tmp_path) == []
+
+
 def test_a_folder_takes_the_place_of_an_empty_one_and_of_no_other(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with draft_of(tmp_path / "empty") as draft:

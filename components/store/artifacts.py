@@ -27,7 +27,7 @@ from bertline.components.store.manifests import (
     verify,
 )
 from bertline.components.store.versions import list_versions, read_checkout
-from bertline.files import draft_of
+from bertline.files import draft_of, require_of_this_machine
 from bertline.preemption import held
 from bertline.settings import list_named_files, list_settings
 
@@ -122,6 +122,10 @@ class Store:
     def write_note(self, name: str, content: str) -> None:
         """Keep a small text below the store, such as what came of a run's task."""
         Folder(self.root).write(name, content.encode())
+        self.share_note(name)
+
+    def share_note(self, name: str) -> None:
+        """Let other machines read a small file that was written here."""
 
     def require_writable(self) -> None:
         """Refuse a store that nothing can be written to (OSError)."""
@@ -207,6 +211,7 @@ def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
 
 def make_writable(folder: Path) -> None:
     """Make `folder` if need be; raises NotADirectoryError or PermissionError when nothing can be written there."""
+    require_of_this_machine(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -15,14 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertline.components.store.folder import Found
+from bertline.components.store.folder import SCHEME, Found
 from bertline.files import draft_of
 from bertline.progress import Progress
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client
 
-SCHEME = "gs://"
 EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"  # a server in place of Google's, which wants no credentials
 REQUEST_SECONDS = (10, 60)  # to connect, and without a byte: a stalled connection is given up
 REPEAT_SECONDS = 600.0  # that a request is repeated for

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from bertline.files import write_whole
 
+SCHEME = "gs://"  # what a uri of a bucket begins with
 ATTEMPT = "attempt"  # a note of a commit in a bucket: the folder of its files
 
 

@@ -65,10 +65,9 @@ class BucketStore(Store):
         """The small files of the store: notes of runs, refs."""
         return self.bucket
 
-    def write_note(self, name: str, content: str) -> None:
-        """Keep a small text in the bucket, and here."""
-        super().write_note(name, content)
-        self.bucket.write(name, content.encode())
+    def share_note(self, name: str) -> None:
+        """Carry a small file that was written here to the bucket."""
+        self.bucket.write(name, (self.root / name).read_bytes())
 
     def require_writable(self) -> None:
         """Refuse a bucket that is not there or that nothing can be written to, and a cache likewise."""
@@ -283,8 +282,12 @@ def open_store(place: str) -> Store:
     if not place.startswith(SCHEME):
         return Store(Path(place))
     bucket = Bucket(place)
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bertline")
-    return BucketStore(cache / bucket.bucket_name / bucket.prefix, bucket)
+    return BucketStore(find_cache() / bucket.bucket_name / bucket.prefix, bucket)
+
+
+def find_cache() -> Path:
+    """The folder of copies of what lies in buckets."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bertline")
 
 
 def _is_whole(folder: Path) -> bool:

@@ -19,8 +19,9 @@ def draft_of(path: Path) -> Iterator[Path]:
 
     Until then, and where the block raises or is killed, `path` is what it was: a file, an empty folder or nothing. An
     error leaves no draft; that of a killed process is removed by the next one. A folder is on the disk before it gets
-    its name. Raises OSError that names `path`.
+    its name. Raises OSError that names `path`, ValueError for one in a bucket.
     """
+    require_of_this_machine(path)
     _remove_dead_drafts(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _open_drafts.add(draft)
@@ -42,6 +43,13 @@ def draft_of(path: Path) -> Iterator[Path]:
     finally:
         _remove(draft)
         _open_drafts.discard(draft)
+
+
+def require_of_this_machine(path: Path) -> None:
+    """Refuse a gs:// uri (ValueError), which would become a folder called "gs:"."""
+    if path.parts[:1] == ("gs:",):
+        uri = f"gs://{'/'.join(path.parts[1:])}"
+        raise ValueError(f"{uri}: a folder of this machine is wanted; a bucket is for `bertline run --out` and `submit`")
 
 
 def remove_drafts() -> None:
