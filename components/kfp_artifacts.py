@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
 from bertline.components.store.remote import open_store
+from bertline.components.store.step_log import keeping_log
 from bertline.files import write_whole
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.processes import leave
@@ -67,8 +69,9 @@ def perform(task: str, store: str, run: str, output: Any, make_artifact: Callabl
     Ctrl-C with 130.
     """
     place = open_store(store)
+    is_alone = KFP_VARIABLE in os.environ and STEPS_VARIABLE not in os.environ  # no run on this machine keeps its log
     try:
-        with ended_by_signals(task):
+        with keeping_log(place, run, task) if is_alone else nullcontext(), ended_by_signals(task):
             return _perform(task, place, run, output, make_artifact)
     except PreemptedError as error:
         say(f"{task}: {error}")

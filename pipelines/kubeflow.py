@@ -104,6 +104,7 @@ class Kubeflow:
             str(run.finished_at or ""),
             run.error.message if run.error else "",
             f"{self.host.rstrip('/')}/#/runs/details/{run.run_id}",
+            (run.runtime_config.parameters or {}).get("store", "") if run.runtime_config else "",
         )
 
     @contextmanager

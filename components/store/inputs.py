@@ -1,6 +1,6 @@
 """Inputs that lie in buckets: the files of this machine for what a gs:// uri names, brought when they are wanted.
 
-They lie below the folder that BERTLINE_CACHE names, in `inputs/BUCKET/...`, and come again once the bucket's are others.
+They lie in `inputs/BUCKET/...` below the folder that BERTLINE_CACHE names, and come again once they are others there.
 """
 
 import fnmatch
@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from bertline.components.store.bucket import SCHEME, Bucket
-from bertline.components.store.folder import ATTEMPT, Found
+from bertline.components.store.bucket import Bucket
+from bertline.components.store.folder import ATTEMPT, SCHEME, Found
 from bertline.components.store.manifests import MANIFEST
 from bertline.components.store.remote import find_cache, open_store
 

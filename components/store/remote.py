@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.store.artifacts import Artifact, Provenance, Store, work_folder
-from bertline.components.store.bucket import SCHEME, Bucket, ChangedError
-from bertline.components.store.folder import ATTEMPT, Found
+from bertline.components.store.bucket import Bucket, ChangedError
+from bertline.components.store.folder import ATTEMPT, SCHEME, Found
 from bertline.components.store.manifests import MANIFEST, RUN, read_manifest, verify
 from bertline.files import write_whole
 from bertline.progress import say

@@ -5,6 +5,7 @@ import select
 import sys
 from collections.abc import Sequence
 
+from bertline.pipelines.cli.cluster_verbs import CANCEL, LIST, LOGS, STATUS, SUBMIT
 from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.cli.pretraining_data_verb import CREATE_PRETRAINING_DATA
@@ -28,7 +29,14 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "run_pretraining": RUN_PRETRAINING,
         "extract_features": EXTRACT_FEATURES,
     },
-    "on a cluster": {"compile": COMPILE},
+    "on a cluster": {
+        "submit": SUBMIT,
+        "status": STATUS,
+        "logs": LOGS,
+        "cancel": CANCEL,
+        "list": LIST,
+        "compile": COMPILE,
+    },
     "a store, in a folder or a bucket": {"history": HISTORY, "rollback": ROLLBACK, "gc": GC, "fetch": FETCH},
 }
 VERBS = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}

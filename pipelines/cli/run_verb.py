@@ -43,6 +43,16 @@ WIDTH = 100  # of the comments in a file of settings
 
 
 def _flags(parser: Parser) -> None:
+    group = add_run_flags(parser)
+    group.add_argument(
+        "--out", default="out", metavar="DIR", help="The folder of all artifacts, or gs://BUCKET/FOLDER (default: out)."
+    )
+    group.add_argument("--print_config", action="store_true", help="Write all settings of the run as a TOML file to "
+                       "standard output and do nothing else; --config with it runs the same.")  # fmt: skip
+
+
+def add_run_flags(parser: Parser) -> Any:
+    """The name and the settings of a run; returns the first group, of what is run."""
     from bertline.pipelines.recipes import RECIPES, RUNS
     from bertline.pipelines.run_settings import Run
     from bertline.pipelines.step_settings import STEPS_OF_NAME, config_class_of_name
@@ -52,11 +62,6 @@ def _flags(parser: Parser) -> None:
                        f"defaults: {', '.join(sorted(RUNS))}, runs of the example's size, or {' or '.join(RECIPES)}, "
                        "recipes for --model (docs/recipes.md). `bertline run tiny --help` shows the defaults of tiny, "
                        "`bertline run budget --model small --help` those of the recipe for a model.")  # fmt: skip
-    group.add_argument(
-        "--out", default="out", metavar="DIR", help="The folder of all artifacts, or gs://BUCKET/FOLDER (default: out)."
-    )
-    group.add_argument("--print_config", action="store_true", help="Write all settings of the run as a TOML file to "
-                       "standard output and do nothing else; --config with it runs the same.")  # fmt: skip
     groups = add_setting_flags(parser, describe_settings(Run))
     groups["fine-tuning"].add_argument("--task", action="append", metavar="TASK=DIR", help="A task to fine-tune on, "
                        "mrpc (sentence pairs) or sst2 (single sentences), in a folder with train.tsv and dev.tsv; one "
@@ -70,6 +75,7 @@ def _flags(parser: Parser) -> None:
             parser.add_argument(f"--{step}.{name}", help=argparse.SUPPRESS, **one_word)
     if isinstance(parser, FlagParser):
         parser.find_defaults = _find_defaults
+    return group
 
 
 def _find_defaults(flags: Flags) -> dict[str, Any]:
