@@ -1,7 +1,9 @@
 """Kubeflow Pipelines, by its own client: runs are submitted, followed and ended, and repeated on a schedule."""
 
+import io
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,8 +57,9 @@ class Kubeflow:
         """The experiment's runs, the newest first."""
         with self._naming():
             experiment = self.client.create_experiment(self.experiment, namespace=self.namespace)
-            token = ""
-            while True:
+        token = ""
+        while True:
+            with self._naming():
                 page = self.client.list_runs(
                     page_token=token,
                     page_size=PAGE,
@@ -64,10 +67,10 @@ class Kubeflow:
                     experiment_id=experiment.experiment_id,
                     namespace=self.namespace,
                 )
-                yield from map(self._as_state, page.runs or [])
-                token = page.next_page_token
-                if not token:
-                    return
+            yield from map(self._as_state, page.runs or [])
+            token = page.next_page_token
+            if not token:
+                return
 
     def cancel(self, run: str) -> RunState:
         """End a run; its steps get SIGTERM, and save."""
@@ -109,12 +112,13 @@ class Kubeflow:
 
     @contextmanager
     def _naming(self) -> Iterator[None]:
-        """Let errors of the service name it, and say what it answered."""
+        """Let errors of the service name it, and say what it answered; what the client prints is for notebooks."""
         from kfp_server_api.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            yield
+            with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore", category=FutureWarning):
+                yield
         except ApiException as error:
             raise OSError(
                 f"{self.host}: Kubeflow Pipelines answers {error.status} ({error.body or error.reason})"

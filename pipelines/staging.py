@@ -32,11 +32,9 @@ def stage_inputs(arguments: dict[str, Any], out: str, *, send: bool = True) -> d
     tasks = [
         task | {part: staging.stage("task", task[part]) for part in ("train", "dev")} for task in arguments["tasks"]
     ]
-    for stage in ("pretrain_128", "pretrain_512"):
-        if Path(arguments[stage]["model"]).is_file():
-            raise ValueError(
-                f"model: {arguments[stage]['model']} is of this machine; a cluster knows the sizes by name"
-            )
+    model = arguments["pretrain_128"]["model"]
+    if Path(model).is_file():
+        raise ValueError(f"model: {model} is of this machine; a cluster knows the sizes by their names alone")
     return arguments | staged | {"tasks": tasks}
 
 

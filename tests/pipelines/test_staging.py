@@ -1,0 +1,101 @@
+"""Files of this machine that a cluster reads are copied into the run's bucket, once for each content."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertline.components.store.bucket import EMULATOR_VARIABLE
+from bertline.pipelines.staging import stage_inputs
+from fakes.storage_server import StorageServer, serving
+
+NOTHING = {
+    **dict.fromkeys(("dump", "books", "text", "wikiextractor", "jsonl", "vocab", "initial"), ""),
+    "tasks": [],
+    "pretrain_128": {"model": "tiny"},
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+    (tmp_path / "served" / "b").mkdir(parents=True)
+    with serving(tmp_path / "served") as server:
+        monkeypatch.setenv(EMULATOR_VARIABLE, server.url)
+        yield server
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name in ("books/one.txt", "books/two.txt", "vocab.txt", "model/vocab.txt", "model/variables/0", "dev.tsv"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def stage(out: str = "gs://b/team", **given: Any) -> dict[str, Any]:
+    return stage_inputs(NOTHING | given, out)
+
+
+def uploads(server: StorageServer) -> int:
+    return sum(each.method == "POST" for each in server.requests)
+
+
+def test_each_content_is_copied_once(server: StorageServer, files: Path) -> None:
+    given = {
+        "books": str(files / "books"),
+        "vocab": str(files / "vocab.txt"),
+        "initial": str(files / "model"),
+        "tasks": [{"kind": "sst2", "train": str(files / "dev.tsv"), "dev": str(files / "dev.tsv")}],
+    }
+    staged = stage(**given)
+    served = files / "served"
+    assert [Path(served, each.removeprefix("gs://")).read_text() for each in staged["books"].split(",")] == [
+        "books/one.txt",
+        "books/two.txt",
+    ]
+    model = served / staged["initial"].removeprefix("gs://")
+    assert (model / "variables" / "0").read_text() == "model/variables/0"
+    assert staged["tasks"][0]["train"] == staged["tasks"][0]["dev"]
+    before = uploads(server)
+    assert stage(**given) == staged and uploads(server) == before
+    (files / "vocab.txt").write_text("other")
+    assert stage(**given)["vocab"] != staged["vocab"]
+
+
+def test_a_dry_run_sends_nothing(server: StorageServer, files: Path) -> None:
+    given = NOTHING | {"vocab": str(files / "vocab.txt")}
+    assert stage_inputs(given, "gs://b/team", send=False)["vocab"].startswith("gs://b/team/inputs/")
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("out", "given", "said"),
+    [
+        ("gs://b", {"dump": "gs://b/none.xml"}, "gs://b/none.xml: nothing is called so"),
+        ("gs://b", {"vocab": "none.txt"}, "none.txt"),
+        ("gs://b", {"books": "none/"}, "none"),
+        ("gs://b", {"pretrain_128": {"model": "dev.tsv"}}, "model: dev.tsv is of this machine"),
+        ("/mounted", {"vocab": "vocab.txt"}, "vocab: vocab.txt is of this machine"),
+    ],
+)
+def test_what_a_cluster_cannot_read_is_named(
+    out: str, given: Any, said: str, server: StorageServer, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    with pytest.raises((ValueError, OSError), match=said):
+        stage(out, **given)
+
+
+def test_of_mounted_folders_paths_stay(server: StorageServer) -> None:
+    assert stage("/mounted", dump="/mounted/dump.xml")["dump"] == "/mounted/dump.xml"
+    assert not server.requests
+
+
+def test_a_shelf_of_files_is_to_be_put_into_a_bucket(server: StorageServer, tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    for number in range(101):
+        (tmp_path / "shelf" / f"{number}.txt").write_text("text")
+    with pytest.raises(ValueError, match=r"books: .*shelf are 101 files; put them into a bucket"):
+        stage(books=str(tmp_path / "shelf"))
