@@ -81,6 +81,24 @@ def perform(task: str, store: str, run: str, output: Any, make_artifact: Callabl
         sys.exit(error.exit_code)
 
 
+def carry_out_alone(store: str, run: str, task: str, work: Callable[[Store], Any]) -> None:
+    """The body of a KFP component that makes no artifact: bad input ends it with exit code 2, a signal as a step."""
+    place = open_store(store)
+    is_alone = KFP_VARIABLE in os.environ and STEPS_VARIABLE not in os.environ
+    try:
+        with keeping_log(place, run, task) if is_alone else nullcontext(), ended_by_signals(task):
+            join_run(place.root / "runs" / run)
+            try:
+                work(place)
+            except (ValueError, OSError) as error:
+                say(f"{task}: error: {error}")
+                sys.exit(BAD_INPUT)
+    except PreemptedError as error:
+        say(f"{task}: {error}")
+        end_run(place.root / "runs" / run)
+        leave(error.exit_code)
+
+
 def _perform(task: str, store: Store, run: str, output: Any, make_artifact: Callable[[Store], Artifact]) -> Artifact:
     folder, note = store.root / "runs" / run, f"runs/{run}/{task}.json"
     join_run(folder)

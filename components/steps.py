@@ -90,6 +90,14 @@ def _kfp_type(kind: str) -> str:
     return KFP_TYPES.get(kind, "Artifact")
 
 
+def promote(store: str, run: str, rule: str) -> None:
+    """Let `latest` lead to what the run made, if the rule allows it."""
+    from bertline.components.kfp_artifacts import carry_out_alone
+    from bertline.components.promotion import promote
+
+    carry_out_alone(store, run, "promote", lambda place: promote(place, run, rule))
+
+
 def draw_lineage(store: str, run: str, page: Output[HTML]) -> None:
     """The page that shows what was made from what."""
     from pathlib import Path

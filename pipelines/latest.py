@@ -1,19 +1,9 @@
 """The ref `latest` of a store: what the newest good run made, and the links by which one finds it on this machine."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
 from bertline.components.store.artifacts import Store
-from bertline.components.store.refs import LATEST, Entry, move_after_all, roll_back
-
-
-def point_latest(store: Store, artifacts: Mapping[str, Path], run: str) -> Entry:
-    """Let `latest` lead to the artifacts of a run, task -> folder of this machine."""
-    places = {task: store.uri_of(folder) for task, folder in artifacts.items()}
-    entry = move_after_all(store.objects, LATEST, places, f"run {run}")
-    link_latest(store, entry)
-    return entry
+from bertline.components.store.refs import LATEST, Entry, roll_back
 
 
 def roll_latest_back(store: Store, number: int = 0) -> Entry:

@@ -27,11 +27,12 @@ def build_pipeline(platform: Platform) -> Any:
 
     Parameters of the pipeline: `store`, the folder of all artifacts; `run`, the name under which this run's notes
     are kept; the sources of text (inputs of the step ingest); `vocab`, a released vocab.txt, and `initial`, a model
-    of any format to go on from, or ""; `tasks`, a list of {kind, train, dev}; and one dict of settings per step.
+    of any format to go on from, or ""; `tasks`, a list of {kind, train, dev}; one dict of settings per step; and
+    `promotion`, the rule by which `latest` leads to what the run made.
     """
     from kfp import dsl
 
-    from bertline.components.steps import as_component, build_component, draw_lineage
+    from bertline.components.steps import as_component, build_component, draw_lineage, promote
 
     @dsl.pipeline(name=NAME, description="Wikipedia dump and books to an evaluated BERT")
     def pretraining(
@@ -57,6 +58,7 @@ def build_pipeline(platform: Platform) -> Any:
         evaluate: dict = {},
         finetune: dict = {},
         export: dict = {},
+        promotion: str = "always",
     ) -> None:
         def add_data(step: str, name: str, **inputs: Any) -> Any:
             return platform.on_data_machine(build_component(step)(store=store, run=run, name=name, **inputs), name)
@@ -103,6 +105,8 @@ def build_pipeline(platform: Platform) -> Any:
                 store=store, run=run, checkpoint=checkpoint, task=task.kind, **files, config=finetune
             )
             finished.append(platform.on_training_machine(tuned, "finetune"))
+        promoted = as_component(promote)(store=store, run=run, rule=promotion)
+        platform.on_training_machine(promoted, "promote").after(*finished)
         platform.on_data_machine(as_component(draw_lineage)(store=store, run=run), "lineage").after(*finished)
 
     return pretraining

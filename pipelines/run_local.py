@@ -19,13 +19,14 @@ from bertline.components.kfp_artifacts import BAD_INPUT, STEPS_VARIABLE, read_ru
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, no_task_after
 from bertline.components.store.artifacts import Store
 from bertline.components.store.inputs import bring
+from bertline.components.store.refs import LATEST, read_history
 from bertline.components.store.remote import open_store
 from bertline.components.tasks.classification import read_examples
 from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import list_model_files
 from bertline.pipelines.cli.tables import print_steps, print_text, print_verdicts
-from bertline.pipelines.latest import point_latest
+from bertline.pipelines.latest import link_latest
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.recipes import OF_EXAMPLE
@@ -103,7 +104,7 @@ def carry_out(name: str, run: Run, out: str) -> Ended:
     ended = Ended(store, notes, failure, notes_folder, time.monotonic() - started)
     store.share_note(f"runs/{run_name}/log.txt")
     if failure is None:
-        point_latest(store, ended.artifacts, run_name)
+        link_latest(store, read_history(store.objects, LATEST)[-1])
     return ended
 
 
@@ -209,9 +210,9 @@ def _execute(arguments: dict[str, Any], pipeline_root: Path, log: Path) -> BaseE
 
 
 def count_steps(pipeline: Any, tasks: int) -> int:
-    """How many steps a run of the graph has: its nodes but for the page, and for the loop one for each of the tasks."""
+    """How many steps a run of the graph has: its nodes that make artifacts, and for the loop one for each task."""
     nodes = pipeline.pipeline_spec.root.dag.tasks
-    return sum(name not in ("draw-lineage", "for-loop-1") for name in nodes) + tasks
+    return sum(name not in ("draw-lineage", "promote", "for-loop-1") for name in nodes) + tasks
 
 
 class _LineFilter:

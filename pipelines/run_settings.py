@@ -8,6 +8,7 @@ from typing import Any
 
 from bertline.components.corpus.vocabulary import VocabularyConfig
 from bertline.components.pretraining_data.config import MASKING, PrepareConfig
+from bertline.components.promotion import RULES
 from bertline.components.step_table import INGEST
 from bertline.components.store.folder import SCHEME
 from bertline.components.tasks.classification import columns_of
@@ -103,6 +104,10 @@ class Run:
     eval_every: int = 0  # steps between two scores in training; 0: a 20th of all steps, at least save_every
     evaluate_examples: int = 0  # records scored at each length; 0: all, but in training what takes 5 % of its time
 
+    # the newest model:
+    promotion: str = one_of("always", RULES)  # when `latest` leads to what the run made: always, or only where it is
+    # no_worse than what it led to, or better in something
+
     # fine-tuning:
     tasks: tuple[str, ...] = ()  # tasks to fine-tune on, mrpc=DIR or sst2=DIR: folders with train.tsv and dev.tsv
     finetune_epochs: float = FinetuneConfig.num_train_epochs  # passes over a task's training set
@@ -146,6 +151,7 @@ def pipeline_arguments(run: Run) -> dict[str, Any]:
         "tasks": _list_tasks(run),
         "vocab": run.vocab,
         "initial": run.initial,
+        "promotion": run.promotion,
         **steps,
     }
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bertline.components.store.bucket import EMULATOR_VARIABLE
+from bertline.components.store.refs import LATEST, move_after_all
 from bertline.components.store.remote import CACHE_VARIABLE, open_store
 from bertline.pipelines.cli.main import main
-from bertline.pipelines.latest import point_latest
+from bertline.pipelines.latest import link_latest
 from fakes.storage_server import serving
 
 
@@ -30,7 +31,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(documents: Path, tmp_path: Path) -> Path:
     shutil.copytree(documents, tmp_path / "store")
     for name in ("one", "two"):
-        point_latest(open_store(str(tmp_path / "store")), {"ingest": tmp_path / "store" / "documents" / name}, name)
+        store = open_store(str(tmp_path / "store"))
+        artifacts = {"ingest": str(tmp_path / "store" / "documents" / name)}
+        link_latest(store, move_after_all(store.objects, LATEST, artifacts, f"run {name}"))
     return tmp_path / "store"
 
 
