@@ -159,13 +159,3 @@ def _of(artifacts: Mapping[str, str], task: str) -> str:
 
 def _digest_of(manifest: Mapping[str, Any], name: str) -> str:
     return str(next(each["digest"] for each in manifest["inputs"] if each["name"] == name))
-
-
-def read_decision(store: Store, run: str) -> Decision | None:
-    """What was decided of a run, if it got so far."""
-    try:
-        content = json.loads(store.objects.read(f"runs/{run}/promotion/decision.json"))
-    except FileNotFoundError:
-        return None
-    comparisons = tuple(Comparison(**each) for each in content["comparisons"])
-    return Decision(content["moved"], content["reason"], comparisons, tuple(content["left_out"]))

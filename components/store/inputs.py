@@ -37,6 +37,12 @@ def require_there(text: str) -> None:
             _find(part)
 
 
+def describe(uri: str) -> dict[str, str]:
+    """Each object that a uri names, with its checksum."""
+    bucket, _ = _split(uri)
+    return {f"{bucket}/{each.name}": each.crc32c for each in _find(uri)}
+
+
 def _bring_one(uri: str) -> list[str]:
     if not uri.startswith(SCHEME):
         return [uri]
