@@ -6,6 +6,7 @@ that points into the store; the data stay where they are.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -154,10 +155,11 @@ def _read_run(made: Artifact) -> dict[str, Any]:
     return dict(json.loads((made.path / RUN).read_text(encoding="utf-8")))
 
 
-def read_run_notes(store: Path, run: str) -> list[dict[str, Any]]:
-    """The notes of a run's tasks so far, in the order in which they ended."""
-    files = sorted((store / "runs" / run).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+def read_run_notes(objects: Any, run: str) -> list[dict[str, Any]]:
+    """The notes of a run's tasks so far, in the order in which they ended, of a store's `objects`."""
+    prefix = f"runs/{run}/"
+    found = [each for each in objects.list(prefix) if re.fullmatch(r"[^/]+\.json", each.name.removeprefix(prefix))]
+    return [json.loads(objects.read(each.name)) for each in sorted(found, key=lambda each: each.updated)]
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

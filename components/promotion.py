@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bertline.components.declaration import load, make
+from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.step_table import EVALUATE
 from bertline.components.store.artifacts import Store
 from bertline.components.store.manifests import read_manifest
@@ -69,12 +70,9 @@ def promote(store: Store, run: str, rule: str) -> Decision:
 
 def read_artifacts(store: Store, run: str) -> dict[str, str]:
     """Task -> where its artifact lies, of the run's notes."""
-    prefix = f"runs/{run}/"
-    names = [found.name for found in store.objects.list(prefix) if found.name.endswith(".json")]
-    notes = [json.loads(store.objects.read(name)) for name in names if "/" not in name.removeprefix(prefix)]
-    artifacts = {note["task"]: note["path"] for note in notes if "path" in note}
+    artifacts = {note["task"]: note["path"] for note in read_run_notes(store.objects, run) if "path" in note}
     if not artifacts:
-        raise ValueError(f"{store.objects}/{prefix}: the run has made nothing")
+        raise ValueError(f"{store.objects}/runs/{run}: the run has made nothing")
     return artifacts
 
 

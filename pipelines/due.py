@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bertline.components.corpus.ingest.run import list_source_files
 from bertline.components.kfp_artifacts import BAD_INPUT
@@ -22,29 +22,22 @@ TEXT = "text.json"  # of a run: what it reads
 SECONDS_TO_TELL = 30
 
 
-class Due(NamedTuple):
-    """KFP's two outputs."""
-
-    go: str  # "yes" or "no"
-    run: str
-
-
-def look(place: str, schedule: Mapping[str, Any], moment: str, sources: Mapping[str, str], only_if_newer: bool) -> Due:
-    """Whether a run is due, and its name. Bad input ends the process with exit code 2."""
+def look(place: str, schedule: Mapping[str, Any], moment: str, sources: Mapping[str, str], only_if_newer: bool) -> str:
+    """The name of the run if it is due, else "". Bad input ends the process with exit code 2."""
     try:
         store, wanted = open_store(place), from_mapping(Schedule, schedule)
         fired = _read_moment(moment)
         run = f"{wanted.name}-{fired:%Y%m%d-%H%M%S}"
         if moment and not wanted.fires_at(fired):
             say(f"{fired:%Y-%m-%d %H:%M} UTC is no time of {wanted.name} ({wanted.cron}, {wanted.time_zone})")
-            return Due("no", run)
+            return ""
         text = _describe_text(sources)
         history = read_history(store.objects, _ref_of(wanted))
         if only_if_newer and history and history[-1].artifacts == text:
             say(f"no text is newer than what {history[-1].reason} has read")
-            return Due("no", run)
+            return ""
         store.write_note(f"runs/{run}/inputs/{TEXT}", json.dumps(text, indent=1))
-        return Due("yes", run)
+        return run
     except (ValueError, OSError) as error:
         say(f"error: {error}")
         sys.exit(BAD_INPUT)

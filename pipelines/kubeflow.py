@@ -1,5 +1,6 @@
 """Kubeflow Pipelines, by its own client: runs are submitted, followed and ended, and repeated on a schedule."""
 
+import datetime
 import io
 import warnings
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bertline.pipelines.pretraining import NAME
-from bertline.pipelines.submission import RunState, Submission
+from bertline.pipelines.schedule import Schedule
+from bertline.pipelines.submission import RunState, ScheduleState, Submission
+from bertline.settings import list_known
 
 EXPERIMENT = "bertline"
 PAGE = 100  # runs, versions at a request
@@ -22,6 +24,7 @@ class Kubeflow:
     host: str
     namespace: str = "kubeflow"
     experiment: str = EXPERIMENT
+    moment: str = "[[ScheduledTime]]"  # Kubeflow puts it there
 
     @cached_property
     def client(self) -> Any:
@@ -79,11 +82,91 @@ class Kubeflow:
             self.client.terminate_run(found.id)
         return self.find(run)
 
+    def schedule(self, schedule: Schedule, submission: Submission) -> ScheduleState:
+        """Begin runs at the schedule's times; FileExistsError where one is called so."""
+        if any(each.name == schedule.name for each in self.list_schedules()):
+            raise FileExistsError(
+                f"{self.host}: a schedule is called {schedule.name} already; delete it, or take another"
+            )
+        first, last = schedule.window
+        with self._naming():
+            experiment = self.client.create_experiment(self.experiment, namespace=self.namespace)
+            pipeline_id, version_id = self._upload(submission)
+            made = self.client.create_recurring_run(
+                experiment.experiment_id,
+                schedule.name,
+                cron_expression=schedule.for_kubeflow(),
+                start_time=_as_utc(first),
+                end_time=_as_utc(last),
+                max_concurrency=schedule.max_concurrent,
+                no_catchup=not schedule.catch_up,
+                params=submission.arguments,
+                pipeline_id=pipeline_id,
+                version_id=version_id,
+                enable_caching=False,
+            )
+        return self._as_schedule(made)
+
+    def list_schedules(self) -> Iterator[ScheduleState]:
+        """All schedules of the experiment."""
+        with self._naming():
+            experiment = self.client.create_experiment(self.experiment, namespace=self.namespace)
+        token = ""
+        while True:
+            with self._naming():
+                page = self.client.list_recurring_runs(
+                    page_token=token, page_size=PAGE, experiment_id=experiment.experiment_id, namespace=self.namespace
+                )
+            yield from map(self._as_schedule, page.recurring_runs or [])
+            token = page.next_page_token
+            if not token:
+                return
+
+    def pause(self, name: str) -> ScheduleState:
+        """Begin no runs of a schedule until it is resumed."""
+        found = self._find_schedule(name)
+        with self._naming():
+            self.client.disable_recurring_run(found.id)
+        return self._find_schedule(name)
+
+    def resume(self, name: str) -> ScheduleState:
+        """Begin them again."""
+        found = self._find_schedule(name)
+        with self._naming():
+            self.client.enable_recurring_run(found.id)
+        return self._find_schedule(name)
+
+    def unschedule(self, name: str) -> None:
+        """Delete a schedule; its runs stay."""
+        found = self._find_schedule(name)
+        with self._naming():
+            self.client.delete_recurring_run(found.id)
+
+    def _find_schedule(self, name: str) -> ScheduleState:
+        names = []
+        for state in self.list_schedules():
+            if state.name == name:
+                return state
+            names.append(state.name)
+        raise FileNotFoundError(f"{self.host}: no schedule is called {name}{list_known(name, names)}")
+
+    def _as_schedule(self, found: Any) -> ScheduleState:
+        parameters = (found.runtime_config.parameters or {}) if found.runtime_config else {}
+        return ScheduleState(
+            found.display_name,
+            found.recurring_run_id,
+            found.trigger.cron_schedule.cron,
+            str(found.status or "").lower(),
+            str(found.created_at or ""),
+            parameters.get("store", ""),
+        )
+
     def _upload(self, submission: Submission) -> tuple[str, str]:
         """The ids of the pipeline and of the version that holds this graph."""
-        pipeline_id = self.client.get_pipeline_id(NAME)
+        name = submission.pipeline
+        pipeline_id = self.client.get_pipeline_id(name)
         if pipeline_id is None:
-            pipeline_id = self.client.upload_pipeline(str(submission.package), pipeline_name=NAME).pipeline_id
+            pipeline_id = self.client.upload_pipeline(str(submission.package), pipeline_name=name).pipeline_id
         token = ""
         while True:
             page = self.client.list_pipeline_versions(pipeline_id, page_token=token, page_size=PAGE)
@@ -127,3 +210,7 @@ class Kubeflow:
             raise OSError(
                 f"{self.host}: not reached ({error}); is the host right, and is a port forwarded to it?"
             ) from error
+
+
+def _as_utc(moment: datetime.datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

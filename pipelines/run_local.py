@@ -100,7 +100,7 @@ def carry_out(name: str, run: Run, out: str) -> Ended:
     started = time.monotonic()
     pipeline_root = store.root.with_name("kfp")
     failure = _execute(pipeline_arguments(run) | {"store": place, "run": run_name}, pipeline_root, log)
-    notes = sorted(read_run_notes(store.root, run_name), key=lambda note: (_place_in_pipeline(note), note["task"]))
+    notes = sorted(read_run_notes(store.objects, run_name), key=lambda note: (_place_in_pipeline(note), note["task"]))
     ended = Ended(store, notes, failure, notes_folder, time.monotonic() - started)
     store.share_note(f"runs/{run_name}/log.txt")
     if failure is None:

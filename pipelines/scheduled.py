@@ -4,12 +4,12 @@ Its parameters are those of the pipeline (pipelines/pretraining.py) without `run
 """
 
 import inspect
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfp import dsl
 
 from bertline.components.steps import as_component
-from bertline.pipelines.platforms import Platform
+from bertline.pipelines.platforms import VERTEX, Platform
 from bertline.pipelines.pretraining import build_pipeline
 
 NAME = "bertline-scheduled"
@@ -30,14 +30,14 @@ def build_scheduled_pipeline(platform: Platform) -> Any:
             due = as_component(look_whether_due)(
                 schedule=schedule,
                 moment=moment,
-                fired=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                fired=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if platform is VERTEX else "",
                 only_if_newer=only_if_newer,
                 store=store,
                 **{source: arguments[source] for source in SOURCES},
             ).set_caching_options(False)
-            with dsl.If(due.outputs["go"] == "yes"):
-                made = graph(run=due.outputs["run"], **arguments)
-                as_component(note_text)(store=store, schedule=schedule, run=due.outputs["run"]).after(made)
+            with dsl.If(due.output != ""):
+                made = graph(run=due.output, **arguments)
+                as_component(note_text)(store=store, schedule=schedule, run=due.output).after(made)
 
     own = [each for each in inspect.signature(add).parameters.values() if each.kind is not each.VAR_KEYWORD]
     inner = [each for name, each in inspect.signature(graph.pipeline_func).parameters.items() if name != "run"]
@@ -53,8 +53,8 @@ def build_scheduled_pipeline(platform: Platform) -> Any:
 def look_whether_due(
     store: str, schedule: dict, moment: str, fired: str, only_if_newer: bool,
     dump: str, books: str, text: str, wikiextractor: str, jsonl: str,
-) -> NamedTuple("Due", [("go", str), ("run", str)]):  # fmt: skip
-    """Whether a run is due: the schedule means this moment, and there is text that the run before has not read."""
+) -> str:  # fmt: skip
+    """The run's name if it is due: the schedule means this moment, and there is text that no run has read; else ""."""
     from bertline.pipelines.due import look
 
     sources = {"dump": dump, "books": books, "text": text, "wikiextractor": wikiextractor, "jsonl": jsonl}

@@ -4,15 +4,16 @@ import datetime
 import hashlib
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from bertline.components.store.folder import SCHEME
 from bertline.pipelines.platforms import Platform
-from bertline.pipelines.pretraining import compile_pipeline
+from bertline.pipelines.pretraining import NAME, build_pipeline
 from bertline.pipelines.run_local import require_settings
 from bertline.pipelines.run_settings import Run, pipeline_arguments
+from bertline.pipelines.schedule import Schedule
 from bertline.pipelines.staging import stage_inputs
 
 SUCCEEDED = "SUCCEEDED"
@@ -27,6 +28,7 @@ class Submission:
     package: Path  # the compiled graph
     version: str  # of the graph, by its content
     arguments: dict[str, Any]
+    pipeline: str = NAME  # what the graph is called
 
     def describe(self) -> dict[str, Any]:
         """All that would be sent, but for the graph itself."""
@@ -57,8 +59,24 @@ class RunState:
         return self.state in ENDED
 
 
+@dataclass(frozen=True)
+class ScheduleState:
+    """What a cluster says of a schedule."""
+
+    name: str
+    id: str
+    cron: str  # as the cluster has it
+    state: str  # enabled, disabled
+    created: str
+    store: str = ""
+
+
 class Cluster(Protocol):
     """What carries out runs: Kubeflow Pipelines, Vertex AI. Each method raises OSError where it cannot be reached."""
+
+    @property
+    def moment(self) -> str:
+        """What stands for the moment at which a schedule fired, in a parameter of its graph; "" where nothing does."""
 
     def submit(self, submission: Submission) -> RunState:
         """Start a run."""
@@ -72,6 +90,21 @@ class Cluster(Protocol):
     def cancel(self, run: str) -> RunState:
         """End a run; its steps get SIGTERM, and save."""
 
+    def schedule(self, schedule: Schedule, submission: Submission) -> ScheduleState:
+        """Begin runs at the schedule's times; FileExistsError where one is called so."""
+
+    def list_schedules(self) -> Iterator[ScheduleState]:
+        """All schedules."""
+
+    def pause(self, name: str) -> ScheduleState:
+        """Begin no runs of a schedule until it is resumed; FileNotFoundError where none is called so."""
+
+    def resume(self, name: str) -> ScheduleState:
+        """Begin them again."""
+
+    def unschedule(self, name: str) -> None:
+        """Delete a schedule; its runs stay."""
+
 
 def prepare_submission(
     name: str, run: Run, out: str, platform: Platform, folder: Path, *, send: bool = True
@@ -81,15 +114,39 @@ def prepare_submission(
     `out` is gs://BUCKET/FOLDER, or a folder that is mounted in all tasks. Raises ValueError for settings that cannot
     be, and what `stage_inputs` raises.
     """
+    arguments = _list_arguments(run, out, send)
+    now = datetime.datetime.now(datetime.UTC)
+    run_name = f"{name}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    package, version = _compile(build_pipeline(platform), folder / f"pretraining.{platform.name}.yaml")
+    return Submission(run_name, package, version, arguments | {"run": run_name})
+
+
+def prepare_schedule(
+    schedule: Schedule, run: Run, out: str, platform: Platform, folder: Path, *, send: bool = True, **more: Any
+) -> Submission:
+    """As `prepare_submission`, for the graph of a schedule, which names its runs itself.
+
+    `more` are its own parameters, `moment`, `only_if_newer` and `webhook`. Files of this machine stay what they are
+    when they are sent: only what lies in buckets or is mounted can become newer.
+    """
+    from bertline.pipelines.scheduled import NAME, build_scheduled_pipeline
+
+    arguments = _list_arguments(run, out, send) | {"schedule": asdict(schedule), **more}
+    package, version = _compile(build_scheduled_pipeline(platform), folder / f"scheduled.{platform.name}.yaml")
+    return Submission(schedule.name, package, version, arguments, NAME)
+
+
+def _list_arguments(run: Run, out: str, send: bool) -> dict[str, Any]:
     require_settings(run)
     if not out.startswith(SCHEME) and not Path(out).is_absolute():
         raise ValueError(f"{out}: of this machine; give gs://BUCKET/FOLDER, or a folder that is mounted in all tasks")
-    arguments = stage_inputs(pipeline_arguments(run), out, send=send)
-    now = datetime.datetime.now(datetime.UTC)
-    run_name = f"{name}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    package = folder / f"pretraining.{platform.name}.yaml"
-    compile_pipeline(platform, str(package))
-    version = f"sha256-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
-    store = f"{out.rstrip('/')}/store"
-    return Submission(run_name, package, version, arguments | {"store": store, "run": run_name})
+    return stage_inputs(pipeline_arguments(run), out, send=send) | {"store": f"{out.rstrip('/')}/store"}
+
+
+def _compile(pipeline: Any, package: Path) -> tuple[Path, str]:
+    """The compiled graph, and its name by its content."""
+    from kfp import compiler
+
+    package.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(pipeline, str(package))
+    return package, f"sha256-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"

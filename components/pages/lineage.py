@@ -100,7 +100,7 @@ def render(nodes: dict[str, Node], title: str) -> str:
 
 
 def _list_paths_of_run(store: Store, run: str) -> list[Path]:
-    return [store.folder_of(note["path"]) for note in read_run_notes(store.root, run) if "path" in note]
+    return [store.folder_of(note["path"]) for note in read_run_notes(store.objects, run) if "path" in note]
 
 
 def _places(nodes: dict[str, Node]) -> dict[str, tuple[int, int]]:

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +21,22 @@ SECONDS_BETWEEN_LOOKS = 10.0
 WATCH_HELP = "Say what happens until the run has ended; exit code 0 where it has ended well, 1 where not."
 
 
-def _cluster_flags(parser: Parser) -> Any:
+def add_cluster_flags(parser: Parser, more: Mapping[str, str] | None = None) -> Any:
+    """Where runs are carried out; `more` are further places and what they are."""
     group = parser.add_argument_group("the cluster")
-    group.add_argument("--to", required=True, choices=["kfp"], help="What carries out runs: kfp, Kubeflow Pipelines.")
-    group.add_argument("--host", default=os.environ.get(HOST_VARIABLE, ""), metavar="URL",
+    places = {"kfp": "Kubeflow Pipelines", **(more or {})}
+    text = ", ".join(f"{name}: {what}" for name, what in places.items())
+    group.add_argument("--to", required=True, choices=list(places), help=f"What carries out runs; {text}.")
+    group.add_argument(
+        "--host", default=os.environ.get(HOST_VARIABLE, ""), metavar="URL",
                        help=f"Kubeflow Pipelines' address (default: the variable {HOST_VARIABLE}'s).")  # fmt: skip
     group.add_argument("--namespace", default="kubeflow", help="The namespace of its runs (default: kubeflow).")
     group.add_argument("--experiment", default="bertline", help="The experiment of its runs (default: bertline).")
     return group
 
 
-def _open_cluster(flags: Flags) -> "Cluster":
+def open_cluster(flags: Flags) -> "Cluster":
+    """The cluster that the flags name; ValueError where they do not."""
     from bertline.pipelines.kubeflow import Kubeflow
 
     if not flags.host:
@@ -40,7 +45,7 @@ def _open_cluster(flags: Flags) -> "Cluster":
 
 
 def _submit_flags(parser: Parser) -> None:
-    _cluster_flags(parser)
+    add_cluster_flags(parser)
     group = add_run_flags(parser)
     group.add_argument("--out", required=True, metavar="DIR", help="Where all artifacts go: gs://BUCKET/FOLDER, or a "
                        "folder that is mounted in all tasks.")  # fmt: skip
@@ -52,7 +57,7 @@ def _submit(flags: Flags) -> int:
     from bertline.pipelines.platforms import PLATFORMS
     from bertline.pipelines.submission import prepare_submission
 
-    run, cluster = read_run(flags), _open_cluster(flags)
+    run, cluster = read_run(flags), open_cluster(flags)
     with tempfile.TemporaryDirectory() as folder:
         platform, send = PLATFORMS[flags.to], not flags.dry_run
         submission = prepare_submission(flags.name, run, flags.out, platform, Path(folder), send=send)
@@ -68,7 +73,7 @@ def _submit(flags: Flags) -> int:
 
 
 def _run_flags(parser: Parser) -> Any:
-    _cluster_flags(parser)
+    add_cluster_flags(parser)
     group = parser.add_argument_group("the run")
     group.add_argument("run", metavar="RUN", help="Its name, as `bertline submit` and `bertline list` print it.")
     return group
@@ -81,7 +86,7 @@ def _status_flags(parser: Parser) -> None:
 def _status(flags: Flags) -> int:
     from bertline.pipelines.cli.tables import print_facts, print_rows
 
-    cluster = _open_cluster(flags)
+    cluster = open_cluster(flags)
     state = cluster.find(flags.run)
     if flags.watch:
         return _watch(cluster, state)
@@ -91,16 +96,12 @@ def _status(flags: Flags) -> int:
     return 0
 
 
-def _read_notes(state: "RunState") -> Iterator[dict[str, Any]]:
+def _read_notes(state: "RunState") -> list[dict[str, Any]]:
     """What came of a run's steps, in the order in which they ended."""
+    from bertline.components.kfp_artifacts import read_run_notes
     from bertline.components.store.remote import open_store
 
-    if not state.store:
-        return
-    objects = open_store(state.store).objects
-    found = [each for each in objects.list(f"runs/{state.run}/") if each.name.endswith(".json")]
-    for each in sorted(found, key=lambda each: each.updated):
-        yield json.loads(objects.read(each.name))
+    return read_run_notes(open_store(state.store).objects, state.run) if state.store else []
 
 
 def _describe_step(note: dict[str, Any]) -> dict[str, str]:
@@ -141,7 +142,7 @@ def _logs(flags: Flags) -> int:
     from bertline.components.store.remote import open_store
     from bertline.components.store.step_log import read_logs
 
-    cluster = _open_cluster(flags)
+    cluster = open_cluster(flags)
     shown: dict[str, int] = {}
     while True:
         state = cluster.find(flags.run)
@@ -161,13 +162,13 @@ def _logs(flags: Flags) -> int:
 
 
 def _cancel(flags: Flags) -> int:
-    state = _open_cluster(flags).cancel(flags.run)
+    state = open_cluster(flags).cancel(flags.run)
     print(f"{state.run}: {state.state.lower()}")
     return 0
 
 
 def _list_flags(parser: Parser) -> None:
-    _cluster_flags(parser)
+    add_cluster_flags(parser)
     group = parser.add_argument_group("what is listed")
     group.add_argument("--last", type=int, default=20, metavar="N", help="So many, the newest (default: 20).")
 
@@ -177,7 +178,7 @@ def _list(flags: Flags) -> int:
 
     from bertline.pipelines.cli.tables import print_rows
 
-    states = islice(_open_cluster(flags).list(), flags.last)
+    states = islice(open_cluster(flags).list(), flags.last)
     rows = [
         {"run": each.run, "state": each.state.lower(), "since": each.created, "until": each.finished} for each in states
     ]

@@ -11,6 +11,7 @@ from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.cli.pretraining_data_verb import CREATE_PRETRAINING_DATA
 from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
+from bertline.pipelines.cli.schedule_verbs import SCHEDULE, SCHEDULES
 from bertline.pipelines.cli.store_verbs import FETCH, GC, HISTORY, ROLLBACK
 from bertline.pipelines.cli.tool_verbs import COMPILE, LINEAGE, TOKENIZE
 from bertline.pipelines.cli.verbs import STEP_VERBS, FlagParser, Verb, with_underscores
@@ -35,6 +36,8 @@ GROUPS: dict[str, dict[str, Verb]] = {
         "logs": LOGS,
         "cancel": CANCEL,
         "list": LIST,
+        "schedule": SCHEDULE,
+        "schedules": SCHEDULES,
         "compile": COMPILE,
     },
     "a store, in a folder or a bucket": {"history": HISTORY, "rollback": ROLLBACK, "gc": GC, "fetch": FETCH},

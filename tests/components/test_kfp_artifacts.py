@@ -8,6 +8,7 @@ import pytest
 
 from bertline.components.kfp_artifacts import STEPS_VARIABLE, follow, perform, read_run_notes
 from bertline.components.store.artifacts import Provenance, Store, publish
+from bertline.components.store.folder import Folder
 from bertline.preemption import PreemptedError
 
 
@@ -37,10 +38,10 @@ def test_a_pointer_is_handed_over_and_leads_to_the_artifact(tmp_path: Path) -> N
     assert output.metadata["count.lines"] == 1
     assert output.metadata["label"] == "texts"
     assert output.metadata["version.python"] == platform.python_version()
-    (note,) = read_run_notes(tmp_path / "store", "run-1")
+    (note,) = read_run_notes(Folder(tmp_path / "store"), "run-1")
     assert (note["task"], note["kind"], note["reused"]) == ("write", "texts", False)
     perform("write", str(tmp_path / "store"), "run-2", output, make)
-    assert read_run_notes(tmp_path / "store", "run-2")[0]["reused"]
+    assert read_run_notes(Folder(tmp_path / "store"), "run-2")[0]["reused"]
 
 
 def test_a_run_on_this_machine_says_which_of_its_steps_is_at_work(
@@ -78,4 +79,4 @@ def test_refused_input_ends_with_2_and_is_noted_and_sigterm_in_a_training_with_7
     with pytest.raises(SystemExit) as stopped:
         perform("ingest", str(tmp_path), "run-1", kfp_artifact(tmp_path / "out"), end)
     assert stopped.value.code == code
-    assert read_run_notes(tmp_path, "run-1") == notes
+    assert read_run_notes(Folder(tmp_path), "run-1") == notes

@@ -1,5 +1,6 @@
 """The whole pipeline on a local Kubeflow Pipelines with its store in a local bucket, by the program alone."""
 
+import datetime
 import json
 import re
 import subprocess
@@ -48,6 +49,22 @@ def submit(bertline: Program, *more: str) -> tuple[str, list[str], str]:
     return name, re.findall(r"^(\w+): (made before|made in)", ended.stderr, re.MULTILINE), ended.stderr
 
 
+def fire_a_schedule(cluster: KfpServer, bertline: Program, store: Path) -> None:
+    """On a Monday at 3:30 in Berlin; an hour before, which is refused; and on the next one, with no newer text."""
+    when = ["--schedule=weekly", "--cron=30 3 * * 1", "--time_zone=Europe/Berlin", "--only_if_newer"]
+    made = bertline("schedule", "tiny", "--to=kfp", "--out=gs://b/team", *SETTINGS, "--promotion=no_worse", *when)
+    assert made.returncode == 0, made.stderr
+    monday = datetime.datetime(2027, 1, 4, 2, 30, tzinfo=datetime.UTC)
+    for hours in (0, -1, 7 * 24):
+        run = cluster.fire("weekly", monday + datetime.timedelta(hours=hours))
+        ended = bertline("status", run["run_id"], "--to=kfp", "--watch")
+        assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in (store / "runs").glob("weekly-*")) == ["weekly-20270104-023000"]
+    decision = json.loads((store / "runs" / "weekly-20270104-023000" / "promotion" / "decision.json").read_text())
+    assert decision["moved"] and decision["reason"] == "worse in nothing"
+    assert len(list((store / "refs" / "text-weekly").iterdir())) == 1
+
+
 @pytest.mark.slow
 def test_the_tiny_graph_runs_and_a_second_run_makes_what_is_other(
     cluster: KfpServer, bertline: Program, tmp_path: Path
@@ -71,5 +88,6 @@ def test_the_tiny_graph_runs_and_a_second_run_makes_what_is_other(
     fetched = bertline("fetch", note["path"], "model")
     assert fetched.returncode == 0, fetched.stderr
     assert list((tmp_path / "model").rglob("model.safetensors"))
+    fire_a_schedule(cluster, bertline, served)
     drawn = bertline("lineage", "--store=gs://b/team/store", "--out=lineage.html")
     assert drawn.returncode == 0 and "<svg" in (tmp_path / "lineage.html").read_text()

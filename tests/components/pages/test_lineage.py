@@ -97,7 +97,7 @@ def test_a_copied_file_is_where_its_copy_comes_from(tmp_path: Path) -> None:
     nodes = read_nodes(tmp_path / "store")
     titles = {node.title: [nodes[digest].title for digest in node.inputs] for node in nodes.values()}
     assert titles == {"vocab.txt": [], "vocabulary": ["vocab.txt"], "records_128": ["vocabulary"]}
-    write_page(tmp_path / "store", tmp_path / "lineage.html")
+    write_page(Store(tmp_path / "store"), tmp_path / "lineage.html")
 
 
 def test_labels_name_what_has_the_kind_or_the_file_name_of_others(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_sizes_have_three_digits(size_bytes: float, shown: str) -> None:
 
 
 def test_the_page_shows_every_artifact_and_use_and_is_well_formed(store: Path, tmp_path: Path) -> None:
-    text = write_page(store, tmp_path / "pages" / "lineage.html")
+    text = write_page(Store(store), tmp_path / "pages" / "lineage.html")
     assert (tmp_path / "pages" / "lineage.html").read_text(encoding="utf-8") == text
     assert text.count("<rect ") == 5
     assert text.count('class="use"') == 4
@@ -141,4 +141,4 @@ def test_the_page_shows_every_artifact_and_use_and_is_well_formed(store: Path, t
 
 def test_a_folder_without_artifacts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no artifacts here"):
-        write_page(tmp_path, tmp_path / "page.html")
+        write_page(Store(tmp_path), tmp_path / "page.html")
