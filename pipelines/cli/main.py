@@ -5,16 +5,16 @@ import select
 import sys
 from collections.abc import Sequence
 
-from bertline.pipelines.cli.cluster_verbs import CANCEL, LIST, LOGS, STATUS, SUBMIT
 from bertline.pipelines.cli.features_verb import EXTRACT_FEATURES
 from bertline.pipelines.cli.model_verbs import CONVERT, INSPECT
 from bertline.pipelines.cli.pretraining_data_verb import CREATE_PRETRAINING_DATA
 from bertline.pipelines.cli.run_pretraining_verb import RUN_PRETRAINING
 from bertline.pipelines.cli.run_verb import RUN
-from bertline.pipelines.cli.schedule_verbs import SCHEDULE, SCHEDULES
 from bertline.pipelines.cli.store_verbs import FETCH, GC, HISTORY, ROLLBACK
 from bertline.pipelines.cli.tool_verbs import COMPILE, LINEAGE, TOKENIZE
 from bertline.pipelines.cli.verbs import STEP_VERBS, FlagParser, Verb, with_underscores
+from bertline.pipelines.clusters.cluster_verbs import CANCEL, LIST, LOGS, STATUS, SUBMIT
+from bertline.pipelines.clusters.schedule_verbs import SCHEDULE, SCHEDULES
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.progress import leave_unread, say
 from bertline.settings import list_known

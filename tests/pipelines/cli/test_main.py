@@ -168,7 +168,7 @@ def test_tokenize_reads_lines_or_json_strings(
         (["run", "tiny", "--dump=missing.xml", "--out=OUT"], "missing.xml: no such file"),
         (["run", "tiny", "--model=huge", "--out=OUT"], 'model "huge" is neither a known size nor a file'),
         (["run", "tiny", "--batch=0", "--out=OUT"], "batch is 0"),
-        (["run", "tiny", "--out=gs://bucket/out"], "a run on this machine writes to a folder of it"),
+        (["run", "tiny", "--out=gs://"], "names no bucket; give gs://BUCKET or gs://BUCKET/FOLDER"),
     ],
 )
 def test_bad_input_ends_with_2_a_message_and_no_output(

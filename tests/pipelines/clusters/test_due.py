@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bertline.pipelines.due import look, note, tell
-from bertline.pipelines.schedule import Schedule
+from bertline.pipelines.clusters.due import look, note, tell
+from bertline.pipelines.clusters.schedule import Schedule
 
 SCHEDULE = asdict(Schedule("weekly", "30 3 * * 1", "Europe/Berlin"))
 MONDAY, HOUR_BEFORE = "20270104023000", "20270104013000"

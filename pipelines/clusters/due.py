@@ -13,7 +13,7 @@ from bertline.components.store.folder import SCHEME
 from bertline.components.store.inputs import describe
 from bertline.components.store.refs import move_after_all, read_history
 from bertline.components.store.remote import open_store
-from bertline.pipelines.schedule import Schedule
+from bertline.pipelines.clusters.schedule import Schedule
 from bertline.progress import say
 from bertline.settings import from_mapping
 

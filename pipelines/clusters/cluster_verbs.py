@@ -14,7 +14,7 @@ from bertline.pipelines.cli.verbs import Flags, Parser, Verb
 from bertline.progress import say
 
 if TYPE_CHECKING:
-    from bertline.pipelines.submission import Cluster, RunState
+    from bertline.pipelines.clusters.submission import Cluster, RunState
 
 HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"  # Kubeflow's own client reads it, too
 SECONDS_BETWEEN_LOOKS = 10.0
@@ -37,7 +37,7 @@ def add_cluster_flags(parser: Parser, more: Mapping[str, str] | None = None) -> 
 
 def open_cluster(flags: Flags) -> "Cluster":
     """The cluster that the flags name; ValueError where they do not."""
-    from bertline.pipelines.kubeflow import Kubeflow
+    from bertline.pipelines.clusters.kubeflow import Kubeflow
 
     if not flags.host:
         raise ValueError(f"--host is missing: the address of Kubeflow Pipelines; or set the variable {HOST_VARIABLE}")
@@ -54,8 +54,8 @@ def _submit_flags(parser: Parser) -> None:
 
 
 def _submit(flags: Flags) -> int:
+    from bertline.pipelines.clusters.submission import prepare_submission
     from bertline.pipelines.platforms import PLATFORMS
-    from bertline.pipelines.submission import prepare_submission
 
     run, cluster = read_run(flags), open_cluster(flags)
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,7 @@ def _describe_step(note: dict[str, Any]) -> dict[str, str]:
 
 def _watch(cluster: "Cluster", state: "RunState") -> int:
     """Say what changes until the run has ended; 0 where it has ended well."""
-    from bertline.pipelines.submission import SUCCEEDED
+    from bertline.pipelines.clusters.submission import SUCCEEDED
 
     said: set[str] = set()
     while True:

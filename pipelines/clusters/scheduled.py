@@ -55,7 +55,7 @@ def look_whether_due(
     dump: str, books: str, text: str, wikiextractor: str, jsonl: str,
 ) -> str:  # fmt: skip
     """The run's name if it is due: the schedule means this moment, and there is text that no run has read; else ""."""
-    from bertline.pipelines.due import look
+    from bertline.pipelines.clusters.due import look
 
     sources = {"dump": dump, "books": books, "text": text, "wikiextractor": wikiextractor, "jsonl": jsonl}
     return look(store, schedule, moment or fired, sources, only_if_newer)
@@ -63,13 +63,13 @@ def look_whether_due(
 
 def note_text(store: str, schedule: dict, run: str) -> None:
     """Note what text the run has read, so that the next one can ask for newer."""
-    from bertline.pipelines.due import note
+    from bertline.pipelines.clusters.due import note
 
     note(store, schedule, run)
 
 
 def tell_end(store: str, schedule: dict, webhook: str, status: dsl.PipelineTaskFinalStatus) -> None:
     """Send word of the end to the webhook, if there is one."""
-    from bertline.pipelines.due import tell
+    from bertline.pipelines.clusters.due import tell
 
     tell(store, schedule, webhook, status.state, status.pipeline_job_resource_name, status.error_message)

@@ -6,19 +6,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bertline.pipelines.cli.cluster_verbs import add_cluster_flags, open_cluster
 from bertline.pipelines.cli.run_verb import add_run_flags, read_run
 from bertline.pipelines.cli.verbs import Flags, Parser, Verb
+from bertline.pipelines.clusters.cluster_verbs import add_cluster_flags, open_cluster
 
 if TYPE_CHECKING:
-    from bertline.pipelines.schedule import Schedule
+    from bertline.pipelines.clusters.schedule import Schedule
 
 CRON = "cron"
 SHOWN_TIMES = 3
 
 
 def _schedule_flags(parser: Parser) -> None:
-    from bertline.pipelines.schedule import MOST_AT_ONCE
+    from bertline.pipelines.clusters.schedule import MOST_AT_ONCE
 
     add_cluster_flags(parser, {CRON: "lines for this machine's crontab, which are printed"})
     run = add_run_flags(parser)
@@ -45,9 +45,9 @@ def _schedule(flags: Flags) -> int:
     import datetime
     from itertools import islice
 
+    from bertline.pipelines.clusters.schedule import Schedule
+    from bertline.pipelines.clusters.submission import prepare_schedule
     from bertline.pipelines.platforms import PLATFORMS
-    from bertline.pipelines.schedule import Schedule
-    from bertline.pipelines.submission import prepare_schedule
 
     schedule = Schedule(
         flags.schedule_name,

@@ -10,10 +10,10 @@ from kfp import compiler, dsl
 
 from bertline.components.store.artifacts import Store
 from bertline.components.store.step_log import keeping_log
-from bertline.pipelines.cli import cluster_verbs
 from bertline.pipelines.cli.main import main
-from bertline.pipelines.kubeflow import Kubeflow
-from bertline.pipelines.submission import Submission
+from bertline.pipelines.clusters import cluster_verbs
+from bertline.pipelines.clusters.kubeflow import Kubeflow
+from bertline.pipelines.clusters.submission import Submission
 from fakes.kfp_server import KfpServer, serving
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bertline.pipelines.schedule import Schedule
-from bertline.pipelines.submission import RunState, ScheduleState, Submission
+from bertline.pipelines.clusters.schedule import Schedule
+from bertline.pipelines.clusters.submission import RunState, ScheduleState, Submission
 from bertline.settings import list_known
 
 EXPERIMENT = "bertline"

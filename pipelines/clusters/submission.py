@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bertline.components.store.folder import SCHEME
+from bertline.pipelines.clusters.schedule import Schedule
+from bertline.pipelines.clusters.staging import stage_inputs
 from bertline.pipelines.platforms import Platform
 from bertline.pipelines.pretraining import NAME, build_pipeline
 from bertline.pipelines.run_local import require_settings
 from bertline.pipelines.run_settings import Run, pipeline_arguments
-from bertline.pipelines.schedule import Schedule
-from bertline.pipelines.staging import stage_inputs
 
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "FAILED", "CANCELED", "CANCELLED", "SKIPPED")
@@ -129,7 +129,7 @@ def prepare_schedule(
     `more` are its own parameters, `moment`, `only_if_newer` and `webhook`. Files of this machine stay what they are
     when they are sent: only what lies in buckets or is mounted can become newer.
     """
-    from bertline.pipelines.scheduled import NAME, build_scheduled_pipeline
+    from bertline.pipelines.clusters.scheduled import NAME, build_scheduled_pipeline
 
     arguments = _list_arguments(run, out, send) | {"schedule": asdict(schedule), **more}
     package, version = _compile(build_scheduled_pipeline(platform), folder / f"scheduled.{platform.name}.yaml")

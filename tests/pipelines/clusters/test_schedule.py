@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertline.pipelines.schedule import Schedule
+from bertline.pipelines.clusters.schedule import Schedule
 
 UTC = datetime.UTC
 AFTER = datetime.datetime(2027, 1, 1, tzinfo=UTC)

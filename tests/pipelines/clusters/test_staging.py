@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bertline.components.store.bucket import EMULATOR_VARIABLE
-from bertline.pipelines.staging import stage_inputs
+from bertline.pipelines.clusters.staging import stage_inputs
 from fakes.storage_server import StorageServer, serving
 
 NOTHING = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from kfp import compiler, dsl
 
-from bertline.pipelines.kubeflow import Kubeflow
-from bertline.pipelines.submission import Submission
+from bertline.pipelines.clusters.kubeflow import Kubeflow
+from bertline.pipelines.clusters.submission import Submission
 from fakes.kfp_server import KfpServer, serving
 
 

@@ -1,0 +1,1 @@
+"""Runs on clusters: submitted, followed, repeated on a schedule."""
