@@ -1,8 +1,16 @@
-"""What each platform gives a task: resources, and the shared store."""
+"""The platforms that the graph is compiled for: how each places a task, and where its store lies by default."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from bertline.pipelines.placing.on_kubeflow import MOUNT, place_on_kubeflow
+from bertline.pipelines.placing.on_vertex import place_on_vertex
+from bertline.pipelines.placing.resources import Resources, resources_of, suggest_resources
+
+# A component, the task's title on the platform's page, what it is given, its arguments -> the task.
+Place = Callable[[Any, str, Resources, Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -11,45 +19,30 @@ class Platform:
 
     name: str
     store: str  # default value of the pipeline's store there
-    on_data_machine: Callable[[Any, str], Any]  # task and its title on the platform's page -> the task
-    on_training_machine: Callable[[Any, str], Any]
+    place: Place
+    resources: Mapping[str, Resources] = field(default_factory=suggest_resources)  # step -> what it is given
+
+    def add_task(self, component: Any, title: str, **arguments: Any) -> Any:
+        """A task of the graph that is being built; ValueError for resources that the platform does not have."""
+        return self.place(component, title, resources_of(title, self.resources), arguments)
 
 
-def _stay_here(task: Any, title: str) -> Any:
+def _stay_here(component: Any, title: str, given: Resources, arguments: Mapping[str, Any]) -> Any:
     """This machine: no request to make, and no page that would show the title."""
-    return task
+    return component(**arguments)
 
 
-def _place_on_kubeflow_cpu(task: Any, title: str) -> Any:
-    return _mount_store(task.set_display_name(title).set_cpu_request("4").set_memory_request("16G"))
+def kubeflow(resources: Mapping[str, Resources], store: str = f"{MOUNT}/store") -> Platform:
+    """Kubeflow Pipelines; a store below /bertline is the claim bertline-store's, mounted in every task."""
+    return Platform("kfp", store, partial(place_on_kubeflow, store=store), resources)
 
 
-def _place_on_kubeflow_gpu(task: Any, title: str) -> Any:
-    """A node with one GPU; the step resumes from its checkpoints after a preemption."""
-    task.set_display_name(title).set_cpu_request("8").set_memory_request("32G")
-    task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
-    return _mount_store(task.set_retry(3, backoff_duration="60s", backoff_factor=2.0))
+def vertex(resources: Mapping[str, Resources], store: str = "gs://BUCKET/bertline/store", region: str = "") -> Platform:
+    """Vertex AI Pipelines, in a region if it is known already."""
+    return Platform("vertex", store, partial(place_on_vertex, region=region), resources)
 
 
-def _mount_store(task: Any) -> Any:
-    """The store: a ReadWriteMany claim named bertline-store, mounted in every task."""
-    from kfp import kubernetes
-
-    return kubernetes.mount_pvc(task, pvc_name="bertline-store", mount_path="/bertline")
-
-
-def _place_on_vertex_cpu(task: Any, title: str) -> Any:
-    return task.set_display_name(title).set_cpu_limit("4").set_memory_limit("16G")
-
-
-def _place_on_vertex_gpu(task: Any, title: str) -> Any:
-    task.set_display_name(title).set_cpu_limit("8").set_memory_limit("32G")
-    task.set_accelerator_type("NVIDIA_TESLA_T4").set_accelerator_limit(1)
-    return task.set_retry(3, backoff_duration="60s", backoff_factor=2.0)
-
-
-LOCAL = Platform("local", "out/store", _stay_here, _stay_here)
-KUBEFLOW = Platform("kfp", "/bertline/store", _place_on_kubeflow_cpu, _place_on_kubeflow_gpu)
-# The store is a bucket, mounted by Cloud Storage FUSE.
-VERTEX = Platform("vertex", "/gcs/BUCKET/bertline/store", _place_on_vertex_cpu, _place_on_vertex_gpu)
+LOCAL = Platform("local", "out/store", _stay_here)
+KUBEFLOW = kubeflow(suggest_resources())
+VERTEX = vertex(suggest_resources())
 PLATFORMS = {platform.name: platform for platform in (LOCAL, KUBEFLOW, VERTEX)}

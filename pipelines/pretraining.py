@@ -60,24 +60,21 @@ def build_pipeline(platform: Platform) -> Any:
         export: dict = {},
         promotion: str = "always",
     ) -> None:
-        def add_data(step: str, name: str, **inputs: Any) -> Any:
-            return platform.on_data_machine(build_component(step)(store=store, run=run, name=name, **inputs), name)
-
-        def add_training(step: str, name: str, **inputs: Any) -> Any:
-            return platform.on_training_machine(build_component(step)(store=store, run=run, name=name, **inputs), name)
+        def add(step: str, name: str, **inputs: Any) -> Any:
+            return platform.add_task(build_component(step), name, store=store, run=run, name=name, **inputs)
 
         def add_records(name: str, config: Any) -> Any:
-            return add_data("prepare", name, sentences=sentences, vocab=words, config=config).output
+            return add("prepare", name, sentences=sentences, vocab=words, config=config).output
 
         sources = {"dump": dump, "books": books, "text": text, "wikiextractor": wikiextractor, "jsonl": jsonl}
-        documents = add_data("ingest", "ingest", **sources, config=ingest).output
-        sentences = add_data("split", "split", documents=documents, config=split).output
-        words = add_data("vocab", "vocabulary", sentences=sentences, released=vocab, config=vocabulary).output
+        documents = add("ingest", "ingest", **sources, config=ingest).output
+        sentences = add("split", "split", documents=documents, config=split).output
+        words = add("vocab", "vocabulary", sentences=sentences, released=vocab, config=vocabulary).output
         records_128 = add_records("prepare_128", prepare_128)
         records_512 = add_records("prepare_512", prepare_512)
         unseen_128 = add_records("heldout_128", heldout_128)
         unseen_512 = add_records("heldout_512", heldout_512)
-        stage_128 = add_training(
+        stage_128 = add(
             "pretrain",
             "pretrain_128",
             records=records_128,
@@ -86,7 +83,7 @@ def build_pipeline(platform: Platform) -> Any:
             heldout=unseen_128,
             config=pretrain_128,
         ).output
-        checkpoint = add_training(
+        checkpoint = add(
             "pretrain",
             "pretrain_512",
             records=records_512,
@@ -95,19 +92,17 @@ def build_pipeline(platform: Platform) -> Any:
             config=pretrain_512,
         ).output
         finished = [
-            add_training("evaluate", "evaluate_128", checkpoint=checkpoint, records=unseen_128, config=evaluate),
-            add_training("evaluate", "evaluate_512", checkpoint=checkpoint, records=unseen_512, config=evaluate),
-            add_data("export", "export", checkpoint=checkpoint, config=export),
+            add("evaluate", "evaluate_128", checkpoint=checkpoint, records=unseen_128, config=evaluate),
+            add("evaluate", "evaluate_512", checkpoint=checkpoint, records=unseen_512, config=evaluate),
+            add("export", "export", checkpoint=checkpoint, config=export),
         ]
         with dsl.ParallelFor(tasks, parallelism=1, name="tasks") as task:
             files = {"train": task.train, "dev": task.dev}
-            tuned = build_component("finetune")(
-                store=store, run=run, checkpoint=checkpoint, task=task.kind, **files, config=finetune
-            )
-            finished.append(platform.on_training_machine(tuned, "finetune"))
-        promoted = as_component(promote)(store=store, run=run, rule=promotion)
-        platform.on_training_machine(promoted, "promote").after(*finished)
-        platform.on_data_machine(as_component(draw_lineage)(store=store, run=run), "lineage").after(*finished)
+            arguments = {"checkpoint": checkpoint, "task": task.kind, **files, "config": finetune}
+            tuned = platform.add_task(build_component("finetune"), "finetune", store=store, run=run, **arguments)
+            finished.append(tuned)
+        platform.add_task(as_component(promote), "promote", store=store, run=run, rule=promotion).after(*finished)
+        platform.add_task(as_component(draw_lineage), "lineage", store=store, run=run).after(*finished)
 
     return pretraining
 

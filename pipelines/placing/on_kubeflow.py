@@ -1,0 +1,93 @@
+"""Tasks on Kubeflow Pipelines: requests and limits, nodes of GKE, volumes and secrets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bertline.pipelines.placing.resources import ACCELERATORS, Resources, pairs
+from bertline.settings import BACKEND_VARIABLE
+
+MOUNT = "/bertline"  # where the claim of the store is mounted
+CLAIM = "bertline-store"  # ReadWriteMany
+GPU, TPU, SPOT = "nvidia.com/gpu", "google.com/tpu", "cloud.google.com/gke-spot"
+BACKOFF = {"backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "3600s"}
+
+
+def place_on_kubeflow(
+    component: Any, title: str, given: Resources, arguments: Mapping[str, Any], *, store: str = MOUNT
+) -> Any:
+    """The task of a component; ValueError for what Kubeflow Pipelines cannot be told of a task.
+
+    A store below MOUNT is a claim's. A task that fails is begun again whatever its exit code: no condition can be set.
+    """
+    from kfp import kubernetes
+
+    _require_expressible(title, given)
+    task = component(**arguments).set_display_name(title)
+    task.set_caching_options(False)  # steps find by content what was made
+    for set_quantity in (task.set_cpu_request, task.set_cpu_limit):
+        set_quantity(str(given.cpu))
+    for set_quantity in (task.set_memory_request, task.set_memory_limit):
+        set_quantity(f"{given.memory_gb}G")
+    if given.retries:
+        task.set_retry(given.retries, **BACKOFF)
+    if given.accelerator:
+        _ask_for_accelerator(task, given)
+    if given.node_pool:
+        kubernetes.add_node_selector(task, "cloud.google.com/gke-nodepool", given.node_pool)
+    if given.spot:
+        kubernetes.add_node_selector(task, SPOT, "true")
+        kubernetes.add_toleration(task, key=SPOT, operator="Equal", value="true", effect="NoSchedule")
+    if given.timeout_hours:
+        kubernetes.set_timeout(task, round(given.timeout_hours * 3600))
+    for name, value in list_variables(given).items():
+        task.set_env_variable(name, value)
+    for name, value in pairs("labels", given.labels).items():
+        kubernetes.add_pod_label(task, name, value)
+    _mount(task, given, store)
+    return task
+
+
+def list_variables(given: Resources) -> dict[str, str]:
+    """A task's variables; on an accelerator JAX computes where they do not say otherwise."""
+    return ({BACKEND_VARIABLE: "jax"} if given.accelerator else {}) | pairs("env", given.env)
+
+
+def _require_expressible(title: str, given: Resources) -> None:
+    reasons = {
+        "machine_type": "Kubernetes finds a node for what is asked; set cpu, memory_gb, accelerator or node_pool",
+        "service_account": "on Kubeflow a whole run has one service account",
+    }
+    for field, reason in reasons.items():
+        if getattr(given, field):
+            raise ValueError(f"{field} of {title} is {getattr(given, field)}: {reason}")
+
+
+def _ask_for_accelerator(task: Any, given: Resources) -> None:
+    from kfp import kubernetes
+
+    kind, count = ACCELERATORS[given.accelerator], given.accelerator_count or 1
+    name = TPU if kind.is_tpu else GPU
+    task.set_accelerator_type(name).set_accelerator_limit(count)
+    kubernetes.add_toleration(task, key=name, operator="Exists", effect="NoSchedule")
+    if kind.is_tpu:
+        kubernetes.add_node_selector(task, "cloud.google.com/gke-tpu-accelerator", kind.gke)
+        kubernetes.add_node_selector(
+            task, "cloud.google.com/gke-tpu-topology", given.topology or kind.topologies[count]
+        )
+    elif kind.gke:
+        kubernetes.add_node_selector(task, "cloud.google.com/gke-accelerator", kind.gke)
+
+
+def _mount(task: Any, given: Resources, store: str) -> None:
+    from kfp import kubernetes
+
+    if store == MOUNT or store.startswith(f"{MOUNT}/"):
+        kubernetes.mount_pvc(task, pvc_name=CLAIM, mount_path=MOUNT)
+    for path, claim in pairs("volumes", given.volumes).items():
+        kubernetes.mount_pvc(task, pvc_name=claim, mount_path=path)
+    for name, secret in pairs("secrets", given.secrets).items():
+        if name.startswith("/"):
+            kubernetes.use_secret_as_volume(task, secret_name=secret, mount_path=name)
+        else:
+            secret_name, _, key = secret.partition(":")
+            kubernetes.use_secret_as_env(task, secret_name=secret_name, secret_key_to_env={key: name})
