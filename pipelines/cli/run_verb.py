@@ -39,6 +39,7 @@ FIELD is a setting of the step's verb: `bertline prepare --help` lists those of 
 prepare reaches the held-out records, too, but for masking, dupe_factor and length_bins. Of several that say something \
 of one field the last counts: the settings above (file, then flags), [prepare], [heldout] and [prepare_128] in the \
 file, the flags --prepare., --heldout. and --prepare_128. What the run itself decides is refused with the reason."""
+ON_CLUSTERS = "resources"  # the table, and the flags, of what tasks are given there
 WIDTH = 100  # of the comments in a file of settings
 
 
@@ -105,8 +106,10 @@ def read_run(flags: Flags) -> "Run":
 
     file = read_config_file(Path(flags.config)) if flags.config else {}
     tables = {name: value for name, value in file.items() if isinstance(value, Mapping)}
-    single = {name: value for name, value in vars(flags).items() if value is not None and "." in name}
+    flagged = {name: value for name, value in vars(flags).items() if value is not None and "." in name}
+    single = {name: value for name, value in flagged.items() if not name.startswith(f"{ON_CLUSTERS}.")}
     given = _short_names(flags, {name: value for name, value in file.items() if name not in tables})
+    tables.pop(ON_CLUSTERS, None)
     run = named_run(flags.name, {name: value for name, value in given.items() if name not in OLD_TASKS})
     from_tables = read_tables(tables, flags.config or "", typed=is_typed(flags.config))
     return dataclasses.replace(run, tasks=_merge_tasks(given, run.tasks), steps=(*from_tables, *read_flags(single)))

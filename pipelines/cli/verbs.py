@@ -104,13 +104,14 @@ class FlagParser(argparse.ArgumentParser):
     def _hint(self, flag: str) -> str:
         """For the flag of a step the known steps, or the settings of that step."""
         known = list(self._option_string_actions)
-        step, dot, field = flag.partition(".")
+        step, dot, field = flag.rpartition(".")
         if not dot:
             return suggest(flag, known)
-        fields = [name.removeprefix(f"{step}.") for name in known if name.startswith(f"{step}.")]
+        parts = [name.rpartition(".") for name in known]
+        fields = [name for owner, _, name in parts if owner == step]
         if fields:
             return list_known(field, fields, f"settings of {step[2:]}")
-        steps = list(dict.fromkeys(name.partition(".")[0][2:] for name in known if "." in name))
+        steps = list(dict.fromkeys(owner[2:] for owner, _, _ in parts if owner and owner.count(".") == step.count(".")))
         return list_known(step[2:], steps, "steps") if steps else ""
 
 

@@ -2,13 +2,18 @@
 
 import json
 import shlex
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from bertline.pipelines.cli.run_verb import add_run_flags, read_run
 from bertline.pipelines.cli.verbs import Flags, Parser, Verb
-from bertline.pipelines.clusters.cluster_verbs import add_cluster_flags, open_cluster
+from bertline.pipelines.clusters.cluster_verbs import (
+    add_cluster_flags,
+    add_resource_flags,
+    choose_platform,
+    compiled_in,
+    open_cluster,
+)
 
 if TYPE_CHECKING:
     from bertline.pipelines.clusters.schedule import Schedule
@@ -21,6 +26,7 @@ def _schedule_flags(parser: Parser) -> None:
     from bertline.pipelines.clusters.schedule import MOST_AT_ONCE
 
     add_cluster_flags(parser, {CRON: "lines for this machine's crontab, which are printed"})
+    add_resource_flags(parser)
     run = add_run_flags(parser)
     run.add_argument("--out", required=True, metavar="DIR", help="Where all artifacts go: gs://BUCKET/FOLDER, or a "
                      "folder that is mounted in all tasks; for cron, any folder.")  # fmt: skip
@@ -47,7 +53,6 @@ def _schedule(flags: Flags) -> int:
 
     from bertline.pipelines.clusters.schedule import Schedule
     from bertline.pipelines.clusters.submission import prepare_schedule
-    from bertline.pipelines.platforms import PLATFORMS
 
     schedule = Schedule(
         flags.schedule_name,
@@ -64,9 +69,9 @@ def _schedule(flags: Flags) -> int:
         return 0
     cluster = open_cluster(flags)
     more = {"moment": cluster.moment, "only_if_newer": flags.only_if_newer, "webhook": flags.webhook}
-    with tempfile.TemporaryDirectory() as folder:
+    with compiled_in(flags) as folder:
         submission = prepare_schedule(
-            schedule, run, flags.out, PLATFORMS[flags.to], Path(folder), send=not flags.dry_run, **more
+            schedule, run, flags.out, choose_platform(flags, run), folder, send=not flags.dry_run, **more
         )
         if flags.dry_run:
             print(json.dumps(submission.describe(), indent=1, ensure_ascii=False))

@@ -25,19 +25,22 @@ def build_scheduled_pipeline(platform: Platform) -> Any:
     ) -> None:  # fmt: skip
         """`schedule` holds a Schedule's fields; `moment` is when it fired, if the platform says that in a parameter."""
         store = arguments["store"]
-        told = as_component(tell_end)(schedule=schedule, webhook=webhook, store=store)
+        told = platform.add_task(as_component(tell_end), "tell", schedule=schedule, webhook=webhook, store=store)
         with dsl.ExitHandler(told):
-            due = as_component(look_whether_due)(
+            due = platform.add_task(
+                as_component(look_whether_due),
+                "due",
                 schedule=schedule,
                 moment=moment,
-                fired=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if platform is VERTEX else "",
+                fired=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if platform.name == VERTEX.name else "",
                 only_if_newer=only_if_newer,
                 store=store,
                 **{source: arguments[source] for source in SOURCES},
-            ).set_caching_options(False)
+            )
             with dsl.If(due.output != ""):
                 made = graph(run=due.output, **arguments)
-                as_component(note_text)(store=store, schedule=schedule, run=due.output).after(made)
+                noted = as_component(note_text)
+                platform.add_task(noted, "note", store=store, schedule=schedule, run=due.output).after(made)
 
     own = [each for each in inspect.signature(add).parameters.values() if each.kind is not each.VAR_KEYWORD]
     inner = [each for name, each in inspect.signature(graph.pipeline_func).parameters.items() if name != "run"]

@@ -45,7 +45,9 @@ class Vertex:
 
     project: str
     region: str
-    root: str  # gs://BUCKET/FOLDER, where the service keeps what tasks hand on: small files that point into the store
+    root: str = (
+        ""  # gs://BUCKET/FOLDER, needed to start runs: small files that tasks hand on, which point into the store
+    )
     service_account: str = ""  # by which tasks act; none: the project's default
     network: str = ""  # projects/NUMBER/global/networks/NAME, with which tasks are peered
     encryption_key: str = ""  # a key of Cloud KMS for what the service keeps
@@ -60,7 +62,7 @@ class Vertex:
         require_choices(self)
         if not self.project:
             raise ValueError("project is empty; give the id of a project of Google Cloud")
-        if not re.fullmatch(r"gs://[^/]+(/.*)?", self.root):
+        if self.root and not re.fullmatch(r"gs://[^/]+(/.*)?", self.root):
             raise ValueError(f'root is "{self.root}"; give gs://BUCKET/FOLDER')
         for name, value in self._labels().items():
             if not (LABEL.fullmatch(name) and VALUE.fullmatch(value)):
@@ -190,6 +192,8 @@ class Vertex:
 
         if self.region not in SUPPORTED_REGIONS:
             raise ValueError(f'region is "{self.region}"{list_known(self.region, sorted(SUPPORTED_REGIONS))}')
+        if not self.root:
+            raise ValueError("root is empty; give gs://BUCKET/FOLDER, where the service keeps what tasks hand on")
         documents = list(yaml.safe_load_all(submission.package.read_text(encoding="utf-8")))
         if len(documents) != 1:
             raise ValueError(f"{submission.package}: a graph for Kubeflow; compile it with --platform=vertex")
