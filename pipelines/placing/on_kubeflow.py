@@ -17,11 +17,12 @@ def place_on_kubeflow(
 ) -> Any:
     """The task of a component; ValueError for what Kubeflow Pipelines cannot be told of a task.
 
-    A store below MOUNT is a claim's. A task that fails is begun again whatever its exit code: no condition can be set.
+    A store below MOUNT is a claim's. A task that fails is begun again whatever its exit code: the retry policy of KFP
+    2.17 has no condition. It is for processes that ended; a pod lost with its node is the service's own matter.
     """
     from kfp import kubernetes
 
-    _require_expressible(title, given)
+    require_expressible(title, given)
     task = component(**arguments).set_display_name(title)
     task.set_caching_options(False)  # steps find by content what was made
     for set_quantity in (task.set_cpu_request, task.set_cpu_limit):
@@ -31,12 +32,11 @@ def place_on_kubeflow(
     if given.retries:
         task.set_retry(given.retries, **BACKOFF)
     if given.accelerator:
-        _ask_for_accelerator(task, given)
-    if given.node_pool:
-        kubernetes.add_node_selector(task, "cloud.google.com/gke-nodepool", given.node_pool)
-    if given.spot:
-        kubernetes.add_node_selector(task, SPOT, "true")
-        kubernetes.add_toleration(task, key=SPOT, operator="Equal", value="true", effect="NoSchedule")
+        task.set_accelerator_type(name_accelerator(given)).set_accelerator_limit(given.accelerator_count or 1)
+    for name, value in list_node_labels(given).items():
+        kubernetes.add_node_selector(task, name, value)
+    for toleration in list_tolerations(given):
+        kubernetes.add_toleration(task, **toleration)
     if given.timeout_hours:
         kubernetes.set_timeout(task, round(given.timeout_hours * 3600))
     for name, value in list_variables(given).items():
@@ -52,7 +52,8 @@ def list_variables(given: Resources) -> dict[str, str]:
     return ({BACKEND_VARIABLE: "jax"} if given.accelerator else {}) | pairs("env", given.env)
 
 
-def _require_expressible(title: str, given: Resources) -> None:
+def require_expressible(title: str, given: Resources) -> None:
+    """Refuse what is a setting for Vertex AI."""
     reasons = {
         "machine_type": "Kubernetes finds a node for what is asked; set cpu, memory_gb, accelerator or node_pool",
         "service_account": "on Kubeflow a whole run has one service account",
@@ -62,20 +63,31 @@ def _require_expressible(title: str, given: Resources) -> None:
             raise ValueError(f"{field} of {title} is {getattr(given, field)}: {reason}")
 
 
-def _ask_for_accelerator(task: Any, given: Resources) -> None:
-    from kfp import kubernetes
+def name_accelerator(given: Resources) -> str:
+    """What Kubernetes calls it."""
+    return TPU if ACCELERATORS[given.accelerator].is_tpu else GPU
 
-    kind, count = ACCELERATORS[given.accelerator], given.accelerator_count or 1
-    name = TPU if kind.is_tpu else GPU
-    task.set_accelerator_type(name).set_accelerator_limit(count)
-    kubernetes.add_toleration(task, key=name, operator="Exists", effect="NoSchedule")
-    if kind.is_tpu:
-        kubernetes.add_node_selector(task, "cloud.google.com/gke-tpu-accelerator", kind.gke)
-        kubernetes.add_node_selector(
-            task, "cloud.google.com/gke-tpu-topology", given.topology or kind.topologies[count]
-        )
-    elif kind.gke:
-        kubernetes.add_node_selector(task, "cloud.google.com/gke-accelerator", kind.gke)
+
+def list_node_labels(given: Resources) -> dict[str, str]:
+    """Labels that a node of GKE must have."""
+    labels = {}
+    if given.accelerator:
+        kind, count = ACCELERATORS[given.accelerator], given.accelerator_count or 1
+        if kind.is_tpu:
+            labels["cloud.google.com/gke-tpu-accelerator"] = kind.gke
+            labels["cloud.google.com/gke-tpu-topology"] = given.topology or kind.topologies[count]
+        elif kind.gke:
+            labels["cloud.google.com/gke-accelerator"] = kind.gke
+    if given.node_pool:
+        labels["cloud.google.com/gke-nodepool"] = given.node_pool
+    return labels | ({SPOT: "true"} if given.spot else {})
+
+
+def list_tolerations(given: Resources) -> list[dict[str, str]]:
+    """Taints of such nodes that a pod may ignore."""
+    own = {"key": name_accelerator(given), "operator": "Exists", "effect": "NoSchedule"} if given.accelerator else None
+    spot = {"key": SPOT, "operator": "Equal", "value": "true", "effect": "NoSchedule"} if given.spot else None
+    return [each for each in (own, spot) if each]
 
 
 def _mount(task: Any, given: Resources, store: str) -> None:

@@ -29,6 +29,7 @@ class Accelerator:
 
 
 TOPOLOGIES = {1: "1x1", 4: "2x2", 8: "2x4"}  # of the chips of one machine, v5e and v6e alike
+SLICES = {16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}  # of machines with 4 chips each, likewise
 # Machine types: cloud.google.com/vertex-ai/docs/training/configure-compute; regions of TPUs:
 # docs.cloud.google.com/tpu/docs/regions-zones, 2026-12-01. Vertex AI may offer fewer.
 ACCELERATORS = {
