@@ -45,9 +45,7 @@ class Vertex:
 
     project: str
     region: str
-    root: str = (
-        ""  # gs://BUCKET/FOLDER, needed to start runs: small files that tasks hand on, which point into the store
-    )
+    root: str = ""  # gs://BUCKET/FOLDER for what tasks hand on, small files that point into the store; to submit
     service_account: str = ""  # by which tasks act; none: the project's default
     network: str = ""  # projects/NUMBER/global/networks/NAME, with which tasks are peered
     encryption_key: str = ""  # a key of Cloud KMS for what the service keeps
@@ -62,6 +60,8 @@ class Vertex:
         require_choices(self)
         if not self.project:
             raise ValueError("project is empty; give the id of a project of Google Cloud")
+        if not self.region:
+            raise ValueError("region is empty; give one of Vertex AI's, such as us-central1")
         if self.root and not re.fullmatch(r"gs://[^/]+(/.*)?", self.root):
             raise ValueError(f'root is "{self.root}"; give gs://BUCKET/FOLDER')
         for name, value in self._labels().items():
@@ -193,7 +193,7 @@ class Vertex:
         if self.region not in SUPPORTED_REGIONS:
             raise ValueError(f'region is "{self.region}"{list_known(self.region, sorted(SUPPORTED_REGIONS))}')
         if not self.root:
-            raise ValueError("root is empty; give gs://BUCKET/FOLDER, where the service keeps what tasks hand on")
+            raise ValueError("root is empty; give gs://BUCKET/FOLDER for what tasks hand on")
         documents = list(yaml.safe_load_all(submission.package.read_text(encoding="utf-8")))
         if len(documents) != 1:
             raise ValueError(f"{submission.package}: a graph for Kubeflow; compile it with --platform=vertex")

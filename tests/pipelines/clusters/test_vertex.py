@@ -118,6 +118,8 @@ def test_a_name_is_taken_once(vertex: Vertex, graphs: dict[str, Path]) -> None:
 def test_what_the_service_refuses_is_said(vertex: Vertex, graphs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"Vertex AI answers 400 .*unknown parameters: \['colour'\]"):
         vertex.submit(submission(graphs, "well", "run", colour="red"))
+    with pytest.raises(ValueError, match="root is empty; give gs://BUCKET/FOLDER"):
+        replace(vertex, root="").submit(submission(graphs, "well", "run"))
     with pytest.raises(ValueError, match='run is "Run_1"'):
         vertex.submit(submission(graphs, "well", "Run_1"))
     (tmp_path / "two.yaml").write_text("a: 1\n---\nb: 2\n")
@@ -175,6 +177,7 @@ def test_a_region_that_is_none_is_named(vertex: Vertex, graphs: dict[str, Path])
     [
         ("root", "bucket/vertex", 'root is "bucket/vertex"; give gs://BUCKET/FOLDER'),
         ("project", "", "project is empty"),
+        ("region", "", "region is empty"),
         ("labels", ("Team=A",), "label Team=A: names and values are of a-z"),
         ("failure_policy", "slowly", 'failure_policy is "slowly"'),
     ],
