@@ -6,6 +6,7 @@ Kubeflow Pipelines and for Vertex AI.
 
 from typing import Any, Dict, List  # noqa: UP035 - KFP knows the types of a list's items by these names alone
 
+from bertline.components.step_table import STEPS
 from bertline.pipelines.platforms import Platform
 
 NAME = "bertline-pretraining"
@@ -63,18 +64,21 @@ def build_pipeline(platform: Platform) -> Any:
         def add(step: str, name: str, **inputs: Any) -> Any:
             return platform.add_task(build_component(step), name, store=store, run=run, name=name, **inputs)
 
-        def add_records(name: str, config: Any) -> Any:
-            return add("prepare", name, sentences=sentences, vocab=words, config=config).output
+        def make(step: str, name: str, **inputs: Any) -> Any:
+            return add(step, name, **inputs).outputs[STEPS[step].output]  # a platform's job has outputs of its own
+
+        def make_records(name: str, config: Any) -> Any:
+            return make("prepare", name, sentences=sentences, vocab=words, config=config)
 
         sources = {"dump": dump, "books": books, "text": text, "wikiextractor": wikiextractor, "jsonl": jsonl}
-        documents = add("ingest", "ingest", **sources, config=ingest).output
-        sentences = add("split", "split", documents=documents, config=split).output
-        words = add("vocab", "vocabulary", sentences=sentences, released=vocab, config=vocabulary).output
-        records_128 = add_records("prepare_128", prepare_128)
-        records_512 = add_records("prepare_512", prepare_512)
-        unseen_128 = add_records("heldout_128", heldout_128)
-        unseen_512 = add_records("heldout_512", heldout_512)
-        stage_128 = add(
+        documents = make("ingest", "ingest", **sources, config=ingest)
+        sentences = make("split", "split", documents=documents, config=split)
+        words = make("vocab", "vocabulary", sentences=sentences, released=vocab, config=vocabulary)
+        records_128 = make_records("prepare_128", prepare_128)
+        records_512 = make_records("prepare_512", prepare_512)
+        unseen_128 = make_records("heldout_128", heldout_128)
+        unseen_512 = make_records("heldout_512", heldout_512)
+        stage_128 = make(
             "pretrain",
             "pretrain_128",
             records=records_128,
@@ -82,15 +86,15 @@ def build_pipeline(platform: Platform) -> Any:
             initial=initial,
             heldout=unseen_128,
             config=pretrain_128,
-        ).output
-        checkpoint = add(
+        )
+        checkpoint = make(
             "pretrain",
             "pretrain_512",
             records=records_512,
             checkpoint=stage_128,
             heldout=unseen_512,
             config=pretrain_512,
-        ).output
+        )
         finished = [
             add("evaluate", "evaluate_128", checkpoint=checkpoint, records=unseen_128, config=evaluate),
             add("evaluate", "evaluate_512", checkpoint=checkpoint, records=unseen_512, config=evaluate),

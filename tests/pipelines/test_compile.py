@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from bertline.pipelines.cli.main import main
-from bertline.pipelines.platforms import LOCAL
-from bertline.pipelines.pretraining import build_pipeline
+from bertline.pipelines.placing.resources import suggest_resources
+from bertline.pipelines.platforms import LOCAL, vertex
+from bertline.pipelines.pretraining import build_pipeline, compile_pipeline
 from bertline.pipelines.run_local import count_steps
 
 
@@ -57,6 +60,28 @@ def test_vertex_gets_one_document_and_kubeflow_its_volumes(compiled: dict[str, l
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert set(executors) == set(pipeline["deploymentSpec"]["executors"])
     assert all(each["pvcMount"][0]["mountPath"] == "/bertline" for each in executors.values())
+
+
+def test_every_step_may_be_a_job_of_its_own(compiled: dict[str, list[dict]], tmp_path) -> None:
+    """Vertex AI's CustomJobs, which spot machines are, have an output more."""
+    plan = {step: replace(given, spot=True) for step, given in suggest_resources().items()}
+    compile_pipeline(vertex(plan), str(tmp_path / "jobs.yaml"))
+    (jobs,) = yaml.safe_load_all((tmp_path / "jobs.yaml").read_text())
+    executors = jobs["deploymentSpec"]["executors"]
+    assert {name for name, each in executors.items() if "CustomJob" not in each["container"]["args"]} == {
+        "exec-draw-lineage"
+    }
+    for name, task in compiled["vertex"][0]["root"]["dag"]["tasks"].items():
+        assert jobs["root"]["dag"]["tasks"][name]["inputs"] == task["inputs"]
+
+
+def test_no_task_is_cached_by_a_cluster(compiled: dict[str, list[dict]]) -> None:
+    """Steps find by content what was made, and say so."""
+    for name in ("kfp", "vertex"):
+        pipeline = compiled[name][0]
+        graphs = [pipeline["root"], *(each for each in pipeline["components"].values() if "dag" in each)]
+        tasks = {task: each for graph in graphs for task, each in graph["dag"]["tasks"].items()}
+        assert {task for task, each in tasks.items() if each.get("cachingOptions") != {}} == {"for-loop-1"}
 
 
 def test_training_asks_for_an_accelerator_only_on_clusters(compiled: dict[str, list[dict]]) -> None:
