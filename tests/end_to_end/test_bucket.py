@@ -15,7 +15,7 @@ from fakes.storage_server import Fault, Request, StorageServer, serving
 
 ROOT = Path(__file__).parents[2]
 BUDGET = [
-    *("--steps_128=150", "--steps_512=2", "--batch=4", "--save_every=20", "--vocab_size=1500", "--evaluate_examples=8"),
+    *("--steps_128=400", "--steps_512=2", "--batch=4", "--save_every=20", "--vocab_size=1500", "--evaluate_examples=8"),
     *("--finetune_epochs=0.5", "--finetune_length=32", "--jit_compile=false", "--task="),
 ]
 FAULTS = [Fault(code=503), Fault(is_lost=True), Fault(cut_share=0.5), Fault(stall_seconds=0.2)]
