@@ -15,10 +15,16 @@ from bertline.pipelines.placing.resources import ACCELERATORS, Resources, pairs
 LAUNCHER = "gcr.io/ml-pipeline/google-cloud-pipeline-components:2.22.0"
 LAUNCH = ["python3", "-u", "-m", "google_cloud_pipeline_components.container.v1.custom_job.launcher"]
 OF_A_JOB = ("spot", "timeout_hours", "labels", "machine_type", "service_account")
-# What the launcher is told beside the step's own inputs. Vertex AI fills in the placeholders.
+# What the launcher is told beside the step's own inputs: where to make the job, and what the run has that a job would
+# not have of itself. Vertex AI fills in the placeholders.
 PLACE = {
     "project": "{{$.pipeline_google_cloud_project_id}}",
     "location": "{{$.pipeline_google_cloud_location}}",
+}
+OF_THE_RUN = {
+    "service_account": "{{$.pipeline_service_account}}",
+    "network": "{{$.pipeline_network}}",
+    "encryption_key": "{{$.pipeline_encryption_key_name}}",
 }
 MACHINES = (4, 8, 16, 32, 64, 96)  # processors of the sizes that n2-standard and n2-highmem share
 FAMILIES = {"n2-standard": 4, "n2-highmem": 8}  # -> GB for each processor
@@ -53,7 +59,8 @@ def as_custom_job(component: Any, title: str, given: Resources) -> Any:
     spec = json_format.MessageToDict(component.pipeline_spec)
     (executor,) = spec["deploymentSpec"]["executors"].values()
     (definition,) = spec["components"].values()
-    told = {**PLACE, "worker_pool_specs": [_worker_pool(executor["container"], given)]}
+    told = {**PLACE, **OF_THE_RUN, "worker_pool_specs": [_worker_pool(executor["container"], given)]}
+    told["service_account"] = given.service_account or told["service_account"]
     for described in (definition, spec["root"]):
         parameters = described.setdefault("inputDefinitions", {}).setdefault("parameters", {})
         parameters |= {name: _describe_input(value) for name, value in told.items()}
@@ -112,17 +119,27 @@ def _launch_arguments(title: str, given: Resources) -> list[str]:
         scheduling["restart_job_on_worker_restart"] = True
     if given.timeout_hours:
         scheduling["timeout"] = f"{round(given.timeout_hours * 3600)}s"
-    account = {"service_account": given.service_account} if given.service_account else {}
-    workers = "{{$.inputs.parameters['worker_pool_specs']}}"
+    account, network, key = map(_input, OF_THE_RUN)
+    workers = _input("worker_pool_specs")
     job = {
         "display_name": title,
-        "job_spec": {"worker_pool_specs": workers, "scheduling": scheduling, **account},
+        "job_spec": {
+            "worker_pool_specs": workers,
+            "scheduling": scheduling,
+            "service_account": account,
+            "network": network,
+        },
         "labels": pairs("labels", given.labels),
+        "encryption_spec": {"kms_key_name": key},
     }
     payload = json.dumps(job).replace(f'"{workers}"', workers)  # a list, when it is filled in
-    place = [word for name in PLACE for word in (f"--{name}", f"{{{{$.inputs.parameters['{name}']}}}}")]
+    place = [word for name in PLACE for word in (f"--{name}", _input(name))]
     resources = "{{$.outputs.parameters['gcp_resources'].output_file}}"
     return ["--type", "CustomJob", "--payload", payload, *place, "--gcp_resources", resources]
+
+
+def _input(name: str) -> str:
+    return f"{{{{$.inputs.parameters['{name}']}}}}"
 
 
 def _require_expressible(title: str, given: Resources, region: str) -> None:

@@ -51,8 +51,11 @@ def read_job(container: dict[str, Any]) -> Any:
     from google.cloud import aiplatform_v1
 
     payload = container["args"][container["args"].index("--payload") + 1]
-    workers = container["inputs"]["inputDefinitions"]["parameters"]["worker_pool_specs"]["defaultValue"]
-    filled = json.loads(payload.replace("{{$.inputs.parameters['worker_pool_specs']}}", json.dumps(workers)))
+    for name, each in container["inputs"]["inputDefinitions"]["parameters"].items():
+        value = each.get("defaultValue", "")
+        shown = value if isinstance(value, str) else json.dumps(value)
+        payload = payload.replace(f"{{{{$.inputs.parameters['{name}']}}}}", shown)
+    filled = json.loads(payload)
     return aiplatform_v1.CustomJob.from_json(json.dumps(filled))
 
 
@@ -143,6 +146,8 @@ def test_a_tpu_of_vertex_is_a_custom_job(tmp_path: Path) -> None:
     assert job.job_spec.scheduling.restart_job_on_worker_restart
     assert job.job_spec.scheduling.timeout.total_seconds() == 86400
     assert job.job_spec.service_account == "trainer@project.iam.gserviceaccount.com"
+    assert job.job_spec.network == "{{$.pipeline_network}}", "the run's"
+    assert job.encryption_spec.kms_key_name == "{{$.pipeline_encryption_key_name}}"
     assert (job.display_name, dict(job.labels)) == ("pretrain_128", {"team": "language"})
 
 
@@ -171,6 +176,7 @@ def test_a_custom_jobs_machine_suits_what_is_asked(given: Resources, machine: st
     spec = read_job(container).job_spec.worker_pool_specs[0].machine_spec
     assert spec.machine_type == machine
     assert spec.accelerator_count == given.accelerator_count
+    assert read_job(container).job_spec.service_account == "{{$.pipeline_service_account}}", "the run's"
 
 
 def test_a_gpu_of_vertex_needs_no_custom_job(tmp_path: Path) -> None:
