@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bertline.pipelines.cli.run_verb import add_run_flags, read_run
+from bertline.pipelines.cli.run_verb import ON_CLUSTERS, add_run_flags, read_run
 from bertline.pipelines.cli.verbs import Flags, Parser, Verb
 from bertline.pipelines.clusters.cluster_verbs import (
     add_cluster_flags,
@@ -95,7 +95,7 @@ def _format_crontab(schedule: "Schedule", flags: Flags) -> str:
             "only what is not made yet"
         )
     known = get_type_hints(Run).keys() | {"config", "out"}
-    given = {name: value for name, value in vars(flags).items() if value is not None}
+    given = {name: value for name, value in vars(flags).items() if value is not None and ON_CLUSTERS not in name}
     settings = [f"--{name}={value}" for name, value in given.items() if name in known or "." in name]
     tasks = [f"--task={task}" for task in flags.task or ()]
     words = [str(Path(find_program()).resolve()), "run", flags.name, *settings, *tasks]
