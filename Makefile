@@ -22,7 +22,7 @@ UNKNOWN := $(filter-out $(SETTINGS) -%,$(GIVEN))
 $(if $(UNKNOWN),$(error unknown setting $(UNKNOWN); known: $(SETTINGS)))
 $(if $(filter-out yes no,$(LIGHT)),$(error LIGHT is $(LIGHT); it is yes or no))
 
-.PHONY: help install test test-all lint pretrain-base pretrain-tiny pretrain lineage compile bench docs
+.PHONY: help install infra-check test test-all lint pretrain-base pretrain-tiny pretrain lineage compile bench docs
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -72,6 +72,9 @@ bench: install ## claims of speed, measured in pairs (benchmarks/README.md); set
 
 docs: install ## the pages of docs/ as a site, into build/docs; the reference is made from the code
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+infra-check: ## images, terraform's files and manifests of infra/, without a cloud; its tools go to build/infra (docs/guides/infrastructure.md)
+	@$(PYTHON) -m infra.check $(ARGS)
 
 lint: install ## style, types and floors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
