@@ -32,7 +32,7 @@ EXCUSED = {
 def run_hadolint(root: Path, tools: Path) -> Iterator[Finding]:
     """The Dockerfile's style and traps."""
     command = [str(tools / "bin" / "hadolint"), "--format=json", DOCKERFILE]
-    for each in _read_json(command, root):
+    for each in _read_json(command, root)[0]:
         advice = f"https://github.com/hadolint/hadolint/wiki/{each['code']}" if each["code"].startswith("DL") else ""
         yield Finding(DOCKERFILE, each["line"], f"{each['code']}: {each['message']}", advice)
 
@@ -40,7 +40,7 @@ def run_hadolint(root: Path, tools: Path) -> Iterator[Finding]:
 def run_shellcheck(root: Path, tools: Path) -> Iterator[Finding]:
     """The scripts' traps."""
     scripts = sorted(path.relative_to(root).as_posix() for path in (root / "infra").rglob("*.sh"))
-    for each in _read_json([str(tools / "bin" / "shellcheck"), "--format=json", *scripts], root):
+    for each in _read_json([str(tools / "bin" / "shellcheck"), "--format=json", *scripts], root)[0]:
         advice = f"https://www.shellcheck.net/wiki/SC{each['code']}"
         yield Finding(each["file"], each["line"], f"SC{each['code']}: {each['message']}", advice)
 
@@ -48,40 +48,40 @@ def run_shellcheck(root: Path, tools: Path) -> Iterator[Finding]:
 def run_checkov(root: Path, checkov: Path, rendered: Path) -> Iterator[Finding]:
     """Security of terraform's files, the Dockerfile and the rendered manifests, by checkov's own rules."""
     command = [str(checkov / "bin" / "checkov"), "--skip-download", "--quiet", "--compact", "--output=json"]
-    command.append(f"--skip-check={','.join(EXCUSED)}")
-    parts = {
-        "terraform": f"--directory={root / FOLDER}",
-        "dockerfile": f"--file={root / DOCKERFILE}",
-        "kubernetes": f"--directory={rendered}",
-    }
-    everything = f"--var-file={SHOWN}"  # with the defaults, what is made only on demand would be passed over
-    for framework, place in parts.items():
-        more = [everything] if framework == "terraform" else []
-        report = _read_json([*command, f"--framework={framework}", place, *more], root)
+    command += ["--framework", "terraform", "dockerfile", "kubernetes", f"--skip-check={','.join(EXCUSED)}"]
+    command.append(f"--var-file={SHOWN}")  # with the defaults, what is made only on demand would be passed over
+    for folder in (root / FOLDER, (root / DOCKERFILE).parent, rendered):
+        command += ["--directory", str(folder)]
+    for report in _read_json(command, root):
         for part in report if isinstance(report, list) else [report]:
             for failed in part.get("results", {}).get("failed_checks", []):
-                yield _as_finding(root, framework, failed)
+                yield _as_finding(root, part["check_type"], failed)
 
 
 def _as_finding(root: Path, framework: str, failed: dict[str, Any]) -> Finding:
-    path = Path(failed["file_abs_path"])
+    path, code = Path(failed["file_abs_path"]), failed["check_id"]
     if framework == "kubernetes":
-        file, line = f"infra/kustomize/overlays/{path.stem}", 0
+        file, line, excuse = f"infra/kustomize, as {path.stem}", 0, f"an annotation checkov.io/skip1: {code}=why"
     else:
         file, line = path.relative_to(root.resolve()).as_posix(), failed["file_line_range"][0]
-    what = f"{failed['check_id']}: {failed['resource']}: {failed['check_name']}"
-    excuse = f"#checkov:skip={failed['check_id']}:why"
-    if framework == "kubernetes":
-        excuse = f"an annotation checkov.io/skip1: {failed['check_id']}=why"
+        excuse = f"#checkov:skip={code}:why"
+    what = f"{code}: {failed['resource']}: {failed['check_name']}"
     return Finding(file, line, what, f"mend it, or excuse it where it stands: {excuse}")
 
 
-def _read_json(command: list[str], root: Path) -> Any:
-    """What a linter prints, which ends with an error code where it found something."""
-    quiet = os.environ | {"LOG_LEVEL": "ERROR", "BC_SKIP_MAPPING": "TRUE", "CHECKOV_RUN_SCA_PACKAGE_SCAN_V2": "false"}
+def _read_json(command: list[str], root: Path) -> list[Any]:
+    """The values that a linter prints, which ends with an error code where it found something."""
+    quiet = os.environ | {"LOG_LEVEL": "ERROR"}
     ended = subprocess.run(command, cwd=root, env=quiet, capture_output=True, text=True, check=False)
+    values, rest = [], ended.stdout.strip()
     try:
-        return json.loads(ended.stdout)
-    except json.JSONDecodeError as error:
+        while rest:
+            value, end = json.JSONDecoder().raw_decode(rest)
+            values.append(value)
+            rest = rest[end:].strip()
+    except json.JSONDecodeError:
+        values.clear()
+    if not values:
         said = (ended.stderr or ended.stdout).strip().splitlines()
-        raise RuntimeError(f"{command[0]} ended with {ended.returncode}: {said[-1] if said else ''}") from error
+        raise RuntimeError(f"{command[0]} ended with {ended.returncode}: {said[-1] if said else 'it says nothing'}")
+    return values

@@ -24,7 +24,8 @@ def check_yaml(root: Path) -> Iterator[Finding]:
         try:
             list(yaml.safe_load_all(text))
         except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 0
+            mark = error.context_mark or error.problem_mark  # where what is not ended began
+            line = mark.line + 1 if mark else 0
             yield Finding(path.relative_to(root).as_posix(), line, f"is no YAML: {error.problem}")
         except yaml.reader.ReaderError as error:
             yield Finding(path.relative_to(root).as_posix(), line_at(text, error.position), f"is no YAML: {error}")
@@ -36,8 +37,6 @@ def render(root: Path, tools: Path, folder: Path) -> Iterator[Finding]:
     program = str(kubectl) if kubectl.exists() else shutil.which("kubectl")
     if program is None:
         raise Unchecked("no kubectl: install it, or let the check install its tools")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     for name, place in PLACES.items():
         ended = subprocess.run([program, "kustomize", str(root / place)], capture_output=True, text=True, check=False)
         if ended.returncode:

@@ -15,7 +15,7 @@ from typing import Any
 
 PACKAGE = "cdktn_provider_google"
 DOCUMENTED = re.compile(r":param (\w+): .*?\{@link \S+#(\S+) ")
-VERSION = re.compile(r"hashicorp/google provider version ([\d.]+)")
+VERSION = re.compile(r"hashicorp/google provider version (\d+\.\d+\.\d+)")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from infra.check.provider_schema import Argument, Resource, Schema
 
 FOLDER = "infra/terraform"
 META = {"count", "for_each", "depends_on", "lifecycle", "provider", "provisioner", "connection"}  # of every resource
-MARKS = ("dynamic", "__is_block__", "__start_line__", "__end_line__", "__comments__", "__inline_comments__")
+MARKS = ("dynamic", "__is_block__")  # of the parser
 REFERENCE = re.compile(r"(?<![\w.\"-])(var|local|data\.google_\w+|google_\w+)\.(\w+)(?:\[[^]\n]*\])?(?:\.(\w+))?")
 LOCALS = re.compile(r"^locals \{\n(.*?)^\}", re.DOTALL | re.MULTILINE)
 
@@ -30,7 +30,7 @@ def parse(text: str) -> dict[str, Any]:
     import hcl2
     from hcl2.utils import SerializationOptions
 
-    options = SerializationOptions(with_meta=True, with_comments=False, strip_string_quotes=True)
+    options = SerializationOptions(with_comments=False, strip_string_quotes=True)
     return dict(hcl2.loads(text, serialization_options=options))
 
 
@@ -116,12 +116,13 @@ def _check_block(
             if any("__is_block__" in each for each in blocks):
                 yield Finding(name, here, f"{where}: {key} is no block", f"write {key} = ...")
             continue
-        if isinstance(value, dict):
+        if not isinstance(value, list) and not str(value).startswith("${"):
             yield Finding(name, here, f"{where}: {key} is a block", f"write {key} {{ ... }}")
         if len(blocks) > 1 and not argument.repeated:
             yield Finding(name, here, f"{where}: {key} is given {len(blocks)} times", "it may be given once")
         for block in blocks:
             yield from _check_block(name, text, here, f"{where}.{key}", block, argument.block)
+            here = line_of(text, rf"^\s*{re.escape(key)} \{{", here + 1) or here  # the next of its kind
     for key, argument in arguments.items():
         if argument.required and key not in given:
             yield Finding(name, line, f"{where}: {key} is missing", "it must be given")
