@@ -28,7 +28,7 @@ def check_cloudbuild(root: Path) -> Iterator[Finding]:
         ParseDict(build, Build.pb(Build()))
     except ParseError as error:
         field = re.search(r'"(\w+)"', str(error))
-        line = line_of(text, rf"^\s*-?\s*{field[1]}:") if field else 0
+        line = line_of(text, rf"^[ \t]*-?\s*{field[1]}:") if field else 0
         yield Finding(CLOUDBUILD, line, f"Cloud Build does not take it: {error}", "https://cloud.google.com/build/docs/build-config-file-schema")  # fmt: skip  # noqa: E501
         return
     yield from _check_variables(text, set(build.get("substitutions", {})))
@@ -52,7 +52,7 @@ def _check_steps(text: str, build: dict[str, Any]) -> Iterator[Finding]:
     for step in steps:
         for before in step.get("waitFor", []):
             if before not in known:
-                line = line_of(text, rf"^\s*- id: {step.get('id')}\b")
+                line = line_of(text, rf"^[ \t]*- id: {step.get('id')}\b")
                 yield Finding(CLOUDBUILD, line, f"waits for {before}, which is no earlier step")
         known.add(step.get("id", ""))
         if re.search(r"(:latest|/[^:]*)$", step.get("name", "")):

@@ -46,9 +46,9 @@ def check_buckets(root: Path) -> Iterator[Finding]:
     for name, text in list_files(root).items():
         for bucket in BUCKET.finditer(text):
             for setting, wanted in CLOSED.items():
-                given = re.search(rf"^\s*{setting}\s*=\s*(\S+)", bucket[0], re.MULTILINE)
+                given = re.search(rf"^[ \t]*{setting}\s*=\s*(\S+)", bucket[0], re.MULTILINE)
                 if given is None or given[1] != wanted:
                     first = line_at(text, bucket.start())
-                    line = line_of(text, rf"^\s*{setting}\s*=", first) if given else first
+                    line = line_of(text, rf"^[ \t]*{setting}\s*=", first) if given else first
                     what = f"google_storage_bucket.{bucket[1]}: {setting} is {given[1] if given else 'not set'}"
                     yield Finding(name, line, what, f"set it to {wanted}")

@@ -62,7 +62,7 @@ def check_schema(root: Path, schema: Schema) -> Iterator[Finding]:
             for providers in block.get("required_providers", []):
                 wanted = providers.get("google", {}).get("version", "")
                 if wanted != f"~> {schema.version}":
-                    line = line_of(text, r"^\s*version\s*=")
+                    line = line_of(text, r"^[ \t]*version\s*=")
                     yield Finding(name, line, f'the provider\'s version is "{wanted}"', f"the files are held against {schema.version}: write \"~> {schema.version}\", or pin other bindings in infra/check/requirements-provider.lock")  # fmt: skip  # noqa: E501
 
 
@@ -105,7 +105,7 @@ def _check_block(
     given = {key: value for key, value in body.items() if key not in MARKS}
     given |= {kind: each.get("content", []) for kind, each in dynamic.items()}
     for key, value in given.items():
-        here = line_of(text, rf'^\s*(dynamic ")?{re.escape(key)}\b', line) or line
+        here = line_of(text, rf'^[ \t]*(dynamic ")?{re.escape(key)}\b', line) or line
         if key not in arguments:
             near = difflib.get_close_matches(key, arguments, 1)
             yield Finding(name, here, f"{where}: unknown argument {key}", f"did you mean {near[0]}?" if near else "")
@@ -122,7 +122,7 @@ def _check_block(
             yield Finding(name, here, f"{where}: {key} is given {len(blocks)} times", "it may be given once")
         for block in blocks:
             yield from _check_block(name, text, here, f"{where}.{key}", block, argument.block)
-            here = line_of(text, rf"^\s*{re.escape(key)} \{{", here + 1) or here  # the next of its kind
+            here = line_of(text, rf"^[ \t]*{re.escape(key)} \{{", here + 1) or here  # the next of its kind
     for key, argument in arguments.items():
         if argument.required and key not in given:
             yield Finding(name, line, f"{where}: {key} is missing", "it must be given")

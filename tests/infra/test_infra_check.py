@@ -82,6 +82,22 @@ def test_a_mistake_is_named_without_tools(mistake: Mistake, project: Path) -> No
     assert said in "\n".join(map(str, check_plainly(project)))
 
 
+def test_the_guide_lists_the_rights_that_terraform_gives() -> None:
+    """A row for each account: its roles on the project, the bucket and the images, and as whom it acts."""
+    accounts = (ROOT / "infra" / "terraform" / "accounts.tf").read_text(encoding="utf-8")
+    given: dict[str, list[set[str]]] = {}
+    for column, name in enumerate(("project_roles", "bucket_roles", "image_roles", "acts_as")):
+        block = accounts.split(f"  {name} = toset([")[1].split("  ])")[0]
+        for account, what in re.findall(r'"(\w+)/(?:roles/)?([\w.]+)"', block):
+            given.setdefault(account, [set(), set(), set(), set()])[column].add(what)
+    guide = (ROOT / "docs" / "guides" / "infrastructure.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in guide.splitlines() if line.startswith("| bertline-")]
+    told = {
+        row[0].strip().removeprefix("bertline-"): [set(re.findall(r"[\w.]+", cell)) for cell in row[2:]] for row in rows
+    }
+    assert told == given
+
+
 TPU_POOL = {"machine_type": "ct6e-standard-4t", "topology": "4x4", "chips_per_host": "4"}
 GPU_POOL = {"accelerator": "nvidia-l4"}
 
