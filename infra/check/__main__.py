@@ -20,7 +20,7 @@ from infra.check.provider_schema import Schema
 ROOT = Path(__file__).parents[2]
 WRONG, NO_TOOLS = 1, 2
 NO_VALIDATE = "it downloads the provider; ARGS=--terraform asks for it"
-NO_ENGINE_ASKED = "an engine answers, but it takes minutes and 5 GB; ARGS=--engine asks for it"
+NO_ENGINE_ASKED = "an engine answers, but it takes minutes and 8 GB; ARGS=--engine asks for it"
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from infra.check import environments
 from infra.check.finding import Finding, Unchecked
 from infra.check.images import DOCKERFILE
 
 IMAGE = "bertline-python:cpu-checked"
 SECONDS_TO_ANSWER = 20
-DOCKER_SDK = "docker==7.1.0"  # what kfp's DockerRunner speaks through; the project's environment does without
+DOCKER_SDK = "docker==7.1.0"  # kfp's DockerRunner speaks through it; the project has all that it needs, but not itself
 PROGRAM = Path(__file__).with_name("run_in_docker.py")
 
 
@@ -40,23 +40,15 @@ def build_and_run(root: Path, folder: Path, python: str) -> Iterator[Finding]:
     """Build the image, then run every step of the tiny graph in it; `python` is the project's own."""
     engine = find_engine()
     build = [engine, "build", f"--file={DOCKERFILE}", "--target=cpu", f"--tag={IMAGE}", *_build_options(), "."]
-    print(f"Building {IMAGE}: some minutes and 5 GB, what the engine says follows.", flush=True)
+    print(f"Building {IMAGE}: some minutes and 8 GB; what the engine says follows.", flush=True)
     if subprocess.run(build, cwd=root, check=False).returncode:
         yield Finding(DOCKERFILE, 0, "the target cpu cannot be built", "what the engine said stands above")
         return
     place = folder / "engine"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(root / "examples", place / "run" / "examples")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        f"--target={place / 'sdk'}",
-    ]
-    if subprocess.run([*pip, DOCKER_SDK], check=False).returncode:
+    pip = [*environments.PIP, "install", "--quiet", "--no-deps", f"--target={place / 'sdk'}", DOCKER_SDK]
+    if subprocess.run(pip, check=False).returncode:
         raise Unchecked(f"{DOCKER_SDK} cannot be installed, through which kfp speaks to the engine")
     environment = os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{place / 'sdk'}", "BERTLINE_IMAGE": IMAGE}
     command = [python, str(PROGRAM), str(place / "run")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from infra.check.finding import Unchecked
 
 HERE = Path(__file__).parent
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 DEFAULT_FOLDER = HERE.parents[1] / "build" / "infra"
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where it is not a terminal
 # Lock of infra/check -> what it is for, what it takes. The provider's is a wheel to look into, installed nowhere.
@@ -32,13 +33,11 @@ def prepare(name: str, folder: Path) -> Path:
     packages = len(lock.read_text(encoding="utf-8").splitlines())
     print(f"Installing {lock.name} into {place}: {packages} packages, {SIZES[name]}.", flush=True)
     place.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     if name == PROVIDER:
-        command = [*pip, "download", "--no-deps", f"--dest={place}", f"--requirement={lock}"]
+        command = [*PIP, "download", "--no-deps", f"--dest={place}", f"--requirement={lock}"]
     else:
         venv.create(place, clear=True, with_pip=True)
-        pip[0] = str(place / "bin" / "python")
-        command = [*pip, "install", f"--requirement={lock}"]
+        command = [str(place / "bin" / "python"), *PIP[1:], "install", f"--requirement={lock}"]
     _run_with_progress(command, folder / f"{name}.log", packages)
     mark.write_text(wanted, encoding="utf-8")
     return place
