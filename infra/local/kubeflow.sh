@@ -27,7 +27,7 @@ fail() {
 }
 
 kubectl_here() {
-    kubectl --context "kind-$CLUSTER" --namespace "$NAMESPACE" "$@"
+    kubectl --context "kind-$CLUSTER" "$@"
 }
 
 # Everything that would fail later, said first and all at once.
@@ -66,7 +66,7 @@ install_kubeflow() {
     kubectl_here wait crd/applications.app.k8s.io --for condition=established --timeout=60s
     kubectl_here apply --kustomize "$MANIFESTS/env/platform-agnostic?ref=$KFP_VERSION"
     echo "Waiting for Kubeflow Pipelines: its images are downloaded, which takes some minutes."
-    kubectl_here wait deployment --all --for condition=available --timeout=1200s
+    kubectl_here wait deployment --all --namespace "$NAMESPACE" --for condition=available --timeout=1200s
 }
 
 up() {
@@ -84,7 +84,7 @@ case "${1:-}" in
         check_tools
         has_cluster || fail "there is no cluster $CLUSTER; make it: $here/kubeflow.sh up"
         echo "Kubeflow Pipelines: http://localhost:$PORT"
-        kubectl_here port-forward --address 127.0.0.1 svc/ml-pipeline-ui "$PORT:80"
+        kubectl_here port-forward --namespace "$NAMESPACE" --address 127.0.0.1 svc/ml-pipeline-ui "$PORT:80"
         ;;
     image)
         check_tools

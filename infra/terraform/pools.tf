@@ -47,10 +47,11 @@ resource "google_container_node_pool" "system" {
 resource "google_container_node_pool" "data" {
   count = var.cluster ? 1 : 0
 
-  project        = var.project
-  name           = "data"
-  cluster        = google_container_cluster.this[0].id
-  node_locations = local.node_locations
+  project            = var.project
+  name               = "data"
+  cluster            = google_container_cluster.this[0].id
+  node_locations     = local.node_locations
+  initial_node_count = 0
 
   autoscaling {
     total_min_node_count = 0
@@ -81,14 +82,16 @@ resource "google_container_node_pool" "data" {
   }
 }
 
+# GKE taints these nodes with nvidia.com/gpu, so that nothing else is put there.
 resource "google_container_node_pool" "gpu" {
   #checkov:skip=CKV_GCP_68: the driver's kernel module, which GKE installs, is not signed for Secure Boot on all GPUs
   count = var.cluster && var.gpu_pool.max_nodes > 0 ? 1 : 0
 
-  project        = var.project
-  name           = "gpu"
-  cluster        = google_container_cluster.this[0].id
-  node_locations = local.node_locations
+  project            = var.project
+  name               = "gpu"
+  cluster            = google_container_cluster.this[0].id
+  node_locations     = local.node_locations
+  initial_node_count = 0
 
   autoscaling {
     total_min_node_count = 0
@@ -117,13 +120,6 @@ resource "google_container_node_pool" "gpu" {
       }
     }
 
-    # GKE adds the same taint by itself; here it is for who reads.
-    taint {
-      key    = "nvidia.com/gpu"
-      value  = "present"
-      effect = "NO_SCHEDULE"
-    }
-
     shielded_instance_config {
       enable_integrity_monitoring = true
     }
@@ -138,10 +134,11 @@ resource "google_container_node_pool" "tpu" {
   #checkov:skip=CKV_GCP_68: TPU machines do not start with Secure Boot in all generations
   count = var.cluster && var.tpu_pool.max_slices > 0 ? (local.hosts > 1 ? var.tpu_pool.max_slices : 1) : 0
 
-  project        = var.project
-  name           = "tpu-${count.index}"
-  cluster        = google_container_cluster.this[0].id
-  node_locations = [local.node_locations[0]]
+  project            = var.project
+  name               = "tpu-${count.index}"
+  cluster            = google_container_cluster.this[0].id
+  node_locations     = [local.node_locations[0]]
+  initial_node_count = 0
 
   # A slice of several hosts is a pool of its own, which comes and goes as a whole.
   autoscaling {

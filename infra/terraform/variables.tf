@@ -75,7 +75,7 @@ variable "undelete_days" {
 }
 
 variable "kms_key" {
-  description = "A key of Cloud KMS for bucket, images and the cluster's secrets; empty: Google's keys."
+  description = "A key of Cloud KMS for bucket, images and the cluster's secrets, which their service agents may use; empty: Google's keys."
   type        = string
   default     = ""
 
