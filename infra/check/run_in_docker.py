@@ -12,24 +12,27 @@ from kfp import local
 
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
-from bertline.pipelines.recipes import RUNS
+from bertline.pipelines.recipes import EXAMPLES, RUNS
 from bertline.pipelines.run_settings import pipeline_arguments
 
 
 def run(folder: Path) -> None:
     """Run it; an exception of kfp's where a step fails."""
-    given = {name: _place(value, folder) for name, value in pipeline_arguments(RUNS["tiny"]).items()}
     user = f"{os.getuid()}:{os.getgid()}"  # who may write to the folder
     runner = local.DockerRunner(user=user, network_mode="none", environment={"HOME": str(folder)})
     local.init(runner, pipeline_root=str(folder))
-    build_pipeline(LOCAL)(**given, store=str(folder / "store"), run="in-docker")
+    build_pipeline(LOCAL)(**list_arguments(folder), store=str(folder / "store"), run="in-docker")
+
+
+def list_arguments(folder: Path) -> dict[str, Any]:
+    """The pipeline's arguments with the examples' paths as the containers have them."""
+    return {name: _place(value, folder) for name, value in pipeline_arguments(RUNS["tiny"]).items()}
 
 
 def _place(value: Any, folder: Path) -> Any:
-    """An argument with the examples' paths as the container has them."""
     if isinstance(value, list):
         return [{name: _place(text, folder) for name, text in each.items()} for each in value]
-    return value.replace("examples", str(folder / "examples")) if isinstance(value, str) else value
+    return value.replace(str(EXAMPLES), str(folder / "examples")) if isinstance(value, str) else value
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from infra.check.finding import Finding, Unchecked
 from infra.check.images import check_images
 from infra.check.provider_schema import Argument, Schema
 from infra.check.rights import check_buckets, check_roles
+from infra.check.run_in_docker import list_arguments
 
 ROOT = Path(__file__).parents[2]
 READ = (
@@ -187,6 +188,13 @@ def test_without_docker_the_reason_is_that(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unchecked, match="docker is not installed"):
         find_engine()
+
+
+def test_a_step_in_an_image_reads_the_examples_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    given = list_arguments(tmp_path)
+    paths = [given["dump"], given["books"], *(task[part] for task in given["tasks"] for part in ("train", "dev"))]
+    assert all(Path(path).is_relative_to(tmp_path) and Path(path).exists() for path in paths)
 
 
 def test_a_tool_that_cannot_be_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
