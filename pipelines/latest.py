@@ -1,8 +1,10 @@
 """The ref `latest` of a store: what the newest good run made, and the links by which one finds it on this machine."""
 
 import os
+from pathlib import Path
 
 from bertline.components.store.artifacts import Store
+from bertline.components.store.folder import SCHEME
 from bertline.components.store.refs import LATEST, Entry, roll_back
 
 
@@ -25,3 +27,11 @@ def link_latest(store: Store, entry: Entry) -> None:
     for link in folder.iterdir():
         if link.is_symlink() and link.name not in entry.artifacts:
             link.unlink()
+
+
+def find_shown_place(store: Store, task: str, folder: Path) -> str:
+    """What to call a task's artifact: its uri in a bucket, `latest/<task>` where that leads to it, or its folder."""
+    place, link = store.uri_of(folder), store.root.with_name("latest") / task
+    if not place.startswith(SCHEME) and link.exists() and link.samefile(folder):
+        return str(link)
+    return place

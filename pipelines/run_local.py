@@ -26,7 +26,7 @@ from bertline.model.attention_init import RANDOM
 from bertline.model.config import bert_config
 from bertline.model.formats.detect import list_model_files
 from bertline.pipelines.cli.tables import print_steps, print_text, print_verdicts
-from bertline.pipelines.latest import link_latest
+from bertline.pipelines.latest import find_shown_place, link_latest
 from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.recipes import OF_EXAMPLE
@@ -276,9 +276,8 @@ def _print_summary(name: str, run: Run, ended: Ended, out: str) -> None:
     verdicts = judge(artifacts)
     print_verdicts(verdicts, PUBLISHED)
     print(f"\nwhole run: {ended.seconds / 60:.1f} minutes")
-    latest = ended.store.root.with_name("latest")
     for title, task in (("model", "pretrain_512"), ("export", "export")):
-        print(f"{title:20} {latest / task}")
+        print(f"{title:20} {find_shown_place(ended.store, task, artifacts[task])}")
     print(f"{'lineage page':20} {ended.folder / 'lineage.html'}")
     print(f"{'TensorBoard':20} {describe_tensorboard(ended.store.root)}")
     is_example, program = run.dump == OF_EXAMPLE["dump"], find_program()

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertline.components.store.folder import SCHEME
 from bertline.pipelines.cli.run_verb import add_run_flags, read_run
 from bertline.pipelines.cli.settings_file import is_typed, read_config_file
 from bertline.pipelines.cli.verbs import Flags, Parser, Verb
@@ -174,7 +175,7 @@ def _read_notes(state: "RunState") -> list[dict[str, Any]]:
     from bertline.components.kfp_artifacts import read_run_notes
     from bertline.components.store.remote import open_store
 
-    return read_run_notes(open_store(state.store).objects, state.run) if state.store else []
+    return read_run_notes(open_store(state.store).objects, state.name_in_store) if state.store else []
 
 
 def _describe_step(note: dict[str, Any]) -> dict[str, str]:
@@ -221,7 +222,9 @@ def _logs(flags: Flags) -> int:
         state = cluster.find(flags.run)
         if not state.store:
             raise ValueError(f"{state.run}: it was not submitted by `bertline submit`, and keeps no logs in a store")
-        for name, text in read_logs(open_store(state.store).objects, state.run, flags.of_task):
+        if not state.store.startswith(SCHEME) and not Path(state.store).is_dir():
+            raise FileNotFoundError(f"{state.store}: the run's store is not mounted here, and its logs are in it")
+        for name, text in read_logs(open_store(state.store).objects, state.name_in_store, flags.of_task):
             if name not in shown:
                 print(f"==> {name} <==")
             print(text[shown.get(name, 0) :], end="", flush=True)

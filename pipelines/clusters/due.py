@@ -1,6 +1,5 @@
 """What the graph of a schedule does beside the pipeline: is a run due, what has it read, who is told of its end."""
 
-import datetime
 import json
 import sys
 from collections.abc import Mapping
@@ -13,11 +12,10 @@ from bertline.components.store.folder import SCHEME
 from bertline.components.store.inputs import describe
 from bertline.components.store.refs import move_after_all, read_history
 from bertline.components.store.remote import open_store
-from bertline.pipelines.clusters.schedule import Schedule
+from bertline.pipelines.clusters.schedule import Schedule, name_run, read_moment
 from bertline.progress import say
 from bertline.settings import from_mapping
 
-KFP_MOMENT = "%Y%m%d%H%M%S"  # how Kubeflow writes [[ScheduledTime]]
 TEXT = "text.json"  # of a run: what it reads
 SECONDS_TO_TELL = 30
 
@@ -26,8 +24,8 @@ def look(place: str, schedule: Mapping[str, Any], moment: str, sources: Mapping[
     """The name of the run if it is due, else "". Bad input ends the process with exit code 2."""
     try:
         store, wanted = open_store(place), from_mapping(Schedule, schedule)
-        fired = _read_moment(moment)
-        run = f"{wanted.name}-{fired:%Y%m%d-%H%M%S}"
+        fired = read_moment(moment)
+        run = name_run(wanted.name, fired)
         if moment and not wanted.fires_at(fired):
             say(f"{fired:%Y-%m-%d %H:%M} UTC is no time of {wanted.name} ({wanted.cron}, {wanted.time_zone})")
             return ""
@@ -66,16 +64,6 @@ def tell(place: str, schedule: Mapping[str, Any], webhook: str, state: str, job:
 
 def _ref_of(schedule: Schedule) -> str:
     return f"text-{schedule.name}"
-
-
-def _read_moment(moment: str) -> datetime.datetime:
-    """As Kubeflow or Vertex AI writes it; none: now."""
-    if not moment:
-        return datetime.datetime.now(datetime.UTC)
-    try:
-        return datetime.datetime.strptime(moment, KFP_MOMENT).replace(tzinfo=datetime.UTC)
-    except ValueError:
-        return datetime.datetime.fromisoformat(moment).astimezone(datetime.UTC)
 
 
 def _describe_text(sources: Mapping[str, str]) -> dict[str, str]:

@@ -3,13 +3,13 @@
 import datetime
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bertline.pipelines.clusters.schedule import Schedule
+from bertline.pipelines.clusters.schedule import Schedule, name_run, read_moment
 from bertline.pipelines.clusters.submission import RunState, ScheduleState, Submission
 from bertline.settings import list_known
 
@@ -182,6 +182,7 @@ class Kubeflow:
         return pipeline_id, made.pipeline_version_id
 
     def _as_state(self, run: Any) -> RunState:
+        parameters = (run.runtime_config.parameters or {}) if run.runtime_config else {}
         return RunState(
             run.display_name,
             run.run_id,
@@ -190,7 +191,8 @@ class Kubeflow:
             str(run.finished_at or ""),
             run.error.message if run.error else "",
             f"{self.host.rstrip('/')}/#/runs/details/{run.run_id}",
-            (run.runtime_config.parameters or {}).get("store", "") if run.runtime_config else "",
+            parameters.get("store", ""),
+            _name_scheduled(parameters),
         )
 
     @contextmanager
@@ -210,6 +212,13 @@ class Kubeflow:
             raise OSError(
                 f"{self.host}: not reached ({error}); is the host right, and is a port forwarded to it?"
             ) from error
+
+
+def _name_scheduled(parameters: Mapping[str, Any]) -> str:
+    """As the graph of a schedule names its run."""
+    if not parameters.get("moment"):
+        return ""
+    return name_run(parameters["schedule"]["name"], read_moment(parameters["moment"]))
 
 
 def _as_utc(moment: datetime.datetime | None) -> str | None:

@@ -18,6 +18,7 @@ from cronsim import CronSim, CronSimError
 
 FIELDS = {"minute": (0, 59), "hour": (0, 23), "day of the month": (1, 31), "month": (1, 12), "day of the week": (0, 6)}
 PART = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?")
+KFP_MOMENT = "%Y%m%d%H%M%S"  # how Kubeflow writes [[ScheduledTime]]
 MOST_AT_ONCE = 10  # runs: the limit of Kubeflow, and of Vertex AI by default
 YEARS_AHEAD = 5  # that changes of a zone's offset are looked for
 EXAMPLE = 'give five fields, such as "30 2 * * 1": Mondays at 2:30'
@@ -66,7 +67,7 @@ class Schedule:
     @property
     def window(self) -> tuple[datetime.datetime | None, datetime.datetime | None]:
         """Start and end."""
-        first, last = (_read_moment(name, text) for name, text in (("start", self.start), ("end", self.end)))
+        first, last = (_read_bound(name, text) for name, text in (("start", self.start), ("end", self.end)))
         return first, last
 
     def list_times(self, after: datetime.datetime) -> Iterator[datetime.datetime]:
@@ -153,6 +154,21 @@ class Schedule:
                     )
 
 
+def name_run(schedule: str, fired: datetime.datetime) -> str:
+    """The name of the run that a schedule begins at a moment."""
+    return f"{schedule}-{fired:%Y%m%d-%H%M%S}"
+
+
+def read_moment(moment: str) -> datetime.datetime:
+    """As Kubeflow or Vertex AI writes it; none: now."""
+    if not moment:
+        return datetime.datetime.now(datetime.UTC)
+    try:
+        return datetime.datetime.strptime(moment, KFP_MOMENT).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return datetime.datetime.fromisoformat(moment).astimezone(datetime.UTC)
+
+
 @dataclass(frozen=True)
 class _Field:
     """One field of a cron expression."""
@@ -208,7 +224,7 @@ def _offset(moment: datetime.datetime, zone: ZoneInfo) -> int:
     return int(offset.total_seconds()) // 60
 
 
-def _read_moment(name: str, text: str) -> datetime.datetime | None:
+def _read_bound(name: str, text: str) -> datetime.datetime | None:
     if not text:
         return None
     try:

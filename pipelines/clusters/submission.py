@@ -52,6 +52,12 @@ class RunState:
     error: str = ""
     page: str = ""  # of the run, in a browser
     store: str = ""  # where its artifacts, notes and logs go
+    noted_as: str = ""  # its name there, where a schedule has begun it
+
+    @property
+    def name_in_store(self) -> str:
+        """Under which its notes and logs are kept."""
+        return self.noted_as or self.run
 
     @property
     def has_ended(self) -> bool:

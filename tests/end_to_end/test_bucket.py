@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def test_a_killed_run_goes_on_on_another_machine_to_the_bytes_of_an_undisturbed_
     assert ended.returncode == 0, ended.stderr
     assert "ingest: made before, kept: gs://b/team/store/documents/" in ended.stderr
     assert "training goes on from step" in ended.stderr
+    assert re.search(r"^model +gs://b/team/store/checkpoint_512/[0-9a-f]+$", ended.stdout, re.MULTILINE)
     assert not list(served.glob("work/*/*/INDEX.json"))
     alone = subprocess.run(command(str(tmp_path / "alone")), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert alone.returncode == 0, alone.stderr

@@ -59,6 +59,7 @@ def fire_a_schedule(cluster: KfpServer, bertline: Program, store: Path) -> None:
         run = cluster.fire("weekly", monday + datetime.timedelta(hours=hours))
         ended = bertline("status", run["run_id"], "--to=kfp", "--watch")
         assert ended.returncode == 0, ended.stderr
+        assert ("export: made before" in ended.stderr) == (hours == 0)
     assert sorted(path.name for path in (store / "runs").glob("weekly-*")) == ["weekly-20270104-023000"]
     notes = [json.loads(path.read_text()) for path in (store / "runs" / "weekly-20270104-023000").glob("*.json")]
     assert len(notes) == 14 and all(note["reused"] for note in notes)

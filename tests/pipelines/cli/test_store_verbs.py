@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from bertline.components.store.artifacts import Store
 from bertline.components.store.bucket import EMULATOR_VARIABLE
 from bertline.components.store.refs import LATEST, move_after_all
 from bertline.components.store.remote import CACHE_VARIABLE, open_store
 from bertline.pipelines.cli.main import main
-from bertline.pipelines.latest import link_latest
+from bertline.pipelines.latest import find_shown_place, link_latest
 from fakes.storage_server import serving
 
 
@@ -40,6 +41,8 @@ def store(documents: Path, tmp_path: Path) -> Path:
 def test_the_history_is_listed_and_latest_rolled_back(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     link = store.with_name("latest") / "ingest"
     assert link.resolve().name == "two"
+    one, two = (find_shown_place(Store(store), "ingest", store / "documents" / name) for name in ("one", "two"))
+    assert (one, two) == (str(store / "documents" / "one"), str(link))
     assert main(["rollback", f"--store={store}"]) == 0
     assert link.resolve().name == "one"
     assert main(["history", f"--store={store}"]) == 0
