@@ -10,7 +10,7 @@ from infra.check.images import CLOUDBUILD, DOCKERFILE, LAPTOP, TAG
 
 VARIABLES = "infra/terraform/variables.tf"
 ACCOUNTS = "infra/terraform/accounts.tf"
-PLATFORMS = "pipelines/platforms.py"
+PLATFORMS = "pipelines/placing/on_kubeflow.py"
 BASE = "infra/kustomize/base"
 CLAIM = "infra/kustomize/components/store-claim"
 NAMED_CLAIM = r"kind: PersistentVolumeClaim\nmetadata:\n  name: (\S+)"
@@ -89,7 +89,9 @@ def check_pods_accounts(root: Path) -> Iterator[Finding]:
 
 def check_claim(root: Path) -> Iterator[Finding]:
     """The claim that the compiled pipeline mounts is the one that is made, for the images' user."""
-    mounted = re.search(r'pvc_name="([\w-]+)", mount_path="([^"]+)"', read(root, PLATFORMS))
+    mounted = re.search(
+        r'^MOUNT = "(?P<mount>[^"]+)".*\nCLAIM = "(?P<claim>[\w-]+)"', read(root, PLATFORMS), re.MULTILINE
+    )
     if mounted is None:
         yield Finding(PLATFORMS, 0, "no claim is mounted", f"remove {CLAIM}, too")
         return
@@ -98,11 +100,11 @@ def check_claim(root: Path) -> Iterator[Finding]:
     for name, pattern in named.items():
         text = read(root, name)
         found = re.search(pattern, text)
-        if found is None or found[1] != mounted[1]:
+        if found is None or found[1] != mounted["claim"]:
             line = line_of(text, pattern) + found[0].count("\n") if found else 0
-            what = f"the claim is {found[1] if found else 'missing'}; {PLATFORMS} mounts {mounted[1]}"
-            yield Finding(name, line, what, f"call it {mounted[1]}")
+            what = f"the claim is {found[1] if found else 'missing'}; {PLATFORMS} mounts {mounted['claim']}"
+            yield Finding(name, line, what, f"call it {mounted['claim']}")
     user = re.search(r"useradd --uid (\d+)", read(root, DOCKERFILE))
-    if user and f'-o, "{user[1]}", -g, "{user[1]}", {mounted[2]}/store' not in read(root, job):
-        what = f"the images' user is {user[1]}, the store {mounted[2]}/store"
+    if user and f'-o, "{user[1]}", -g, "{user[1]}", {mounted["mount"]}/store' not in read(root, job):
+        what = f"the images' user is {user[1]}, the store {mounted['mount']}/store"
         yield Finding(job, line_of(read(root, job), "command:"), what, "give the folder to that user")

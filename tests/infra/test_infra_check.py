@@ -25,7 +25,7 @@ from infra.check.run_in_docker import list_arguments
 ROOT = Path(__file__).parents[2]
 READ = (
     *("Makefile", "pyproject.toml", "requirements.lock", ".dockerignore"),
-    *("components/steps.py", "pipelines/platforms.py"),
+    *("components/steps.py", "pipelines/placing/on_kubeflow.py"),
 )
 COPIED = ("src", "model", "tokenizer", "examples", "README.md", "LICENSE", "NOTICE", "requirements-light.lock")
 ALL_BUT_CHECKOV = (
@@ -53,7 +53,7 @@ def project(tmp_path: Path) -> Path:
     """A copy of what the check reads, the rest of the project beside it."""
     shutil.copytree(ROOT / "infra", tmp_path / "infra", ignore=shutil.ignore_patterns("__pycache__", ".terraform"))
     for name in READ:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for name in COPIED:
         (tmp_path / name).symlink_to(ROOT / name)
