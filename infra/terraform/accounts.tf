@@ -132,3 +132,14 @@ resource "google_service_account_iam_member" "workload_identity" {
 
   depends_on = [google_container_cluster.this] # which makes the pool of identities
 }
+
+# Kubeflow Pipelines starts a run's pods with an account of its own, unless a run names another.
+resource "google_service_account_iam_member" "kubeflow" {
+  count = var.cluster ? 1 : 0
+
+  service_account_id = google_service_account.this["pipeline"].name
+  role               = "roles/iam.workloadIdentityUser"
+  member             = "serviceAccount:${var.project}.svc.id.goog[${var.kubernetes_namespace}/pipeline-runner]"
+
+  depends_on = [google_container_cluster.this]
+}

@@ -154,7 +154,7 @@ variable "gpu_pool" {
     max_nodes    = number
     spot         = bool
   })
-  default = { machine_type = "g2-standard-8", accelerator = "nvidia-l4", count = 1, max_nodes = 2, spot = true }
+  default = { machine_type = "g2-standard-12", accelerator = "nvidia-l4", count = 1, max_nodes = 2, spot = true }
 
   validation {
     condition     = can(regex("^nvidia-", var.gpu_pool.accelerator)) && contains([1, 2, 4, 8], var.gpu_pool.count)

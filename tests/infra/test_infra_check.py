@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from infra.check import environments
-from infra.check.accelerators import check_pod
+from infra.check.accelerators import LABEL_OF_MACHINE, check_pod
 from infra.check.agreement import check_agreement
 from infra.check.engine import find_engine
 from infra.check.finding import Finding, Unchecked
@@ -21,6 +21,9 @@ from infra.check.images import check_images
 from infra.check.provider_schema import Argument, Schema
 from infra.check.rights import check_buckets, check_roles
 from infra.check.run_in_docker import list_arguments
+from infra.check.terraform import read_defaults
+
+from bertline.pipelines.placing.resources import ACCELERATORS, TRAINING
 
 ROOT = Path(__file__).parents[2]
 READ = (
@@ -132,6 +135,18 @@ def test_a_pod_with_accelerators_goes_with_the_pool(pod: dict[str, Any], said: l
     found = [each.what for each in check_pod("overlay", "Job probe", pod, GPU_POOL, TPU_POOL)]
     assert len(found) == len(said)
     assert all(part in each for part, each in zip(said, found, strict=True))
+
+
+def test_the_pools_nodes_are_machines_that_tasks_are_given() -> None:
+    """By default: their accelerators are known to the program, on such machines and in such topologies."""
+    gpus, tpus = (read_defaults(ROOT, f"{each}_pool") for each in ("gpu", "tpu"))
+    (gpu,) = (each for each in ACCELERATORS.values() if each.gke == gpus["accelerator"])
+    assert gpu.machines[int(gpus["count"])] == gpus["machine_type"]
+    assert TRAINING["base"].cpu < int(gpus["machine_type"].rpartition("-")[2])  # the node itself needs some
+    chips = int(tpus["chips_per_host"])
+    (tpu,) = (each for each in ACCELERATORS.values() if each.machines.get(chips) == tpus["machine_type"])
+    assert tpu.topologies[chips] == tpus["topology"]
+    assert tpu.gke == LABEL_OF_MACHINE[tpus["machine_type"].rpartition("-")[0]]
 
 
 BINDINGS = '''
