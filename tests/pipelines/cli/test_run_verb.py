@@ -15,6 +15,7 @@ from bertline.pipelines.cli import run_verb
 from bertline.pipelines.cli.main import main
 from bertline.pipelines.cli.run_verb import WITH_OWN_TEXT, format_config, read_run
 from bertline.pipelines.cli.verbs import FlagParser, with_underscores
+from bertline.pipelines.placing.settings import read_resource_table
 from bertline.pipelines.recipes import EXAMPLES, RECIPES, RUNS, recipe
 from bertline.pipelines.run_local import check
 from bertline.pipelines.run_settings import Run, pipeline_arguments
@@ -336,8 +337,10 @@ def test_the_settings_that_pages_show_are_known(run_from: Parsed, tmp_path: Path
     pages = [file.read_text(encoding="utf-8") for file in (root / "README.md", *(root / "docs").rglob("*.md"))]
     file = tmp_path / "settings.toml"
     shown = [text for page in pages for text in re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)]
-    file.write_text(shown[0], encoding="utf-8")
-    assert len(shown) == 1
+    (of_tasks,) = (text for text in shown if "[resources" in text)  # what a cluster gives them
+    assert read_resource_table(tomllib.loads(of_tasks)["resources"], "cloud.md", typed=True)
+    (of_run,) = (text for text in shown if text != of_tasks)
+    file.write_text(of_run, encoding="utf-8")
     given = [quoted or bare for page in pages for quoted, bare in re.findall(r'ARGS=(?:"([^"]*)"|(--[^\s`]+))', page)]
     assert len(given) >= 5
     for arguments in given:
