@@ -6,14 +6,13 @@ Each try has a file of its own, runs/<run>/logs/<task>.<when it began>.log.
 import contextlib
 import datetime
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 from bertline.components.store.artifacts import Store
 from bertline.preemption import PreemptedError
+from bertline.processes import repeating
 
 LOGS = "logs"  # a run's folder of them
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -61,7 +60,7 @@ def keeping_log(store: Store, run: str, task: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _sharing(store: Store, name: str) -> Iterator[None]:
     """Share a growing file now and then, and at the end."""
-    ended, path, shared = threading.Event(), Path(store.root / name), 0
+    path, shared = store.root / name, 0
 
     def share() -> None:
         nonlocal shared
@@ -71,17 +70,10 @@ def _sharing(store: Store, name: str) -> Iterator[None]:
                 store.share_note(name)
                 shared = size
 
-    def keep_sharing() -> None:
-        while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            share()
-
-    thread = threading.Thread(target=keep_sharing, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(share, SECONDS_BETWEEN_LOOKS):
+            yield
     finally:
-        ended.set()
-        thread.join()
         share()
 
 

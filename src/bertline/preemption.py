@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, ClassVar, Self
 
 from bertline.files import remove_drafts
-from bertline.processes import kill_children
+from bertline.processes import join_thread, kill_children
 from bertline.progress import erase_progress, say
 
 TRY_AGAIN = 75  # the exit code for "run the same command again" (EX_TEMPFAIL in sysexits.h)
@@ -185,9 +185,7 @@ class _Listener:
         for thread in self._threads[1:]:
             signal.pthread_kill(thread.ident or 0, signal.SIGINT)
         for thread in self._threads:
-            thread.join()
-            while Path(f"/proc/self/task/{thread.native_id}").exists():  # a next block asks whether it is alone
-                time.sleep(0)
+            join_thread(thread)  # a next block asks whether it is alone
         signal.set_wakeup_fd(self._pipe_before)
         logging.disable(self._logged_above)
         for number, handler in self.handlers_before.items():

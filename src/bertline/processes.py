@@ -1,9 +1,12 @@
-"""The end of this process, and of those that it has started."""
+"""This process's end and that of those that it has started, and its threads."""
 
 import os
 import signal
 import sys
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +20,31 @@ def leave(code: int) -> NoReturn:
             stream.flush()
     kill_children()
     os._exit(code)
+
+
+def join_thread(thread: threading.Thread) -> None:
+    """Wait until a thread has ended and the process is rid of it, which takes a moment more."""
+    thread.join()
+    while Path(f"/proc/self/task/{thread.native_id}").exists():
+        time.sleep(0)
+
+
+@contextmanager
+def repeating(act: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Do something over and over while the block runs, in a thread, so many seconds after it was done."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def kill_children(since: float = 0.0) -> None:

@@ -10,13 +10,14 @@ import functools
 import os
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
+
+from bertline.processes import repeating
 
 # A step that runs in a child process whose output is collected (kfp.local does) can still write on the user's
 # terminal: the parent names the terminal's device in this variable.
@@ -110,22 +111,14 @@ class Progress:
     @contextmanager
     def follow(self, count: Callable[[], int]) -> Iterator[None]:
         """While the block runs, advance to what `count` says every now and then: of work that other processes do."""
-        ended = threading.Event()
 
         def look() -> None:
             self.advance(count() - self.done)
 
-        def keep_looking() -> None:
-            while not ended.wait(SECONDS_BETWEEN_LOOKS):
-                look()
-
-        looking = threading.Thread(target=keep_looking, daemon=True)
-        looking.start()
         try:
-            yield
+            with repeating(look, SECONDS_BETWEEN_LOOKS):
+                yield
         finally:
-            ended.set()
-            looking.join()
             look()
 
     def __enter__(self) -> "Progress":
