@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from bertline.components.store.folder import ATTEMPT, Found
 from bertline.components.store.manifests import MANIFEST
+from bertline.components.store.mirror import RESUME
 from bertline.components.store.refs import read_history
 
 SECONDS_OF_A_DAY = 86400
 KEPT_ENTRIES = 3  # of each ref
 KEPT_DAYS = 14.0
-REFS, RUNS, WORK = "refs", "runs", "work"
+REFS, RUNS = "refs", "runs"
 UNUSED = "no ref and no recent run leads to it"
 LEFT = "an attempt that was not committed, or work that nobody goes on with"
 
@@ -56,14 +57,14 @@ def find_garbage(objects: Any, entries: int = KEPT_ENTRIES, days: float = KEPT_D
 
 def _is_commit(found: Found) -> bool:
     kind, *rest = found.name.split("/")
-    return kind not in (REFS, RUNS, WORK) and rest[1:] == [MANIFEST]
+    return kind not in (REFS, RUNS, RESUME) and rest[1:] == [MANIFEST]
 
 
 def _find_owner(name: str, attempts: Mapping[str, str]) -> str:
     """The artifact that an object is of, or what else it belongs to: an attempt, a work folder."""
     parts = name.split("/")
     artifact = "/".join(parts[:2])
-    if parts[0] == WORK:
+    if parts[0] == RESUME:
         return "/".join(parts[:3])
     if attempts.get(artifact) in ("", *parts[2:3]) or parts[2:] == [MANIFEST]:
         return artifact

@@ -2,7 +2,7 @@
 
     <kind>/<fingerprint>/MANIFEST.json    the commit: written last, by one upload that of several writers one wins
     <kind>/<fingerprint>/<attempt>/...    the files; the commit names the attempt they are of
-    work/<kind>/<fingerprint>/...         what survives a kill while the artifact is made
+    resume/<kind>/<fingerprint>/...       what survives a kill while the artifact is made
 
 A finished artifact is known here by its manifest alone; its files come when a step needs them, are verified, and stay
 within the folder's budget. An artifact whose objects are not what its commit says is made again.
@@ -12,27 +12,23 @@ import contextlib
 import json
 import os
 import shutil
-import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertline.components.store.artifacts import Artifact, Provenance, Store, work_folder
 from bertline.components.store.bucket import Bucket, ChangedError
 from bertline.components.store.folder import ATTEMPT, SCHEME, Found
 from bertline.components.store.manifests import MANIFEST, RUN, read_manifest, verify
+from bertline.components.store.mirror import RESUME, WorkMirror
 from bertline.files import write_whole
 from bertline.progress import say
 
 CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in buckets
 OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
 ORIGIN = ".origin.json"  # in a folder of this machine: where its files come from
-WORK = "work"  # below the store: what survives a kill
-INDEX = "INDEX.json"  # of a work folder: the files that belong together
-SECONDS_BETWEEN_MIRRORINGS = 2.0  # where there is something new
 DEFAULT_BUDGET_BYTES = 200 << 30
 PARTS_OF_COMMIT = 2  # slashes in <kind>/<fingerprint>/MANIFEST.json
 
@@ -72,7 +68,7 @@ class BucketStore(Store):
     def require_writable(self) -> None:
         """Refuse a bucket that is not there or that nothing can be written to, and a cache likewise."""
         super().require_writable()
-        self.write_note(f"{WORK}/.writable", "")
+        self.write_note(f"{RESUME}/.writable", "")
 
     def take_all(self) -> None:
         """Bring the notes of all runs and the manifests of all artifacts here."""
@@ -104,7 +100,7 @@ class BucketStore(Store):
         self.fetch(inputs)
         folder = self.place(provenance)
         shutil.rmtree(folder, ignore_errors=True)  # a manifest without files
-        mirror = WorkMirror(self.bucket, f"{WORK}/{self._name_of(folder)}", work_folder(folder))
+        mirror = WorkMirror(self.bucket, f"{RESUME}/{self._name_of(folder)}", work_folder(folder))
         mirror.restore()
         with mirror.following():
             yield
@@ -128,7 +124,7 @@ class BucketStore(Store):
         except ChangedError:
             return self._give_way(made, attempt, list(checksums))
         self._note_origin(made.path, attempt)
-        mirror = WorkMirror(self.bucket, f"{WORK}/{name}", work_folder(made.path))
+        mirror = WorkMirror(self.bucket, f"{RESUME}/{name}", work_folder(made.path))
         mirror.forget()
         return made
 
@@ -205,78 +201,6 @@ class BucketStore(Store):
             left -= held[folder]
 
 
-@dataclass(frozen=True)
-class WorkMirror:
-    """A work folder, and its copy in the bucket from which another machine goes on."""
-
-    bucket: Bucket
-    name: str
-    folder: Path
-
-    def restore(self) -> None:
-        """Bring what the bucket has of the folder, where this machine has nothing."""
-        if self.folder.exists() or self.bucket.find(f"{self.name}/{INDEX}") is None:
-            return
-        index: Mapping[str, Any] = json.loads(self.bucket.read(f"{self.name}/{INDEX}"))
-        draft = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        objects = {f"{self.name}/{each['object']}": draft / path for path, each in index.items()}
-        try:
-            self.bucket.download(objects, f"{self.folder.name}: from the bucket")
-        except FileNotFoundError as error:  # two processes have worked at one artifact
-            say(f"{self.bucket}/{self.name}: {error}; the work begins again")
-            shutil.rmtree(draft, ignore_errors=True)
-            return
-        draft.mkdir(exist_ok=True)
-        draft.rename(self.folder)
-
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """While the block runs, and where it ends before its time, carry over what is new."""
-        ended = threading.Event()
-        known: dict[str, dict[str, Any]] = {}
-
-        def keep_following() -> None:
-            while not ended.wait(SECONDS_BETWEEN_MIRRORINGS):
-                with contextlib.suppress(OSError):  # the next time, or at the end, where it is said
-                    self._carry_new(known)
-
-        thread = threading.Thread(target=keep_following, daemon=True)
-        thread.start()
-        try:
-            yield
-        except BaseException:
-            ended.set()
-            thread.join()
-            self._carry_new(known)
-            raise
-        finally:
-            ended.set()
-            thread.join()
-
-    def forget(self) -> None:
-        """Remove it from the bucket."""
-        self.bucket.delete([found.name for found in self.bucket.list(f"{self.name}/")])
-
-    def _carry_new(self, known: dict[str, dict[str, Any]]) -> None:
-        """Upload files that are new, then the index of all, then remove the objects that it no longer names."""
-        there = _list_finished(self.folder)
-        new = {path: stamp for path, stamp in there.items() if known.get(path, {}).get("stamp") != stamp}
-        if not new and there.keys() == known.keys():
-            return
-        objects = {path: uuid.uuid4().hex for path in new}
-        self.bucket.upload({f"{self.name}/{objects[path]}": self.folder / path for path in new}, self.folder.name)
-        for path in new:
-            known[path] = {"stamp": new[path], "object": objects[path]}
-        for path in known.keys() - there.keys():
-            del known[path]
-        index = json.dumps({path: {"object": known[path]["object"]} for path in sorted(known)}, indent=1)
-        found = self.bucket.find(f"{self.name}/{INDEX}")
-        self.bucket.replace(f"{self.name}/{INDEX}", index.encode(), 0 if found is None else found.generation)
-        named = {f"{self.name}/{each['object']}" for each in known.values()} | {f"{self.name}/{INDEX}"}
-        self.bucket.delete([each.name for each in self.bucket.list(f"{self.name}/") if each.name not in named])
-
-
 def open_store(place: str) -> Store:
     """The store in a folder, or below a gs:// uri; its copies lie below the folder that BERTLINE_CACHE names."""
     if not place.startswith(SCHEME):
@@ -295,15 +219,3 @@ def _is_whole(folder: Path) -> bool:
     entries = read_manifest(folder)["files"]
     files = [(folder / entry["path"], entry["size_bytes"]) for entry in entries]
     return all(file.is_file() and file.stat().st_size == size for file, size in files)
-
-
-def _list_finished(folder: Path) -> dict[str, tuple[int, int]]:
-    """The files below a work folder but for drafts: path -> size and time of change."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") for part in parts):
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                files["/".join(parts)] = (stat.st_size, stat.st_mtime_ns)
-    return files

@@ -3,12 +3,12 @@
 #     PREFIX/store/KIND/FINGERPRINT/MANIFEST.json    the commit of an artifact
 #     PREFIX/store/KIND/FINGERPRINT/ATTEMPT/...      its files
 #     PREFIX/store/refs/, PREFIX/store/runs/         what holds now, and what runs did
-#     PREFIX/store/work/...                          what a killed step goes on from
+#     PREFIX/store/resume/...                        what a killed step goes on from
 #     PREFIX/pipeline_root/                          small pointers that Vertex AI hands from step to step
 #     PREFIX/tmp/                                    Dataflow's temporary and staged files
 #
 # A lifecycle rule cannot tell an attempt that was never committed from one that was: both lie beside the manifest, and
-# a rule sees names and ages alone. So rules delete only work/ and tmp/; orphaned attempts are found by `bertline gc`.
+# a rule sees names and ages alone. So rules delete only resume/ and tmp/; orphaned attempts are found by `bertline gc`.
 locals {
   bucket = var.bucket == "" ? "${var.project}-bertline" : var.bucket
   store  = "${var.prefix}/store"
@@ -47,8 +47,8 @@ resource "google_storage_bucket" "artifacts" {
       type = "Delete"
     }
     condition {
-      age            = var.work_days
-      matches_prefix = ["${local.store}/work/"]
+      age            = var.resume_days
+      matches_prefix = ["${local.store}/resume/"]
     }
   }
 
@@ -70,7 +70,7 @@ resource "google_storage_bucket" "artifacts" {
     condition {
       days_since_noncurrent_time = 1
       with_state                 = "ARCHIVED"
-      matches_prefix             = ["${local.store}/work/", "${var.prefix}/tmp/"]
+      matches_prefix             = ["${local.store}/resume/", "${var.prefix}/tmp/"]
     }
   }
 

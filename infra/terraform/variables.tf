@@ -52,13 +52,13 @@ variable "prefix" {
   }
 }
 
-variable "work_days" {
+variable "resume_days" {
   description = "Days after which what a killed step left for its next try is deleted; longer than any training rests."
   type        = number
   default     = 60
 
   validation {
-    condition     = var.work_days >= 14
+    condition     = var.resume_days >= 14
     error_message = "At least 14 days: a training that waits for a machine goes on from these files."
   }
 }

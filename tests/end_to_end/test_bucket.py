@@ -45,7 +45,7 @@ def test_a_killed_run_goes_on_on_another_machine_to_the_bytes_of_an_undisturbed_
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     monkeypatch.setenv("BERTLINE_CACHE", str(tmp_path / "first machine"))
     killed = program(command("gs://b/team"), tmp_path)
-    code = killed.end(signal.SIGKILL, lambda each: list(served.glob("work/checkpoint_128/*/INDEX.json")))
+    code = killed.end(signal.SIGKILL, lambda each: list(served.glob("resume/checkpoint_128/*/INDEX.json")))
     assert code == -signal.SIGKILL
     assert "pretrain_128" in killed.said
 
@@ -61,7 +61,7 @@ def test_a_killed_run_goes_on_on_another_machine_to_the_bytes_of_an_undisturbed_
     assert "ingest: made before, kept: gs://b/team/store/documents/" in ended.stderr
     assert "training goes on from step" in ended.stderr
     assert re.search(r"^model +gs://b/team/store/checkpoint_512/[0-9a-f]+$", ended.stdout, re.MULTILINE)
-    assert not list(served.glob("work/*/*/INDEX.json"))
+    assert not list(served.glob("resume/*/*/INDEX.json"))
     alone = subprocess.run(command(str(tmp_path / "alone")), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert alone.returncode == 0, alone.stderr
     (entry,) = (json.loads(path.read_text()) for path in served.glob("refs/latest/*.json"))

@@ -71,7 +71,7 @@ def test_every_value_that_cannot_be_is_refused_at_once(variables: Path) -> None:
         "zones": ["europe-west4-a"],
         "bucket": "gs://bucket",
         "prefix": "a/b",
-        "work_days": 3,
+        "resume_days": 3,
         "undelete_days": 0,
         "kms_key": "key",
         "image_version": "latest",

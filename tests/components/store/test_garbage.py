@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bertline.components.store import remote
+from bertline.components.store import mirror
 from bertline.components.store.artifacts import Artifact, Provenance, Store, publish
 from bertline.components.store.bucket import EMULATOR_VARIABLE, Bucket
 from bertline.components.store.garbage import LEFT, UNUSED, find_garbage
@@ -89,7 +89,7 @@ def test_what_a_recent_run_used_stays(store: Store, tmp_path: Path) -> None:
 def test_work_goes_when_nobody_has_gone_on_with_it(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SECONDS_BETWEEN_MIRRORINGS", 0.05)
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_MIRRORINGS", 0.05)
     with pytest.raises(RuntimeError, match="killed"):
         make(store, "documents", fails=True)
     assert names(store) == {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bertline.components.store import bucket as bucket_module
-from bertline.components.store import remote
+from bertline.components.store import mirror
 from bertline.components.store.artifacts import Artifact, Provenance, Store, publish
 from bertline.components.store.bucket import Bucket
 from bertline.components.store.manifests import MANIFEST, verify
@@ -134,7 +134,7 @@ def test_a_damaged_artifact_is_found_and_made_again(
 def test_another_machine_goes_on_with_the_work_of_one_that_was_killed(
     machine: Callable[..., BucketStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SECONDS_BETWEEN_MIRRORINGS", 0.05)
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_MIRRORINGS", 0.05)
     mirrored = threading.Event()
 
     def begin(out: Path, work: Path) -> dict[str, int]:
@@ -157,7 +157,7 @@ def test_another_machine_goes_on_with_the_work_of_one_that_was_killed(
 
     made = publish(machine("second"), provenance(), go_on)
     assert (made.path / "weights").read_text() == "12"
-    assert not [name for name in objects(tmp_path) if name.startswith("work/")]
+    assert not [name for name in objects(tmp_path) if name.startswith("resume/")]
 
 
 def test_copies_that_are_longest_unused_give_way_to_the_budget(machine: Callable[..., BucketStore]) -> None:
