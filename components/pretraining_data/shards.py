@@ -32,8 +32,9 @@ from bertline.components.pretraining_data.statistics import (
     row_totals,
     totals_as_json,
 )
+from bertline.model.records.files import bin_folder, shard_name
 from bertline.model.records.masking import MaskRules, mask
-from bertline.model.records.reader import bin_folder, encode_rows, shard_name
+from bertline.model.records.reader import encode_rows
 from bertline.model.records.rows import Predictions, Rows, Spans, assemble
 from bertline.tokenizer.compiled import compiled
 from bertline.tokenizer.segment import Segmenter, encode_units

@@ -1,4 +1,4 @@
-"""Files of records: mapped into memory, their records verified when they are read, those of one width read as one."""
+"""Files of records: their names, and their content mapped into memory, verified when read, of one width read as one."""
 
 import mmap
 import resource
@@ -25,6 +25,23 @@ from bertline.model.records.rows import ADVICE, FEATURES, features
 
 SAMPLED_HEADS = 64  # of records that seem to be of one size
 OTHER_OPEN_FILES = 512  # of a process, beside records: libraries, connections
+BIN_FOLDER = "length_"
+
+
+def shard_name(number: int, total: int) -> str:
+    """File name of a shard, from 0: part-00000-of-00004.tfrecord."""
+    return f"part-{number:05}-of-{total:05}.tfrecord"
+
+
+def bin_folder(width: int) -> str:
+    """Name of the subfolder of a length bin's shards: length_128."""
+    return f"{BIN_FOLDER}{width}"
+
+
+def width_of_folder(path: Path) -> int:
+    """The width of the bin whose folder a file lies in, or 0."""
+    width = path.parent.name.removeprefix(BIN_FOLDER)
+    return int(width) if path.parent.name.startswith(BIN_FOLDER) and width.isdecimal() else 0
 
 
 class RecordFile:

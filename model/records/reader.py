@@ -18,25 +18,14 @@ from numpy.typing import NDArray
 
 from bertline.model.records.canonical import encode_examples
 from bertline.model.records.compact import encode_compact
-from bertline.model.records.files import RecordBin, RecordShard, allow_open_files, require_same
+from bertline.model.records.files import RecordBin, RecordShard, allow_open_files, require_same, width_of_folder
 from bertline.model.records.masking import MASKING_FILE, MaskRules, dynamic_keys, read_masking, rules_within
 from bertline.model.records.rows import ADVICE, FEATURES, Predictions, Rows, features
 from bertline.tokenizer.wordpiece import parse_vocabulary
 
 SCHEMAS = ("canonical", "compact")  # of masked rows; unmasked ones are compact
 STATISTICS_FILE = "stats.json"  # beside records that `prepare` made: what they hold
-BIN_FOLDER = "length_"
 SAMPLED_RECORDS = 32  # of every file, checked when a set is opened; the others are as they are read
-
-
-def shard_name(number: int, total: int) -> str:
-    """File name of a shard, from 0: part-00000-of-00004.tfrecord."""
-    return f"part-{number:05}-of-{total:05}.tfrecord"
-
-
-def bin_folder(width: int) -> str:
-    """Name of the subfolder of a length bin's shards: length_128."""
-    return f"{BIN_FOLDER}{width}"
 
 
 def encode_rows(rows: Rows, predictions: Predictions | None, schema: str, vocab_size: int) -> bytes:
@@ -122,7 +111,7 @@ class Records:
         self._bins = [RecordBin([shard for shard in shards if shard.width == width]) for width in widths]
         self._first = np.cumsum([0, *map(len, self._bins)])  # [bins + 1]
         # The widest bin may be empty.
-        self.max_seq_length = max(self._bins[-1].width, *map(_width_of_folder, paths))
+        self.max_seq_length = max(self._bins[-1].width, *map(width_of_folder, paths))
         if max_seq_length not in (None, self.max_seq_length):
             raise ValueError(
                 f"{shards[0].path}: max_seq_length is {self.max_seq_length}, this stage needs {max_seq_length}; "
@@ -209,12 +198,6 @@ class Records:
 def _zeros(count: int, shape: BatchShape) -> dict[str, NDArray[Any]]:
     widths = {**shape._asdict(), "one": 1}
     return {name: np.zeros((count, widths[width]), dtype) for name, (dtype, width) in FEATURES.items()}
-
-
-def _width_of_folder(path: Path) -> int:
-    """The width of the bin whose folder a file lies in, or 0."""
-    width = path.parent.name.removeprefix(BIN_FOLDER)
-    return int(width) if path.parent.name.startswith(BIN_FOLDER) and width.isdecimal() else 0
 
 
 def training_batch(

@@ -9,8 +9,9 @@ from bertline.model.bert import initial_weights
 from bertline.model.config import BertConfig, pretraining_shapes
 from bertline.model.heads import pretraining_losses, pretraining_whole
 from bertline.model.records.canonical import encode_examples
+from bertline.model.records.files import shard_name
 from bertline.model.records.masking import MaskConfig, mask, mask_rules, write_masking
-from bertline.model.records.reader import encode_rows, open_records, shard_name, training_batch
+from bertline.model.records.reader import encode_rows, open_records, training_batch
 from bertline.model.records.rows import Spans, assemble, features
 from bertline.tokenizer.wordpiece import Vocabulary
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bertline.model.records.canonical import encode_examples
-from bertline.model.records.reader import open_records, require_tokenizer, shard_name
+from bertline.model.records.files import shard_name
+from bertline.model.records.reader import open_records, require_tokenizer
 from bertline.model.records.rows import FEATURES
 from bertline.tokenizer.wordpiece import Vocabulary, parse_vocabulary
 
