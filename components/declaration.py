@@ -1,7 +1,7 @@
 """What a step declares of itself, and the one way in which every step's artifact is made from that."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from keyword import iskeyword
@@ -19,7 +19,7 @@ from bertline.components.store.artifacts import (
     work_folder,
 )
 from bertline.components.store.folder import SCHEME
-from bertline.components.store.manifests import MANIFEST, read_manifest, verify
+from bertline.components.store.manifests import MANIFEST, read_manifest
 from bertline.preemption import ended_by_signals
 from bertline.settings import name_backend
 
@@ -264,13 +264,30 @@ def _make_together(out: Path | Store, provenance: Provenance, write: Callable[..
         hosts.agree(provenance.facts())
         made = find(out, provenance)
         hosts.agree({"the artifact": "missing" if made is None else "finished"})
-        if made is not None:
-            return made
-        place, train = place_of(out, provenance), partial(write, hosts=hosts)
-        hosts.share(work_folder(place))
-        if hosts.writes:
-            publish(out, provenance, train)
+        if made is None:
+            made = _train_together(hosts, out, provenance, write)
+        return replace(made, is_noted=hosts.writes)
+
+
+def _train_together(hosts: Any, out: Path | Store, provenance: Provenance, write: Callable[..., Counts]) -> Artifact:
+    place = place_of(out, provenance)
+    if isinstance(out, Store):
+        out.gather(provenance)
+
+    def train(folder: Path, work: Path) -> Counts:
+        if isinstance(out, Store) and not out.is_shared:
+            left = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
+            hosts.agree({"what an interrupted training has left": left})
         else:
-            train(place, work_folder(place))
+            hosts.share(work)
+        return write(folder, work, hosts=hosts)
+
+    if hosts.writes:
+        made = publish(out, provenance, train)
         hosts.meet("published")
-        return Artifact(place, verify(place), reused=False)
+        return made
+    train(place, work_folder(place))
+    hosts.meet("published")
+    found = find(out, provenance)
+    assert found is not None, "the first host has published it"
+    return replace(found, reused=False)

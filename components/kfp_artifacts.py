@@ -120,7 +120,8 @@ def _perform(task: str, store: Store, run: str, output: Any, make_artifact: Call
     _write(Path(output.path), {"path": uri, **pointer})
     output.metadata.update(list_facts(made) | {"path": uri})
     run_note = read_run_facts(made)
-    store.write_note(note, _as_json({"task": task, "path": uri, **pointer, **run_note}))
+    if made.is_noted:
+        store.write_note(note, _as_json({"task": task, "path": uri, **pointer, **run_note}))
     say(f"{task}: {'made before, kept' if made.reused else 'done in {seconds:.1f} s'.format(**run_note)}: {uri}")
     return made
 

@@ -54,8 +54,12 @@ def build_component(name: str) -> Any:
 
 def as_component(function: Callable[..., Any]) -> Any:
     """The KFP component of a function."""
-    image = os.environ.get(IMAGE_VARIABLE, DEFAULT_IMAGE)
-    return dsl.component(function, base_image=image, install_kfp_package=False)
+    return dsl.component(function, base_image=find_image(), install_kfp_package=False)
+
+
+def find_image() -> str:
+    """The image in which tasks run."""
+    return os.environ.get(IMAGE_VARIABLE, DEFAULT_IMAGE)
 
 
 def write_source(step: Step) -> str:

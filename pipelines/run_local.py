@@ -1,7 +1,6 @@
 """The pipeline in this process, by kfp.local: every task a child process, its chatter kept in a log."""
 
 import datetime
-import itertools
 import os
 import re
 import shlex
@@ -31,7 +30,15 @@ from bertline.pipelines.platforms import LOCAL
 from bertline.pipelines.pretraining import build_pipeline
 from bertline.pipelines.recipes import OF_EXAMPLE
 from bertline.pipelines.run_settings import TEXT_SOURCES, Run, pipeline_arguments
-from bertline.pipelines.step_settings import AGREEMENTS, RECORDS, RUN_STEPS, STAGES, config_class, select_settings
+from bertline.pipelines.step_settings import (
+    RECORDS,
+    RUN_STEPS,
+    STAGES,
+    config_class,
+    require_agreement,
+    require_one_host,
+    select_settings,
+)
 from bertline.pipelines.verdict import PUBLISHED, advise, judge
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.progress import MARK_VARIABLE, TERMINAL_VARIABLE, erase_progress, say, write_line
@@ -118,6 +125,7 @@ def check(run: Run, out: str | Path) -> None:
         if find_spec(library) is None:
             raise ModuleNotFoundError(f"no {library}, which training needs", name=library)
     arguments = pipeline_arguments(run)
+    require_one_host(arguments)
     list_source_files(**{name: bring(arguments[name]) for name in TEXT_SOURCES})
     if run.initial:
         list_model_files(Path(bring(run.initial)))
@@ -137,7 +145,7 @@ def require_settings(run: Run) -> None:
     """Refuse settings that cannot be, or not together; texts, vocabularies, released models and tasks are not read."""
     arguments = pipeline_arguments(run)
     _require_valid_steps(run, arguments)
-    _require_agreement(arguments)
+    require_agreement(arguments)
     _require_one_start(run, arguments["pretrain_128"])
     _require_shared_batches(arguments)
     if run.vocab:
@@ -158,18 +166,6 @@ def _require_valid_steps(run: Run, arguments: dict[str, Any]) -> None:
             own = select_settings(step, run.steps)
             named = [own[field].origin for field in own if re.search(rf"\b{field}\b", str(error))]
             raise ValueError(f"{step}: {error}" + (f" ({', '.join(named)})" if named else "")) from error
-
-
-def _require_agreement(arguments: dict[str, Any]) -> None:
-    """Refuse steps of which one would not take what the other made."""
-    for agreement in AGREEMENTS:
-        first, *others = agreement.steps
-        for field, step in itertools.product(agreement.fields, others):
-            here, there = arguments[first][field], arguments[step][field]
-            if here != there:
-                raise ValueError(
-                    f"{field} is {here} in {first} and {there} in {step}; {agreement.reason}: {agreement.advice(field)}"
-                )
 
 
 def _require_one_start(run: Run, stage: dict[str, Any]) -> None:

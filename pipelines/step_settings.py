@@ -1,6 +1,7 @@
 """Settings of single steps of a run: `pretrain_512.train_batch_size`, or `pretrain.weight_decay` for both stages."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -25,7 +26,6 @@ STEPS_OF_NAME: dict[str, tuple[str, ...]] = {
 OF_TRAINING_RECORDS = ("masking", "dupe_factor", "length_bins")
 
 _LENGTH = "the two stages of a run have the lengths 128 and 512; other lengths take a verb for each step"
-_ONE_MACHINE = "a run computes on this machine; on several, train with `bertline pretrain --hosts`"
 _SCHEDULE = "it follows from steps_128 and steps_512; set these"
 _DECIDED_OF_RECORDS = {
     "part": "a run makes records to train on (prepare_128, prepare_512) and held-out ones (heldout_128, heldout_512)",
@@ -36,7 +36,7 @@ _DECIDED_OF_STAGES = {
     "model": "both stages train one model; set --model",
     "num_train_steps": _SCHEDULE,
     "stop_at_step": _SCHEDULE,
-    **dict.fromkeys(("hosts", "host", "coordinator"), _ONE_MACHINE),
+    **dict.fromkeys(("host", "coordinator"), "the cluster says it; set --pretrain.hosts"),
 }
 # What the run alone decides, since nothing else would work: step -> field -> reason.
 DECIDED: dict[str, dict[str, str]] = {
@@ -142,6 +142,28 @@ def read_setting(name: str, field: str, value: Any, origin: str, *, typed: bool 
 def select_settings(step: str, settings: Iterable[StepSetting]) -> dict[str, StepSetting]:
     """Field -> the last of the settings that reach a step."""
     return {setting.field: setting for setting in settings if step in setting.steps}
+
+
+def require_agreement(arguments: Mapping[str, Any]) -> None:
+    """Refuse steps of which one would not take what the other made."""
+    for agreement in AGREEMENTS:
+        first, *others = agreement.steps
+        for field, step in itertools.product(agreement.fields, others):
+            here, there = arguments[first][field], arguments[step][field]
+            if here != there:
+                raise ValueError(
+                    f"{field} is {here} in {first} and {there} in {step}; {agreement.reason}: {agreement.advice(field)}"
+                )
+
+
+def require_one_host(arguments: Mapping[str, Any]) -> None:
+    """Refuse what several machines would carry out; `arguments` are the pipeline's, step -> settings."""
+    for step in STAGES:
+        if arguments[step]["hosts"] > 1:
+            raise ValueError(
+                f"hosts of {step} is {arguments[step]['hosts']}, but a run computes on this machine; several take "
+                "`bertline submit --to=vertex` and `bertline pretrain --hosts`"
+            )
 
 
 def _specificity(name: str) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bertline.components.store.fingerprint import code_digests, code_fingerprint
 from bertline.components.store.folder import Folder
@@ -94,6 +94,7 @@ class Artifact:
     path: Path
     manifest: dict[str, Any]
     reused: bool
+    is_noted: bool = True  # by this process; of several hosts that made it, by the first alone
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Store:
     """A folder in which artifacts lie at `<kind>/<fingerprint>`, so that a finished step is found again."""
 
     root: Path
+    is_shared: ClassVar[bool] = True  # its folders are the same for all hosts of a training
 
     def place(self, provenance: Provenance) -> Path:
         """Where the artifact of `provenance` lies, or will lie."""
@@ -140,6 +142,9 @@ class Store:
     def find(self, provenance: Provenance) -> Artifact | None:
         """The artifact that `provenance` describes, verified, if it is there."""
         return _find_in(self.place(provenance), provenance)
+
+    def gather(self, provenance: Provenance) -> None:
+        """Have here, on each host of a training, its inputs and what an interrupted one has left."""
 
     @contextmanager
     def making(self, provenance: Provenance) -> Iterator[None]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from bertline.components.store.artifacts import Artifact, Provenance, Store, work_folder
 from bertline.components.store.bucket import Bucket, ChangedError
@@ -39,6 +40,7 @@ class BucketStore(Store):
 
     bucket: Bucket
     budget_bytes: int = DEFAULT_BUDGET_BYTES
+    is_shared: ClassVar[bool] = False
 
     def uri_of(self, folder: Path) -> str:
         """Where an artifact of this machine's folder lies for others."""
@@ -93,17 +95,30 @@ class BucketStore(Store):
         self._take_manifest(folder, commit)
         return Artifact(folder, read_manifest(folder), reused=True)
 
+    def gather(self, provenance: Provenance) -> None:
+        """Have here, on each host of a training, its inputs and what the bucket has of an interrupted one."""
+        self._fetch_inputs(provenance)
+        mirror = self._mirror(self.place(provenance))
+        shutil.rmtree(mirror.folder, ignore_errors=True)  # the first host's may be ahead of the bucket
+        mirror.restore()
+
     @contextmanager
     def making(self, provenance: Provenance) -> Iterator[None]:
         """While an artifact is made, its inputs are at hand, and what it keeps for the case of a kill is mirrored."""
-        inputs = [path for paths in provenance.inputs.values() for path in paths if path.is_relative_to(self.root)]
-        self.fetch(inputs)
+        self._fetch_inputs(provenance)
         folder = self.place(provenance)
         shutil.rmtree(folder, ignore_errors=True)  # a manifest without files
-        mirror = WorkMirror(self.bucket, f"{RESUME}/{self._name_of(folder)}", work_folder(folder))
+        mirror = self._mirror(folder)
         mirror.restore()
         with mirror.following():
             yield
+
+    def _fetch_inputs(self, provenance: Provenance) -> None:
+        self.fetch(path for paths in provenance.inputs.values() for path in paths if path.is_relative_to(self.root))
+
+    def _mirror(self, folder: Path) -> WorkMirror:
+        """Of the work folder of an artifact."""
+        return WorkMirror(self.bucket, f"{RESUME}/{self._name_of(folder)}", work_folder(folder))
 
     def commit(self, made: Artifact) -> Artifact:
         """Carry an artifact to the bucket; where another process was first, its artifact is the one."""
@@ -124,8 +139,7 @@ class BucketStore(Store):
         except ChangedError:
             return self._give_way(made, attempt, list(checksums))
         self._note_origin(made.path, attempt)
-        mirror = WorkMirror(self.bucket, f"{RESUME}/{name}", work_folder(made.path))
-        mirror.forget()
+        self._mirror(made.path).forget()
         return made
 
     def fetch(self, folders: Iterable[Path]) -> None:

@@ -38,7 +38,7 @@ class _Tee:
 def keeping_log(store: Store, run: str, task: str) -> Iterator[None]:
     """Keep what Python writes to standard output and standard error in the block, and the error that ends it."""
     began = datetime.datetime.now(datetime.UTC)
-    name = f"runs/{run}/{LOGS}/{task}.{began:%Y%m%d-%H%M%S}.log"
+    name = f"runs/{run}/{LOGS}/{task}.{began:%Y%m%d-%H%M%S-%f}.log"
     path = store.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", errors="replace") as file, _sharing(store, name):

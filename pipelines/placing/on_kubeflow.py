@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bertline.pipelines.placing.resources import ACCELERATORS, Resources, pairs
+from bertline.pipelines.placing.resources import ACCELERATORS, Resources, name_slice, pairs
 from bertline.settings import BACKEND_VARIABLE
 
 MOUNT = "/bertline"  # where the claim of the store is mounted
@@ -23,6 +23,7 @@ def place_on_kubeflow(
     from kfp import kubernetes
 
     require_expressible(title, given)
+    _require_one_pod(title, given)
     task = component(**arguments).set_display_name(title)
     task.set_caching_options(False)  # steps find by content what was made
     for set_quantity in (task.set_cpu_request, task.set_cpu_limit):
@@ -45,6 +46,14 @@ def place_on_kubeflow(
         kubernetes.add_pod_label(task, name, value)
     _mount(task, given, store)
     return task
+
+
+def _require_one_pod(title: str, given: Resources) -> None:
+    if given.hosts > 1:
+        raise ValueError(
+            f"hosts of {title} is {given.hosts}: a task of Kubeflow Pipelines is one pod; `bertline compile "
+            "--platform=trainjob` writes a training on several machines, and Vertex AI takes them (--to=vertex)"
+        )
 
 
 def list_variables(given: Resources) -> dict[str, str]:
@@ -75,7 +84,9 @@ def list_node_labels(given: Resources) -> dict[str, str]:
         kind, count = ACCELERATORS[given.accelerator], given.accelerator_count or 1
         if kind.is_tpu:
             labels["cloud.google.com/gke-tpu-accelerator"] = kind.gke
-            labels["cloud.google.com/gke-tpu-topology"] = given.topology or kind.topologies[count]
+            labels["cloud.google.com/gke-tpu-topology"] = (
+                name_slice(given) if given.is_slice else given.topology or kind.topologies[count]
+            )
         elif kind.gke:
             labels["cloud.google.com/gke-accelerator"] = kind.gke
     if given.node_pool:

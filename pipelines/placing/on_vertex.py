@@ -1,8 +1,8 @@
 """Tasks on Vertex AI Pipelines: as containers, or as CustomJobs where a container cannot say what is asked.
 
-A TPU, a spot machine, a time limit, labels, a machine type and a service account are a CustomJob's. Its component is
-the step's, but what runs in the pipeline is a launcher (Google Cloud Pipeline Components') that sends the step's
-container as the job's worker and waits for it.
+A TPU, several machines, a spot machine, a time limit, labels, a machine type and a service account are a CustomJob's.
+Its component is the step's, but what runs in the pipeline is a launcher (Google Cloud Pipeline Components') that sends
+the step's container as the job's worker and waits for it.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertline.pipelines.placing.on_kubeflow import BACKOFF, list_variables
-from bertline.pipelines.placing.resources import ACCELERATORS, Resources, pairs
+from bertline.pipelines.placing.resources import ACCELERATORS, Resources, name_slice, pairs
 
 LAUNCHER = "gcr.io/ml-pipeline/google-cloud-pipeline-components:2.22.0"
 LAUNCH = ["python3", "-u", "-m", "google_cloud_pipeline_components.container.v1.custom_job.launcher"]
@@ -37,7 +37,7 @@ def place_on_vertex(
     """The task of a component; ValueError for what Vertex AI cannot be told, and for a region without such TPUs."""
     _require_expressible(title, given, region)
     tpu = bool(given.accelerator) and ACCELERATORS[given.accelerator].is_tpu
-    if tpu or any(getattr(given, field) for field in OF_A_JOB):
+    if tpu or given.hosts > 1 or any(getattr(given, field) for field in OF_A_JOB):
         task = as_custom_job(component, title, given)(**arguments)
     else:
         task = component(**arguments).set_cpu_limit(str(given.cpu)).set_memory_limit(f"{given.memory_gb}G")
@@ -59,7 +59,7 @@ def as_custom_job(component: Any, title: str, given: Resources) -> Any:
     spec = json_format.MessageToDict(component.pipeline_spec)
     (executor,) = spec["deploymentSpec"]["executors"].values()
     (definition,) = spec["components"].values()
-    told = {**PLACE, **OF_THE_RUN, "worker_pool_specs": [_worker_pool(executor["container"], given)]}
+    told = {**PLACE, **OF_THE_RUN, "worker_pool_specs": _worker_pools(executor["container"], given)}
     told["service_account"] = given.service_account or told["service_account"]
     for described in (definition, spec["root"]):
         parameters = described.setdefault("inputDefinitions", {}).setdefault("parameters", {})
@@ -70,11 +70,18 @@ def as_custom_job(component: Any, title: str, given: Resources) -> Any:
     return components.load_component_from_text(yaml.safe_dump(spec))
 
 
-def _worker_pool(container: Mapping[str, Any], given: Resources) -> dict[str, Any]:
-    """A WorkerPoolSpec of one machine."""
+def _worker_pools(container: Mapping[str, Any], given: Resources) -> list[dict[str, Any]]:
+    """The first host's, and that of the others; a slice of TPUs is one: Vertex AI makes the hosts of its topology."""
+    first = _worker_pool(container, given, 1)
+    if given.hosts == 1 or given.is_slice:
+        return [first]
+    return [first, _worker_pool(container, given, given.hosts - 1)]
+
+
+def _worker_pool(container: Mapping[str, Any], given: Resources, machines: int) -> dict[str, Any]:
     return {
         "machine_spec": choose_machine(given),
-        "replica_count": 1,
+        "replica_count": machines,
         "disk_spec": DISK,
         "container_spec": {
             "image_uri": container["image"],
@@ -94,6 +101,8 @@ def choose_machine(given: Resources) -> dict[str, Any]:
         return {"machine_type": given.machine_type or _machine_of(given.cpu, given.memory_gb)}
     kind, count = ACCELERATORS[given.accelerator], given.accelerator_count or 1
     machine = {"machine_type": given.machine_type or kind.machines[count]}
+    if given.is_slice:
+        return {**machine, "tpu_topology": name_slice(given)}
     if kind.is_tpu:
         return {**machine, "tpu_topology": given.topology or kind.topologies[count]}
     return {**machine, "accelerator_type": kind.vertex, "accelerator_count": count}

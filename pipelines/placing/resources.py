@@ -29,6 +29,7 @@ class Accelerator:
 
 
 TOPOLOGIES = {1: "1x1", 4: "2x2", 8: "2x4"}  # of the chips of one machine, v5e and v6e alike
+CHIPS_OF_SLICES = 4  # of each of their machines
 SLICES = {16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}  # of machines with 4 chips each, likewise
 # Machine types: cloud.google.com/vertex-ai/docs/training/configure-compute; regions of TPUs:
 # docs.cloud.google.com/tpu/docs/regions-zones, 2026-12-01. Vertex AI may offer fewer.
@@ -94,6 +95,7 @@ class Resources:
     topology: str = ""  # how the chips of a TPU lie, such as 2x4; none: the one that so many have on one machine
     machine_type: str = ""  # of Vertex AI, such as n2-highmem-16; none: one that suits
     node_pool: str = ""  # of GKE; none: any
+    hosts: int = field(default=1, metadata={"derived": True})  # machines that share a training, each such a one
     spot: bool = False  # a machine that can be taken away at any time, for a lower price
 
     # how often and how long:
@@ -124,14 +126,21 @@ class Resources:
         pairs("labels", self.labels)
         self._require_one_machine()
 
+    @property
+    def is_slice(self) -> bool:
+        """Whether it is TPUs of several machines."""
+        return self.hosts > 1 and bool(self.accelerator) and ACCELERATORS[self.accelerator].is_tpu
+
     def _require_one_machine(self) -> None:
         """Chips of a topology lie on several machines where no single one has so many."""
         counts = ACCELERATORS[self.accelerator].machines if self.accelerator else {}
         if self.accelerator_count and counts and self.accelerator_count not in counts:
             raise ValueError(
                 f"accelerator_count is {self.accelerator_count}; one machine has {_list(counts)} of {self.accelerator}"
-                " (on several, train with `bertline pretrain --hosts`)"
+                " (several machines share a training with --pretrain.hosts)"
             )
+        if self.is_slice:
+            name_slice(self)
         if not self.topology:
             return
         known = ACCELERATORS[self.accelerator].topologies if self.accelerator else {}
@@ -142,6 +151,19 @@ class Resources:
             )
         if self.accelerator_count and known[self.accelerator_count] != self.topology:
             raise ValueError(f"topology is {self.topology}, but accelerator_count {self.accelerator_count}")
+
+
+def name_slice(given: Resources) -> str:
+    """The topology of a slice of TPUs; ValueError where there is none of so many machines."""
+    if given.accelerator_count not in (0, CHIPS_OF_SLICES):
+        raise ValueError(
+            f"there are {given.accelerator_count} {given.accelerator} on each of {given.hosts} hosts; machines of "
+            f"slices have {CHIPS_OF_SLICES}: set devices to {CHIPS_OF_SLICES * given.hosts}"
+        )
+    if CHIPS_OF_SLICES * given.hosts not in SLICES:
+        known = _list(chips // CHIPS_OF_SLICES for chips in SLICES)
+        raise ValueError(f"hosts is {given.hosts}; of {given.accelerator} there are slices of {known} machines")
+    return SLICES[CHIPS_OF_SLICES * given.hosts]
 
 
 # By the model: what its training, scores and fine-tuning are given.

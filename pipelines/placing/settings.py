@@ -19,7 +19,8 @@ from bertline.settings import list_known, restore_type
 TABLE = "resources"
 CORPUS = "corpus_gb"  # gigabytes of text, by which the rows of the data steps are chosen
 OF_TRAINING = ("accelerator", "accelerator_count", "topology")
-FIELDS = get_type_hints(Resources)
+DERIVED = [each.name for each in dataclasses.fields(Resources) if each.metadata.get("derived")]  # of a step's settings
+FIELDS = {name: kind for name, kind in get_type_hints(Resources).items() if name not in DERIVED}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ def read_resource_table(table: Mapping[str, Any], where: str, *, typed: bool = F
         shown = f"{where}: [{TABLE}{f'.{step}' if step else ''}]"
         found += [_read(step, field, value, f"{shown} {field}", typed=typed) for field, value in fields.items()]
     return found
+
+
+def read_resources(flags: Mapping[str, str]) -> Resources:
+    """What one training is given by flags such as "resources.spot" -> value."""
+    return Resources(**{each.field: each.value for each in read_resource_flags(flags)})
 
 
 def plan_resources(run: Run, settings: Iterable[ResourceSetting] = ()) -> dict[str, Resources]:
@@ -104,15 +110,18 @@ def _specificity(step: str) -> int:
 
 
 def _match_devices(given: Resources, config: Mapping[str, Any]) -> Resources:
-    """One accelerator for each device on which a step computes."""
+    """One accelerator for each device on which a step computes, on so many machines."""
+    given = dataclasses.replace(given, hosts=config.get("hosts", 1))
     if not given.accelerator:
         return given
     if ACCELERATORS[given.accelerator].is_tpu and config.get("backend") == "tensorflow":
         raise ValueError(f"accelerator is {given.accelerator}, on which jax alone computes; set --backend=jax")
-    devices = config.get("devices", 1)
+    devices, on_each = config.get("devices", 1), ""
+    if given.hosts > 1:
+        devices, on_each = devices // given.hosts, f" on each of {given.hosts} hosts"
     if given.accelerator_count not in (0, devices):
         raise ValueError(
-            f"accelerator_count is {given.accelerator_count}, but the step computes on devices={devices}; "
+            f"accelerator_count is {given.accelerator_count}, but the step computes on devices={devices}{on_each}; "
             "leave it out, or set --devices"
         )
     return dataclasses.replace(given, accelerator_count=devices)

@@ -18,7 +18,7 @@ from bertline.pipelines.placing.on_kubeflow import (
     name_accelerator,
     require_expressible,
 )
-from bertline.pipelines.placing.resources import ACCELERATORS, SLICES, Resources, pairs
+from bertline.pipelines.placing.resources import CHIPS_OF_SLICES, Resources, pairs
 
 API = "trainer.kubeflow.org/v1alpha1"
 BAD_INPUT = 2  # exit code of refused input
@@ -36,7 +36,9 @@ def write_train_job(name: str, image: str, given: Resources, hosts: int, flags: 
     if hosts < 2:
         raise ValueError(f"hosts is {hosts}; a TrainJob is for at least 2, one is a task of the pipeline")
     require_expressible(name, given)
-    given = _join_slice(given, hosts)
+    given = dataclasses.replace(given, hosts=hosts)
+    if given.is_slice:
+        given = dataclasses.replace(given, accelerator_count=CHIPS_OF_SLICES)
     devices = hosts * (given.accelerator_count or 1)
     arguments = ["pretrain", *flags, *OF_EACH_HOST, f"--hosts={hosts}", f"--devices={devices}"]
     deadline = {"activeDeadlineSeconds": round(given.timeout_hours * 3600)} if given.timeout_hours else {}
@@ -57,24 +59,14 @@ def write_train_job(name: str, image: str, given: Resources, hosts: int, flags: 
             **deadline,
         },
     }
-    return [_write_runtime(name, image, given, hosts), job]
+    return [_write_runtime(name, image, given), job]
 
 
-def _join_slice(given: Resources, hosts: int) -> Resources:
-    """As many TPU machines of 4 chips as a topology has; GPUs are free."""
-    if not given.accelerator or not ACCELERATORS[given.accelerator].is_tpu:
-        return given
-    if 4 * hosts not in SLICES:
-        known = ", ".join(str(chips // 4) for chips in SLICES)
-        raise ValueError(f"hosts is {hosts}; of {given.accelerator} there are slices of {known} machines")
-    return dataclasses.replace(given, accelerator_count=4, topology="")
-
-
-def _write_runtime(name: str, image: str, given: Resources, hosts: int) -> dict[str, Any]:
+def _write_runtime(name: str, image: str, given: Resources) -> dict[str, Any]:
     pod = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "nodeSelector": list_node_labels(given) | _name_slice(given, hosts),
+        "nodeSelector": list_node_labels(given),
         "tolerations": list_tolerations(given),
         "containers": [{"name": "node", "image": image, "volumeMounts": _list_mounts(given)}],
         "volumes": _list_volumes(given),
@@ -97,13 +89,8 @@ def _write_runtime(name: str, image: str, given: Resources, hosts: int) -> dict[
         "apiVersion": API,
         "kind": "TrainingRuntime",
         "metadata": {"name": name, "labels": {"trainer.kubeflow.org/framework": "jax"}},
-        "spec": {"mlPolicy": {"numNodes": hosts, "jax": {}}, "template": {"spec": job_set}},
+        "spec": {"mlPolicy": {"numNodes": given.hosts, "jax": {}}, "template": {"spec": job_set}},
     }
-
-
-def _name_slice(given: Resources, hosts: int) -> dict[str, str]:
-    tpu = bool(given.accelerator) and ACCELERATORS[given.accelerator].is_tpu
-    return {"cloud.google.com/gke-tpu-topology": SLICES[4 * hosts]} if tpu else {}
 
 
 def _list_resources(given: Resources) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bertline.pipelines.run_settings import (
     parse_tasks,
     pipeline_arguments,
 )
-from bertline.pipelines.step_settings import RUN_STEPS, config_class
+from bertline.pipelines.step_settings import RUN_STEPS, config_class, read_flags
 from bertline.settings import from_mapping
 
 
@@ -79,6 +79,14 @@ def test_several_devices_are_refused_before_the_first_step_unless_jax_computes(
     message = "pretrain_128: devices is 2; several devices share a batch on the jax backend only"
     with pytest.raises(ValueError, match=message) if refused else nullcontext():
         check(run, tmp_path / "out")
+
+
+def test_a_run_on_this_machine_is_on_one_host(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("A line.\n")
+    several = tuple(read_flags({"pretrain_512.hosts": "2"}))
+    run = dataclasses.replace(RUNS["tiny"], books="", dump="", text=str(tmp_path / "text.txt"))
+    with pytest.raises(ValueError, match="hosts of pretrain_512 is 2, but a run computes on this machine"):
+        check(dataclasses.replace(run, devices=2, backend="jax", steps=several), tmp_path / "out")
 
 
 def test_short_names_have_the_defaults_of_the_steps() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from bertline.progress import say
 if TYPE_CHECKING:
     from bertline.model.pretraining.config import PretrainConfig
 
+CLUSTER_VARIABLE = "CLUSTER_SPEC"  # of Vertex AI: all machines of a job, and this one's place among them
 OWN_SETTINGS = ("host", "coordinator")  # a host's; all others are the same on every host
 MARK = ".hosts"  # a file that the first host writes and all read
 FAILED_SECONDS = 30  # that a host which failed waits for the others to hear of it
@@ -108,12 +110,13 @@ def join_hosts(config: "PretrainConfig") -> Iterator[SeveralHosts]:
     import jax
 
     say(f"waiting for all {config.hosts} hosts")
+    coordinator, host = (config.coordinator, config.host) if config.coordinator else _find_place(config)
     try:
         jax.distributed.initialize(
-            config.coordinator or None,
-            config.hosts if config.coordinator else None,
-            config.host if config.host >= 0 else None,
-            cluster_detection_method="deactivate" if config.coordinator else None,
+            coordinator or None,
+            config.hosts if coordinator else None,
+            host if host >= 0 else None,
+            cluster_detection_method="deactivate" if coordinator else None,
             shutdown_timeout_seconds=FAILED_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
@@ -131,6 +134,21 @@ def join_hosts(config: "PretrainConfig") -> Iterator[SeveralHosts]:
     finally:
         with contextlib.suppress(RuntimeError):  # where another host has died, it cannot confirm the end
             jax.distributed.shutdown()
+
+
+def _find_place(config: "PretrainConfig") -> tuple[str, int]:
+    """Where the hosts meet and this one's number, as Vertex AI says them; as JAX shall find out, where it does not.
+
+    Its variable lists the machines of each worker pool (cloud.google.com/vertex-ai/docs/training/distributed-training).
+    The machines of a slice of TPUs are a pool of one, and JAX knows them.
+    """
+    told = json.loads(os.environ.get(CLUSTER_VARIABLE) or "{}")
+    pools = dict(sorted(told.get("cluster", {}).items()))
+    machines = [(pool, place) for pool, addresses in pools.items() for place in range(len(addresses))]
+    if len(machines) < 2:
+        return "", config.host
+    here = told["task"]["type"], int(told["task"]["index"])
+    return pools[machines[0][0]][0], machines.index(here)
 
 
 def _require_alike_hosts(config: "PretrainConfig", hosts: SeveralHosts) -> None:

@@ -58,9 +58,8 @@ REFUSED = {
     ("pretrain", "model"): "set --model",
     ("pretrain", "num_train_steps"): "steps_128 and steps_512",
     ("pretrain", "stop_at_step"): "steps_128 and steps_512",
-    ("pretrain", "hosts"): "a run computes on this machine",
-    ("pretrain", "host"): "a run computes on this machine",
-    ("pretrain", "coordinator"): "a run computes on this machine",
+    ("pretrain", "host"): "the cluster says it",
+    ("pretrain", "coordinator"): "the cluster says it",
     ("pretrain_512", "initialize"): "only the first stage starts from a released model",
 }
 
@@ -201,7 +200,7 @@ def test_settings_that_would_be_refused_are_not_printed(
             r'settings.toml: \[prepare\] unknown setting "sead"; did you mean seed\? known: max_seq_length, ',
         ),
         ("[prepare_128]\nseed = 1.5", r"settings.toml: \[prepare_128\] seed: seed must be a whole number, not 1.5"),
-        ("[pretrain]\nhosts = 2", r"settings.toml: \[pretrain\] hosts: a run computes on this machine"),
+        ("[pretrain]\nhost = 1", r"settings.toml: \[pretrain\] host: the cluster says it; set --pretrain.hosts"),
         ("baatch = 3", r"settings.toml: unknown run keys: baatch; did you mean batch\? known: dump, "),
         ('tasks = "mrpc=x"', "settings.toml: tasks must be a list of texts, not 'mrpc=x'"),
         ("prepare = 3", "settings.toml: unknown run keys: prepare"),

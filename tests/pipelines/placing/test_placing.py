@@ -151,6 +151,26 @@ def test_a_tpu_of_vertex_is_a_custom_job(tmp_path: Path) -> None:
     assert (job.display_name, dict(job.labels)) == ("pretrain_128", {"team": "language"})
 
 
+def test_a_slice_of_tpus_is_one_pool_of_vertex(tmp_path: Path) -> None:
+    """Vertex AI makes the machines of its topology, and JAX knows them."""
+    _, container = on_vertex(Resources(accelerator="tpu-v5e", accelerator_count=4, hosts=4), tmp_path)
+    (pool,) = read_job(container).job_spec.worker_pool_specs
+    assert (pool.machine_spec.machine_type, pool.machine_spec.tpu_topology) == ("ct5lp-hightpu-4t", "4x4")
+    assert pool.replica_count == 1
+
+
+def test_machines_with_gpus_are_two_pools_of_vertex(tmp_path: Path) -> None:
+    _, container = on_vertex(Resources(accelerator="gpu-a100", accelerator_count=8, hosts=3), tmp_path)
+    first, others = read_job(container).job_spec.worker_pool_specs
+    assert (first.replica_count, others.replica_count) == (1, 2)
+    assert (first.machine_spec, first.container_spec) == (others.machine_spec, others.container_spec)
+
+
+def test_a_task_of_kubeflow_is_on_one_machine(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="hosts of pretrain_128 is 2: a task of Kubeflow Pipelines is one pod"):
+        on_kubeflow(Resources(hosts=2), tmp_path)
+
+
 def test_a_custom_job_has_the_inputs_and_outputs_of_its_step(tmp_path: Path) -> None:
     given = {"pretrain_128": Resources(spot=True)}
     (as_job,) = compile_task(vertex(given), tmp_path)

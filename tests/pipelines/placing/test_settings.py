@@ -7,6 +7,7 @@ import pytest
 from bertline.pipelines.placing.resources import Resources, suggest_resources
 from bertline.pipelines.placing.settings import plan_resources, read_resource_flags, read_resource_table
 from bertline.pipelines.run_settings import Run
+from bertline.pipelines.step_settings import read_flags
 
 
 def plan(flags: dict[str, str], **run: Any) -> dict[str, Resources]:
@@ -56,6 +57,32 @@ def test_a_files_tables_say_the_same() -> None:
 def test_there_are_as_many_accelerators_as_a_steps_devices() -> None:
     found = plan({"resources.accelerator": "tpu-v5e"}, devices=4, batch=32, backend="jax")
     assert [found[step].accelerator_count for step in ("pretrain_128", "evaluate", "split")] == [4, 1, 0]
+
+
+def plan_hosts(hosts: int, devices: int, accelerator: str = "tpu-v5e") -> dict[str, Resources]:
+    settings = read_flags({"pretrain.hosts": str(hosts)})
+    run = Run(devices=devices, batch=devices, backend="jax", steps=tuple(settings))
+    return plan_resources(run, read_resource_flags({"resources.accelerator": accelerator}))
+
+
+def test_the_devices_of_several_hosts_are_shared_by_them() -> None:
+    found = plan_hosts(4, 16)
+    assert [(found[step].hosts, found[step].accelerator_count) for step in ("pretrain_512", "evaluate")] == [
+        (4, 4),
+        (1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "devices", "named"),
+    [
+        (2, 8, "hosts is 2; of tpu-v5e there are slices of 4, 8, 16, 32, 64 machines"),
+        (4, 32, "there are 8 tpu-v5e on each of 4 hosts; machines of slices have 4: set devices to 16"),
+    ],
+)
+def test_slices_that_there_are_not_are_named(hosts: int, devices: int, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        plan_hosts(hosts, devices)
 
 
 @pytest.mark.parametrize(
