@@ -77,6 +77,7 @@ def _small(layers: int, hidden: int) -> dict[str, int]:
 
 
 # The 24 small models by layers/hidden, the five that have names, Base (= 12/768) and Large.
+GIVEN = "the given bert_config.json"  # what messages call one that is a text
 SIZES: dict[str, dict[str, Any]] = {
     **{f"{n}/{h}": _small(n, h) for n in (2, 4, 6, 8, 10, 12) for h in (128, 256, 512, 768)},
     "tiny": _small(2, 128),
@@ -89,7 +90,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def bert_config(model: str, vocab_size: int) -> BertConfig:
-    """The configuration that `model` names: a size of the table, or the path of a bert_config.json.
+    """The configuration that `model` names: a size of the table, or a bert_config.json, by its path or its text.
 
     Raises ValueError when a file's vocab_size is not `vocab_size`: ids beyond the embedding table
     made the original's loss NaN (google-research/bert #82).
@@ -97,20 +98,26 @@ def bert_config(model: str, vocab_size: int) -> BertConfig:
     if model in SIZES:
         return BertConfig(vocab_size=vocab_size, **SIZES[model])
     path = Path(model)
-    if not path.is_file():
+    if not is_config_text(model) and not path.is_file():
         if path.suffix == ".json":
             raise FileNotFoundError(f"{path}: no such file; model is the path of a bert_config.json, or a size")
         raise ValueError(
             f'model "{model}" is neither a known size nor a file{list_known(model, sorted(SIZES))}; or give the path '
             "of a bert_config.json"
         )
-    config = read_bert_config(path)
+    named = GIVEN if is_config_text(model) else path
+    config = _parse_config(model, GIVEN)[0] if is_config_text(model) else read_bert_config(path)
     if config.vocab_size != vocab_size:
         raise ValueError(
-            f"{path}: vocab_size is {config.vocab_size}, but the vocabulary has {vocab_size} entries; "
+            f"{named}: vocab_size is {config.vocab_size}, but the vocabulary has {vocab_size} entries; "
             "take the vocabulary that belongs to this configuration, or correct vocab_size"
         )
     return config
+
+
+def is_config_text(model: str) -> bool:
+    """Whether a model is given as what a bert_config.json holds."""
+    return model.startswith("{")
 
 
 def read_bert_config(path: Path) -> BertConfig:
@@ -127,8 +134,16 @@ def read_config_and_extras(path: Path) -> tuple[BertConfig, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give the path of a bert_config.json")
     try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return _parse_config(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a JSON file ({error}); expected a bert_config.json") from error
+
+
+def _parse_config(text: str, path: Path | str) -> tuple[BertConfig, dict[str, Any]]:
+    """As `read_config_and_extras`; messages call it by `path`."""
+    try:
+        mapping = json.loads(text)
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not a JSON file ({error}); expected a bert_config.json") from error
     if not isinstance(mapping, dict):
         raise ValueError(f"{path}: expected a JSON object with the keys of bert_config.json")

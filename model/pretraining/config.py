@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertline.model.attention_init import ATTENTION_INITIALIZERS
-from bertline.model.config import MAX_DROPOUT, BertConfig, bert_config
+from bertline.model.config import MAX_DROPOUT, BertConfig, bert_config, is_config_text
 from bertline.model.training.update import DECAYS, OPTIMIZERS, Rule, Schedule
 from bertline.settings import (
     BACKENDS,
@@ -134,7 +134,7 @@ class PretrainConfig:
 
     def named_files(self) -> dict[str, Path]:
         """The bert_config.json, where the model is not one of the sizes."""
-        return {"model": Path(self.model)} if Path(self.model).is_file() else {}
+        return {"model": Path(self.model)} if not is_config_text(self.model) and Path(self.model).is_file() else {}
 
     @property
     def schedule(self) -> Schedule:

@@ -1,9 +1,10 @@
 """What a cluster reads of this machine's files: copies in the bucket of the run, sent once for each content.
 
-They lie at <out>/inputs/<digest of all that belong together>/<name>.
+They lie at <out>/inputs/<digest of all that belong together>/<name>; a bert_config.json goes with the settings.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from bertline.components.store.bucket import Bucket
 from bertline.components.store.folder import SCHEME
 from bertline.components.store.inputs import require_there
 from bertline.components.store.manifests import label_files, sha256_of
+from bertline.model.config import read_bert_config
 from bertline.pipelines.run_settings import TEXT_SOURCES
+from bertline.pipelines.step_settings import STAGES
 
 INPUTS = "inputs"
 DIGITS = 16  # of a digest in a name
@@ -32,9 +35,11 @@ def stage_inputs(arguments: dict[str, Any], out: str, *, send: bool = True) -> d
     tasks = [
         task | {part: staging.stage("task", task[part]) for part in ("train", "dev")} for task in arguments["tasks"]
     ]
-    model = arguments["pretrain_128"]["model"]
+    model = arguments[STAGES[0]]["model"]
     if Path(model).is_file():
-        raise ValueError(f"model: {model} is of this machine; a cluster knows the sizes by their names alone")
+        read_bert_config(Path(model))
+        shape = json.dumps(json.loads(Path(model).read_text(encoding="utf-8")), sort_keys=True)
+        staged |= {stage: arguments[stage] | {"model": shape} for stage in STAGES}
     return arguments | staged | {"tasks": tasks}
 
 

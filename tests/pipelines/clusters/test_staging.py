@@ -1,5 +1,6 @@
 """Files of this machine that a cluster reads are copied into the run's bucket, once for each content."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from bertline.components.store.bucket import EMULATOR_VARIABLE
+from bertline.model.config import bert_config
 from bertline.pipelines.clusters.staging import stage_inputs
 from fakes.storage_server import StorageServer, serving
 
@@ -14,6 +16,7 @@ NOTHING = {
     **dict.fromkeys(("dump", "books", "text", "wikiextractor", "jsonl", "vocab", "initial"), ""),
     "tasks": [],
     "pretrain_128": {"model": "tiny"},
+    "pretrain_512": {"model": "tiny"},
 }
 
 
@@ -64,6 +67,17 @@ def test_each_content_is_copied_once(server: StorageServer, files: Path) -> None
     assert stage(**given)["vocab"] != staged["vocab"]
 
 
+def test_a_configuration_of_ones_own_goes_with_the_settings(server: StorageServer, files: Path) -> None:
+    shape = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    (files / "bert_config.json").write_text(json.dumps(shape, indent=4))
+    stages = {step: {"model": str(files / "bert_config.json"), "seed": 3} for step in ("pretrain_128", "pretrain_512")}
+    staged = stage(**stages)
+    assert staged["pretrain_128"] == staged["pretrain_512"]
+    assert bert_config(staged["pretrain_512"]["model"], 20) == bert_config(str(files / "bert_config.json"), 20)
+    with pytest.raises(ValueError, match=r"the given bert_config\.json: vocab_size is 20, but the vocabulary has 21"):
+        bert_config(staged["pretrain_512"]["model"], 21)
+
+
 def test_a_dry_run_sends_nothing(server: StorageServer, files: Path) -> None:
     given = NOTHING | {"vocab": str(files / "vocab.txt")}
     assert stage_inputs(given, "gs://b/team", send=False)["vocab"].startswith("gs://b/team/inputs/")
@@ -76,7 +90,7 @@ def test_a_dry_run_sends_nothing(server: StorageServer, files: Path) -> None:
         ("gs://b", {"dump": "gs://b/none.xml"}, "gs://b/none.xml: nothing is called so"),
         ("gs://b", {"vocab": "none.txt"}, "none.txt"),
         ("gs://b", {"books": "none/"}, "none"),
-        ("gs://b", {"pretrain_128": {"model": "dev.tsv"}}, "model: dev.tsv is of this machine"),
+        ("gs://b", {"pretrain_128": {"model": "dev.tsv"}}, "dev.tsv: not a JSON file"),
         ("/mounted", {"vocab": "vocab.txt"}, "vocab: vocab.txt is of this machine"),
     ],
 )
