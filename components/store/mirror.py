@@ -11,11 +11,11 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertline.components.store.bucket import Bucket
+from bertline.components.store.bucket import Bucket, ChangedError
 from bertline.processes import repeating
 from bertline.progress import say
 
@@ -24,67 +24,84 @@ INDEX = "INDEX.json"  # of a work folder: the files that belong together
 SECONDS_BETWEEN_MIRRORINGS = 2.0  # where there is something new
 
 
-@dataclass(frozen=True)
+@dataclass
 class WorkMirror:
-    """A work folder, and its copy in the bucket from which another machine goes on."""
+    """A work folder, and its copy in the bucket from which another machine goes on.
+
+    Of several processes that make one artifact one has its copy there: whose turn the index was last.
+    """
 
     bucket: Bucket
     name: str
     folder: Path
+    is_followed: bool = field(default=True, init=False)  # false once another process has its copy there
+    _known: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)  # path -> its object, its size and time
+    _generation: int = field(default=0, init=False)  # of the index, as this process last saw it
 
     def restore(self) -> None:
         """Bring what the bucket has of the folder, where this machine has nothing."""
-        if self.folder.exists() or self.bucket.find(f"{self.name}/{INDEX}") is None:
+        found = self.bucket.find(self._index)
+        self._generation = 0 if found is None else found.generation
+        if self.folder.exists() or found is None:
             return
-        index: Mapping[str, Any] = json.loads(self.bucket.read(f"{self.name}/{INDEX}"))
+        index: Mapping[str, Any] = json.loads(self.bucket.read(self._index))
         draft = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(draft, ignore_errors=True)
         objects = {f"{self.name}/{each['object']}": draft / path for path, each in index.items()}
         try:
             self.bucket.download(objects, f"{self.folder.name}: from the bucket")
-        except FileNotFoundError as error:  # two processes have worked at one artifact
+        except FileNotFoundError as error:  # another process has just replaced it
             say(f"{self.bucket}/{self.name}: {error}; the work begins again")
             shutil.rmtree(draft, ignore_errors=True)
             return
         draft.mkdir(exist_ok=True)
         draft.rename(self.folder)
+        stamps = _list_finished(self.folder)
+        self._known = {path: {"stamp": stamps[path], "object": each["object"]} for path, each in index.items()}
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """While the block runs, and where it ends before its time, carry over what is new."""
-        known: dict[str, dict[str, Any]] = {}
 
         def carry() -> None:
             with contextlib.suppress(OSError):  # the next time, or at the end, where it is said
-                self._carry_new(known)
+                self._carry_new()
 
         try:
             with repeating(carry, SECONDS_BETWEEN_MIRRORINGS):
                 yield
         except BaseException:
-            self._carry_new(known)
+            self._carry_new()
             raise
 
     def forget(self) -> None:
         """Remove it from the bucket."""
         self.bucket.delete([found.name for found in self.bucket.list(f"{self.name}/")])
 
-    def _carry_new(self, known: dict[str, dict[str, Any]]) -> None:
+    @property
+    def _index(self) -> str:
+        return f"{self.name}/{INDEX}"
+
+    def _carry_new(self) -> None:
         """Upload files that are new, then the index of all, then remove the objects that it no longer names."""
         there = _list_finished(self.folder)
-        new = {path: stamp for path, stamp in there.items() if known.get(path, {}).get("stamp") != stamp}
-        if not new and there.keys() == known.keys():
+        new = {path: stamp for path, stamp in there.items() if self._known.get(path, {}).get("stamp") != stamp}
+        if not self.is_followed or (not new and there.keys() == self._known.keys()):
             return
         objects = {path: uuid.uuid4().hex for path in new}
         self.bucket.upload({f"{self.name}/{objects[path]}": self.folder / path for path in new}, self.folder.name)
-        for path in new:
-            known[path] = {"stamp": new[path], "object": objects[path]}
-        for path in known.keys() - there.keys():
-            del known[path]
+        kept = {path: each for path, each in self._known.items() if path in there}
+        known = kept | {path: {"stamp": stamp, "object": objects[path]} for path, stamp in new.items()}
         index = json.dumps({path: {"object": known[path]["object"]} for path in sorted(known)}, indent=1)
-        found = self.bucket.find(f"{self.name}/{INDEX}")
-        self.bucket.replace(f"{self.name}/{INDEX}", index.encode(), 0 if found is None else found.generation)
-        named = {f"{self.name}/{each['object']}" for each in known.values()} | {f"{self.name}/{INDEX}"}
+        try:
+            self._generation = self.bucket.replace(self._index, index.encode(), self._generation)
+        except ChangedError:
+            say(f"{self.bucket}/{self.name}: another process makes the same, its work is kept there; this one goes on")
+            self.is_followed = False
+            self.bucket.delete([f"{self.name}/{each}" for each in objects.values()])
+            return
+        self._known = known
+        named = {f"{self.name}/{each['object']}" for each in known.values()} | {self._index}
         self.bucket.delete([each.name for each in self.bucket.list(f"{self.name}/") if each.name not in named])
 
 

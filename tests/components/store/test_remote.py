@@ -160,6 +160,40 @@ def test_another_machine_goes_on_with_the_work_of_one_that_was_killed(
     assert not [name for name in objects(tmp_path) if name.startswith("resume/")]
 
 
+def test_of_two_machines_that_make_the_same_one_has_its_work_in_the_bucket(
+    machine: Callable[..., BucketStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that began last, with what the other had left by then."""
+    monkeypatch.setattr(mirror, "SECONDS_BETWEEN_MIRRORINGS", 1000)  # as told below
+    served = tmp_path / "served" / "b" / "store"
+    mirrors = [
+        mirror.WorkMirror(machine("any").bucket, "resume/documents/1", tmp_path / name / "1.work")
+        for name in ("one", "two", "three")
+    ]
+
+    def work(number: int, name: str) -> None:
+        each = mirrors[number]
+        each.folder.mkdir(parents=True, exist_ok=True)
+        (each.folder / name).write_text(f"{number} {name}")
+        each._carry_new()
+
+    mirrors[0].restore()
+    work(0, "a")
+    mirrors[1].restore()
+    before = len(list(served.rglob("*")))
+    work(1, "b")
+    assert len(list(served.rglob("*"))) == before + 1, "what came from the bucket is there already"
+    work(0, "c")
+    work(0, "d")
+    assert [each.is_followed for each in mirrors] == [False, True, True]
+    work(1, "e")
+    mirrors[2].restore()
+    found = {path.name: path.read_text() for path in mirrors[2].folder.iterdir()}
+    assert found == {"a": "0 a", "b": "1 b", "e": "1 e"}
+    index = json.loads((served / "resume" / "documents" / "1" / "INDEX.json").read_text())
+    assert len(list((served / "resume" / "documents" / "1").iterdir())) == len(index) + 1, "nothing else is left"
+
+
 def test_copies_that_are_longest_unused_give_way_to_the_budget(machine: Callable[..., BucketStore]) -> None:
     first = machine("first")
     made = [publish(first, provenance(size=size), write) for size in range(3)]
