@@ -19,7 +19,7 @@ from bertline.components.step_table import STEPS
 from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
 from bertline.components.store.remote import open_store
-from bertline.components.store.step_log import keeping_log
+from bertline.components.store.step_log import keeping_log, noted_name
 from bertline.files import write_whole
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.processes import leave
@@ -158,7 +158,7 @@ def _read_run(made: Artifact) -> dict[str, Any]:
 
 def read_run_notes(objects: Any, run: str) -> list[dict[str, Any]]:
     """The notes of a run's tasks so far, in the order in which they ended, of a store's `objects`."""
-    prefix = f"runs/{run}/"
+    prefix = f"runs/{noted_name(objects, run)}/"
     found = [each for each in objects.list(prefix) if re.fullmatch(r"[^/]+\.json", each.name.removeprefix(prefix))]
     return [json.loads(objects.read(each.name)) for each in sorted(found, key=lambda each: each.updated)]
 

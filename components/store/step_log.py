@@ -15,6 +15,7 @@ from bertline.preemption import PreemptedError
 from bertline.processes import repeating
 
 LOGS = "logs"  # a run's folder of them
+NOTED_AS = "noted_as"  # below a cluster's own name of a run: the name under which its notes and logs are
 SECONDS_BETWEEN_LOOKS = 5.0
 
 
@@ -77,9 +78,18 @@ def _sharing(store: Store, name: str) -> Iterator[None]:
         share()
 
 
+def noted_name(objects: Any, run: str) -> str:
+    """The name under which a run's notes and logs are kept: another one where a schedule has begun it."""
+    try:
+        name: str = objects.read(f"runs/{run}/{NOTED_AS}").decode()
+    except FileNotFoundError:
+        return run
+    return name
+
+
 def read_logs(objects: Any, run: str, task: str = "") -> Iterator[tuple[str, str]]:
     """The name and the text of each log of a run, or of one of its tasks, in the order in which they began."""
-    prefix = f"runs/{run}/{LOGS}/"
+    prefix = f"runs/{noted_name(objects, run)}/{LOGS}/"
     found = [each for each in objects.list(prefix) if not task or each.name.removeprefix(prefix).split(".")[0] == task]
     for each in sorted(found, key=lambda each: each.name.split(".")[-2]):
         yield each.name.removeprefix(prefix), objects.read(each.name).decode(errors="replace")

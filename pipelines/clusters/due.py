@@ -12,6 +12,7 @@ from bertline.components.store.folder import SCHEME
 from bertline.components.store.inputs import describe
 from bertline.components.store.refs import move_after_all, read_history
 from bertline.components.store.remote import open_store
+from bertline.components.store.step_log import NOTED_AS
 from bertline.pipelines.clusters.schedule import Schedule, name_run, read_moment
 from bertline.progress import say
 from bertline.settings import from_mapping
@@ -20,8 +21,18 @@ TEXT = "text.json"  # of a run: what it reads
 SECONDS_TO_TELL = 30
 
 
-def look(place: str, schedule: Mapping[str, Any], moment: str, sources: Mapping[str, str], only_if_newer: bool) -> str:
-    """The name of the run if it is due, else "". Bad input ends the process with exit code 2."""
+def look(
+    place: str,
+    schedule: Mapping[str, Any],
+    moment: str,
+    sources: Mapping[str, str],
+    only_if_newer: bool,
+    job: str = "",
+) -> str:
+    """The name of the run if it is due, else ""; `job` is the cluster's own, where that cannot tell it from outside.
+
+    Bad input ends the process with exit code 2.
+    """
     try:
         store, wanted = open_store(place), from_mapping(Schedule, schedule)
         fired = read_moment(moment)
@@ -35,6 +46,8 @@ def look(place: str, schedule: Mapping[str, Any], moment: str, sources: Mapping[
             say(f"no text is newer than what {history[-1].reason} has read")
             return ""
         store.write_note(f"runs/{run}/inputs/{TEXT}", json.dumps(text, indent=1))
+        if job:
+            store.write_note(f"runs/{job.rpartition('/')[2]}/{NOTED_AS}", run)
         return run
     except (ValueError, OSError) as error:
         say(f"error: {error}")

@@ -33,6 +33,7 @@ def build_scheduled_pipeline(platform: Platform) -> Any:
                 schedule=schedule,
                 moment=moment,
                 fired=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if platform.name == VERTEX.name else "",
+                job=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if platform.name == VERTEX.name else "",
                 only_if_newer=only_if_newer,
                 store=store,
                 **{source: arguments[source] for source in SOURCES},
@@ -54,14 +55,14 @@ def build_scheduled_pipeline(platform: Platform) -> Any:
 
 
 def look_whether_due(
-    store: str, schedule: dict, moment: str, fired: str, only_if_newer: bool,
+    store: str, schedule: dict, moment: str, fired: str, job: str, only_if_newer: bool,
     dump: str, books: str, text: str, wikiextractor: str, jsonl: str,
 ) -> str:  # fmt: skip
     """The run's name if it is due: the schedule means this moment, and there is text that no run has read; else ""."""
     from bertline.pipelines.clusters.due import look
 
     sources = {"dump": dump, "books": books, "text": text, "wikiextractor": wikiextractor, "jsonl": jsonl}
-    return look(store, schedule, moment or fired, sources, only_if_newer)
+    return look(store, schedule, moment or fired, sources, only_if_newer, job)
 
 
 def note_text(store: str, schedule: dict, run: str) -> None:

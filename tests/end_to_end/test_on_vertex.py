@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bertline.components.kfp_artifacts import read_run_notes
+from bertline.components.store.remote import open_store
 from bertline.pipelines.clusters.schedule import Schedule
 from bertline.pipelines.clusters.submission import RunState, prepare_schedule, prepare_submission
 from bertline.pipelines.clusters.vertex import Vertex
@@ -82,6 +84,8 @@ def test_the_tiny_graph_runs_and_a_schedule_finds_it_made(cluster: VertexServer,
         run = cluster.fire("weekly", monday + datetime.timedelta(weeks=week))
         ended = wait_for(vertex, run.name)
         assert ended.state == "SUCCEEDED", ended.error
+        found = [note["task"] for note in read_run_notes(open_store(ended.store).objects, ended.run)]
+        assert ("export" in found) == (week == 0), "by the service's own name of the run"
     notes = read_notes(store, "weekly-20270104-023000")
     assert all(note["reused"] for note in notes.values()) and "export" in notes
     assert not (store / "runs" / "weekly-20270111-023000").exists(), "no text is newer"

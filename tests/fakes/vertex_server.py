@@ -30,7 +30,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from fakes.kfp_server import EXECUTE
 
 PLACE = "projects/[^/]+/locations/[^/]+"
-FIRED = "{{$.pipeline_job_schedule_time_utc}}"
+FIRED, JOB = "{{$.pipeline_job_schedule_time_utc}}", "{{$.pipeline_job_resource_name}}"
 CRON = re.compile(r"((CRON_)?TZ=\S+ )?\S+ \S+ \S+ \S+ \S+")
 TASK = re.compile(r"(?:Executing task|Task) '?([\w-]+)'?(?: finished with status (\w+))?")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -102,7 +102,9 @@ class VertexServer(ThreadingHTTPServer):
 
     def _execute(self, job: v1.PipelineJob, fired: str) -> None:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        pipeline = json_format.MessageToJson(v1.PipelineJob.pb(job).pipeline_spec).replace(FIRED, fired)
+        pipeline = (
+            json_format.MessageToJson(v1.PipelineJob.pb(job).pipeline_spec).replace(FIRED, fired).replace(JOB, job.name)
+        )
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(json.loads(pipeline)))
         (folder / "arguments.json").write_text(json.dumps(_restore_numbers(job)))
         command = [sys.executable, "-c", EXECUTE, "pipeline.yaml", "root", "arguments.json"]

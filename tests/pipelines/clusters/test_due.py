@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from bertline.components.kfp_artifacts import read_run_notes
+from bertline.components.store.remote import open_store
+from bertline.components.store.step_log import read_logs
 from bertline.pipelines.clusters.due import look, note, tell
 from bertline.pipelines.clusters.schedule import Schedule
 
@@ -33,6 +36,17 @@ def text(tmp_path: Path) -> Path:
 )
 def test_only_the_times_of_the_schedule_pass(moment: str, run: str, text: Path, tmp_path: Path) -> None:
     assert look(str(tmp_path / "store"), SCHEDULE, moment, {"text": str(text)}, False) == run
+
+
+def test_notes_are_found_by_the_clusters_own_name_of_a_run(text: Path, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    job = "projects/1/locations/us-central1/pipelineJobs/scheduled-77"
+    run = look(str(store.root), SCHEDULE, MONDAY, {"text": str(text)}, False, job)
+    store.write_note(f"runs/{run}/split.json", '{"task": "split"}')
+    store.write_note(f"runs/{run}/logs/split.20270104-023000-000000.log", "all split")
+    for name in (run, "scheduled-77"):
+        assert read_run_notes(store.objects, name) == [{"task": "split"}]
+        assert [said for _, said in read_logs(store.objects, name)] == ["all split"]
 
 
 def test_text_is_newer_when_a_file_of_it_is_another(text: Path, tmp_path: Path) -> None:
