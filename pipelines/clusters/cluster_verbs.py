@@ -1,121 +1,28 @@
 """The command line's verbs of runs on a cluster: submit, status, logs, cancel, list."""
 
-import argparse
 import json
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertline.components.store.folder import SCHEME
 from bertline.pipelines.cli.run_verb import add_run_flags, read_run
-from bertline.pipelines.cli.settings_file import is_typed, read_config_file
 from bertline.pipelines.cli.verbs import Flags, Parser, Verb
+from bertline.pipelines.clusters.cluster_flags import (
+    add_cluster_flags,
+    add_resource_flags,
+    choose_platform,
+    compiled_in,
+    open_cluster,
+)
 from bertline.progress import say
 
 if TYPE_CHECKING:
     from bertline.pipelines.clusters.submission import Cluster, RunState
-    from bertline.pipelines.platforms import Platform
-    from bertline.pipelines.run_settings import Run
 
-HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"  # Kubeflow's own client reads it, too
 SECONDS_BETWEEN_LOOKS = 10.0
-RESOURCES = """\
-Each step gets processors, memory and an accelerator by its model's size and by --resources.corpus_gb (default: 1). \
---resources.STEP.FIELD=VALUE changes that, or --resources.FIELD=VALUE for all steps: \
---resources.pretrain.accelerator=tpu-v5e, --resources.spot=true. FIELD is cpu, memory_gb, accelerator, \
-accelerator_count, topology, machine_type, node_pool, spot, retries, timeout_hours, env, secrets, volumes, labels or \
-service_account. In the file of --config: [resources.pretrain] spot = true."""
 WATCH_HELP = "Say what happens until the run has ended; exit code 0 where it has ended well, 1 where not."
-
-
-def add_cluster_flags(parser: Parser, more: Mapping[str, str] | None = None) -> None:
-    """Where runs are carried out; `more` are further places and what they are."""
-    places = {"kfp": "Kubeflow Pipelines", "vertex": "Vertex AI", **(more or {})}
-    text = "; ".join(f"{name}, {what}" for name, what in places.items())
-    group = parser.add_argument_group("the cluster")
-    group.add_argument("--to", required=True, choices=list(places), help=f"What carries out runs: {text}.")
-    group.add_argument("--experiment", default="bertline", help="What its runs are listed under (default: bertline).")
-    group = parser.add_argument_group("of Kubeflow Pipelines")
-    _add_flag_of_variable(group, "--host", HOST_VARIABLE, "URL", "Its address")
-    group.add_argument("--namespace", default="kubeflow", help="The namespace of its runs (default: kubeflow).")
-    group = parser.add_argument_group("of Vertex AI")
-    _add_flag_of_variable(group, "--project", "GOOGLE_CLOUD_PROJECT", "ID", "The project")
-    _add_flag_of_variable(group, "--region", "GOOGLE_CLOUD_REGION", "REGION", "The region, such as us-central1")
-    group.add_argument("--endpoint", default="", metavar="URL", help="A server in place of the region's.")
-
-
-def _add_flag_of_variable(group: Any, flag: str, variable: str, metavar: str, text: str) -> None:
-    default = os.environ.get(variable, "")
-    group.add_argument(flag, default=default, metavar=metavar, help=f"{text} (default: the variable {variable}'s).")
-
-
-def add_resource_flags(parser: Parser) -> None:
-    """What starts runs: what their tasks are given."""
-    from bertline.pipelines.placing.settings import list_resource_flags
-
-    group = parser.add_argument_group("what tasks are given", RESOURCES)
-    group.add_argument("--service_account", default="", metavar="NAME", help="By which they act (Vertex AI).")
-    group.add_argument("--network", default="", metavar="NAME", help="With which they are peered (Vertex AI).")
-    group.add_argument("--label", action="append", default=[], metavar="NAME=VALUE", help="Of the run (Vertex AI).")
-    for name in list_resource_flags():
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
-
-
-def open_cluster(flags: Flags) -> "Cluster":
-    """The cluster that the flags name; ValueError where they do not."""
-    if flags.to == "kfp":
-        from bertline.pipelines.clusters.kubeflow import Kubeflow
-
-        _require(flags, host=HOST_VARIABLE)
-        return Kubeflow(flags.host, flags.namespace, flags.experiment)
-    from bertline.pipelines.clusters.vertex import Vertex
-
-    _require(flags, project="GOOGLE_CLOUD_PROJECT", region="GOOGLE_CLOUD_REGION")
-    started = {}
-    if "out" in flags:
-        started = {
-            "root": f"{flags.out.rstrip('/')}/vertex",
-            "service_account": flags.service_account,
-            "network": flags.network,
-            "labels": tuple(flags.label),
-        }
-    return Vertex(flags.project, flags.region, experiment=flags.experiment, endpoint=flags.endpoint, **started)
-
-
-def _require(flags: Flags, **variables: str) -> None:
-    for name, variable in variables.items():
-        if not getattr(flags, name):
-            raise ValueError(f"--{name} is missing; give it, or set the variable {variable}")
-
-
-@contextmanager
-def compiled_in(flags: Flags) -> Iterator[Path]:
-    """The folder of the compiled graph, which stays after a dry run."""
-    if flags.dry_run:
-        yield Path("build/pipelines")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
-def choose_platform(flags: Flags, run: "Run") -> "Platform":
-    """The platform, with what the flags and the file of --config give its tasks."""
-    from bertline.pipelines.placing.settings import plan_resources, read_resource_flags, read_resource_table
-    from bertline.pipelines.platforms import kubeflow, vertex
-
-    settings = []
-    if flags.config:
-        table = read_config_file(Path(flags.config)).get("resources", {})
-        settings += read_resource_table(table, flags.config, typed=is_typed(flags.config))
-    given = {name: value for name, value in vars(flags).items() if name.startswith("resources.") and value is not None}
-    plan = plan_resources(run, [*settings, *read_resource_flags(given)])
-    store = f"{flags.out.rstrip('/')}/store"
-    return kubeflow(plan, store) if flags.to == "kfp" else vertex(plan, store, flags.region)
 
 
 def _submit_flags(parser: Parser) -> None:

@@ -24,6 +24,7 @@ class Kubeflow:
     host: str
     namespace: str = "kubeflow"
     experiment: str = EXPERIMENT
+    service_account: str = ""  # of Kubernetes, by which tasks act; none: the installation's
     moment: str = "[[ScheduledTime]]"  # Kubeflow puts it there
 
     @cached_property
@@ -45,6 +46,7 @@ class Kubeflow:
                 params=submission.arguments,
                 pipeline_id=pipeline_id,
                 version_id=version_id,
+                service_account=self.service_account or None,
                 enable_caching=False,  # steps find by content what was made, and say so
             )
             return self._as_state(made)
@@ -103,6 +105,7 @@ class Kubeflow:
                 params=submission.arguments,
                 pipeline_id=pipeline_id,
                 version_id=version_id,
+                service_account=self.service_account or None,
                 enable_caching=False,
             )
         return self._as_schedule(made)

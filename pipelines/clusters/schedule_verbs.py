@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from bertline.pipelines.cli.run_verb import ON_CLUSTERS, add_run_flags, read_run
 from bertline.pipelines.cli.verbs import Flags, Parser, Verb
-from bertline.pipelines.clusters.cluster_verbs import (
+from bertline.pipelines.clusters.cluster_flags import (
     add_cluster_flags,
     add_resource_flags,
     choose_platform,

@@ -11,7 +11,10 @@ from kfp import compiler, dsl
 from bertline.components.store.artifacts import Store
 from bertline.components.store.step_log import keeping_log
 from bertline.pipelines.cli.main import main
+from bertline.pipelines.cli.verbs import FlagParser
 from bertline.pipelines.clusters import cluster_verbs
+from bertline.pipelines.clusters.cluster_flags import open_cluster
+from bertline.pipelines.clusters.cluster_verbs import SUBMIT
 from bertline.pipelines.clusters.kubeflow import Kubeflow
 from bertline.pipelines.clusters.submission import Submission
 from bertline.pipelines.clusters.vertex import Vertex
@@ -121,11 +124,23 @@ def test_a_run_is_cancelled(submitted: Any, cluster: Any, capsys: pytest.Capture
         ([*SENT, "--resources.pretrain.accelerator=tpu-v9"], "tpu-v9"),
         ([*SENT, "--out=out"], "out: of this machine; give gs://BUCKET/FOLDER"),
         ([*SENT, "--steps_128=0"], "steps_128 is 0"),
+        ([*SENT, "--encryption_key=k"], "--encryption_key is for Vertex AI; Kubeflow Pipelines has none"),
+        ([*SENT, "--label=a=b"], "--label is for Vertex AI"),
     ],
 )
 def test_what_cannot_be_is_named(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert said in capsys.readouterr().err
+
+
+def test_flags_of_vertex_reach_it() -> None:
+    flags = FlagParser()
+    SUBMIT.add_flags(flags)
+    given = ["--project=p", "--region=us-central1", "--network=n", "--encryption_key=k", "--failure_policy=fast"]
+    vertex = open_cluster(flags.parse_args(["tiny", "--to=vertex", "--out=gs://b/team", "--service_account=s", *given]))
+    assert isinstance(vertex, Vertex)
+    assert (vertex.network, vertex.encryption_key, vertex.failure_policy) == ("n", "k", "fast")
+    assert (vertex.service_account, vertex.root) == ("s", "gs://b/team/vertex")
 
 
 def test_an_unknown_step_of_resources_is_named(capsys: pytest.CaptureFixture[str]) -> None:

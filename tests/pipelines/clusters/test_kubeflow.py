@@ -69,6 +69,12 @@ def test_a_graph_is_uploaded_once_and_its_runs_are_followed(server: KfpServer, g
         kubeflow.find("fourth")
 
 
+def test_a_run_acts_by_the_given_account(server: KfpServer, graphs: dict[str, Path]) -> None:
+    Kubeflow(server.url, service_account="trainer").submit(submission(graphs, "well", "run"))
+    Kubeflow(server.url).submit(submission(graphs, "well", "other"))
+    assert [run.get("service_account") for run in server.runs.values()] == ["trainer", None]
+
+
 def test_a_run_is_ended(server: KfpServer, graphs: dict[str, Path]) -> None:
     kubeflow = Kubeflow(server.url)
     kubeflow.submit(submission(graphs, "long", "run"))
