@@ -1,5 +1,7 @@
 """What an installed bertline holds beside its code."""
 
+import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("components", "model", "pipelines", "tokenizer", "examples")
@@ -26,3 +29,12 @@ def test_a_wheel_holds_every_module_and_the_example(tmp_path: Path) -> None:
     for floor in FLOORS:
         files = [file for file in (source / floor).rglob("*") if file.is_file()]
         assert {str(file.relative_to(source)) for file in files} <= held
+
+
+def test_every_locked_package_can_be_installed_by_the_oldest_python_that_is_promised() -> None:
+    """Debian 12 has 3.11.2."""
+    (promised,) = re.findall(r'^requires-python = ">=([\d.]+),', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    locked = [line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().split()]
+    wanted = {name: importlib.metadata.metadata(name).get("Requires-Python", "") for name in locked}
+    oldest = f"{promised}.0"
+    assert [name for name, pythons in wanted.items() if not SpecifierSet(pythons).contains(oldest)] == []
