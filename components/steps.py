@@ -43,18 +43,18 @@ KFP_TYPES = {
 
 
 @functools.cache
-def build_component(name: str) -> Any:
-    """The KFP component of a step."""
+def build_component(name: str, image: str = "") -> Any:
+    """The KFP component of a step, in `image` or the one that the environment names."""
     source, file = write_source(STEPS[name]), f"<KFP component {name}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # where KFP looks for it
     names = dict(vars(dsl))
     exec(compile(source, file, "exec"), names)
-    return as_component(names[name])
+    return as_component(names[name], image)
 
 
-def as_component(function: Callable[..., Any]) -> Any:
+def as_component(function: Callable[..., Any], image: str = "") -> Any:
     """The KFP component of a function."""
-    return dsl.component(function, base_image=find_image(), install_kfp_package=False)
+    return dsl.component(function, base_image=image or find_image(), install_kfp_package=False)
 
 
 def find_image() -> str:

@@ -21,9 +21,16 @@ class Platform:
     store: str  # default value of the pipeline's store there
     place: Place
     resources: Mapping[str, Resources] = field(default_factory=suggest_resources)  # step -> what it is given
+    image: str = ""  # that tasks run in; none: the environment's
 
-    def add_task(self, component: Any, title: str, **arguments: Any) -> Any:
-        """A task of the graph that is being built; ValueError for resources that the platform does not have."""
+    def add_task(self, body: str | Callable[..., Any], title: str, **arguments: Any) -> Any:
+        """A task of the graph that is being built: a step by its name, or a function.
+
+        Raises ValueError for resources that the platform does not have.
+        """
+        from bertline.components.steps import as_component, build_component
+
+        component = build_component(body, self.image) if isinstance(body, str) else as_component(body, self.image)
         return self.place(component, title, resources_of(title, self.resources), arguments)
 
 
@@ -32,14 +39,16 @@ def _stay_here(component: Any, title: str, given: Resources, arguments: Mapping[
     return component(**arguments)
 
 
-def kubeflow(resources: Mapping[str, Resources], store: str = f"{MOUNT}/store") -> Platform:
+def kubeflow(resources: Mapping[str, Resources], store: str = f"{MOUNT}/store", image: str = "") -> Platform:
     """Kubeflow Pipelines; a store below /bertline is the claim bertline-store's, mounted in every task."""
-    return Platform("kfp", store, partial(place_on_kubeflow, store=store), resources)
+    return Platform("kfp", store, partial(place_on_kubeflow, store=store), resources, image)
 
 
-def vertex(resources: Mapping[str, Resources], store: str = "gs://BUCKET/bertline/store", region: str = "") -> Platform:
+def vertex(
+    resources: Mapping[str, Resources], store: str = "gs://BUCKET/bertline/store", region: str = "", image: str = ""
+) -> Platform:
     """Vertex AI Pipelines, in a region if it is known already."""
-    return Platform("vertex", store, partial(place_on_vertex, region=region), resources)
+    return Platform("vertex", store, partial(place_on_vertex, region=region), resources, image)
 
 
 LOCAL = Platform("local", "out/store", _stay_here)

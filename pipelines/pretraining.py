@@ -33,7 +33,7 @@ def build_pipeline(platform: Platform) -> Any:
     """
     from kfp import dsl
 
-    from bertline.components.steps import as_component, build_component, draw_lineage, promote
+    from bertline.components.steps import draw_lineage, promote
 
     @dsl.pipeline(name=NAME, description="Wikipedia dump and books to an evaluated BERT")
     def pretraining(
@@ -62,7 +62,7 @@ def build_pipeline(platform: Platform) -> Any:
         promotion: str = "always",
     ) -> None:
         def add(step: str, name: str, **inputs: Any) -> Any:
-            return platform.add_task(build_component(step), name, store=store, run=run, name=name, **inputs)
+            return platform.add_task(step, name, store=store, run=run, name=name, **inputs)
 
         def make(step: str, name: str, **inputs: Any) -> Any:
             return add(step, name, **inputs).outputs[STEPS[step].output]  # a platform's job has outputs of its own
@@ -103,10 +103,10 @@ def build_pipeline(platform: Platform) -> Any:
         with dsl.ParallelFor(tasks, parallelism=1, name="tasks") as task:
             files = {"train": task.train, "dev": task.dev}
             arguments = {"checkpoint": checkpoint, "task": task.kind, **files, "config": finetune}
-            tuned = platform.add_task(build_component("finetune"), "finetune", store=store, run=run, **arguments)
+            tuned = platform.add_task("finetune", "finetune", store=store, run=run, **arguments)
             finished.append(tuned)
-        platform.add_task(as_component(promote), "promote", store=store, run=run, rule=promotion).after(*finished)
-        platform.add_task(as_component(draw_lineage), "lineage", store=store, run=run).after(*finished)
+        platform.add_task(promote, "promote", store=store, run=run, rule=promotion).after(*finished)
+        platform.add_task(draw_lineage, "lineage", store=store, run=run).after(*finished)
 
     return pretraining
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bertline.pipelines.platforms import Platform
     from bertline.pipelines.run_settings import Run
 
+IMAGE_VARIABLE = "BERTLINE_IMAGE"  # components/steps.py, which loads Kubeflow's compiler
 HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"  # Kubeflow's own client reads it, too
 RESOURCES = """\
 Each step gets processors, memory and an accelerator by its model's size and by --resources.corpus_gb (default: 1). \
@@ -56,6 +57,7 @@ def add_resource_flags(parser: Parser) -> None:
     from bertline.pipelines.placing.settings import list_resource_flags
 
     group = parser.add_argument_group("what tasks are given", RESOURCES)
+    _add_flag_of_variable(group, "--image", IMAGE_VARIABLE, "IMAGE", "The image that tasks run in")
     group.add_argument("--service_account", default="", metavar="NAME", help="By which they act: one of Kubernetes, or "
                        "an address of Google Cloud's.")  # fmt: skip
     for name, text in OF_VERTEX.items():
@@ -110,6 +112,7 @@ def choose_platform(flags: Flags, run: "Run") -> "Platform":
     from bertline.pipelines.placing.settings import plan_resources, read_resource_flags, read_resource_table
     from bertline.pipelines.platforms import kubeflow, vertex
 
+    _require(flags, image=IMAGE_VARIABLE)
     settings = []
     if flags.config:
         table = read_config_file(Path(flags.config)).get("resources", {})
@@ -117,4 +120,6 @@ def choose_platform(flags: Flags, run: "Run") -> "Platform":
     given = {name: value for name, value in vars(flags).items() if name.startswith("resources.") and value is not None}
     plan = plan_resources(run, [*settings, *read_resource_flags(given)])
     store = f"{flags.out.rstrip('/')}/store"
-    return kubeflow(plan, store) if flags.to == "kfp" else vertex(plan, store, flags.region)
+    if flags.to == "kfp":
+        return kubeflow(plan, store, flags.image)
+    return vertex(plan, store, flags.region, flags.image)

@@ -8,7 +8,6 @@ from typing import Any
 
 from kfp import dsl
 
-from bertline.components.steps import as_component
 from bertline.pipelines.platforms import VERTEX, Platform
 from bertline.pipelines.pretraining import build_pipeline
 
@@ -25,10 +24,10 @@ def build_scheduled_pipeline(platform: Platform) -> Any:
     ) -> None:  # fmt: skip
         """`schedule` holds a Schedule's fields; `moment` is when it fired, if the platform says that in a parameter."""
         store = arguments["store"]
-        told = platform.add_task(as_component(tell_end), "tell", schedule=schedule, webhook=webhook, store=store)
+        told = platform.add_task(tell_end, "tell", schedule=schedule, webhook=webhook, store=store)
         with dsl.ExitHandler(told):
             due = platform.add_task(
-                as_component(look_whether_due),
+                look_whether_due,
                 "due",
                 schedule=schedule,
                 moment=moment,
@@ -40,8 +39,7 @@ def build_scheduled_pipeline(platform: Platform) -> Any:
             )
             with dsl.If(due.output != ""):
                 made = graph(run=due.output, **arguments)
-                noted = as_component(note_text)
-                platform.add_task(noted, "note", store=store, schedule=schedule, run=due.output).after(made)
+                platform.add_task(note_text, "note", store=store, schedule=schedule, run=due.output).after(made)
 
     own = [each for each in inspect.signature(add).parameters.values() if each.kind is not each.VAR_KEYWORD]
     inner = [each for name, each in inspect.signature(graph.pipeline_func).parameters.items() if name != "run"]

@@ -29,6 +29,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServ
         monkeypatch.setenv("BERTLINE_CACHE", str(tmp_path / "laptop"))
         with kfp_server.serving(tmp_path / "kfp", BERTLINE_CACHE=str(tmp_path / "node")) as server:
             monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
+            monkeypatch.setenv("BERTLINE_IMAGE", "registry/bertline-python:1")
             yield server
 
 

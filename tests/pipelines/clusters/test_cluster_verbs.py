@@ -1,6 +1,7 @@
 """Runs on a cluster are submitted, followed and ended by verbs, against a local Kubeflow Pipelines."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from bertline.pipelines.clusters.submission import Submission
 from bertline.pipelines.clusters.vertex import Vertex
 from fakes import kfp_server, vertex_server
 
-SENT = ["submit", "tiny", "--to=kfp", "--host=http://localhost:9", "--out=/mounted", "--dump=/mounted/a.xml"]
+IMAGE = "--image=registry/bertline-python:1"
+SENT = ["submit", "tiny", "--to=kfp", "--host=http://localhost:9", "--out=/mounted", "--dump=/mounted/a.xml", IMAGE]
 
 
 @pytest.fixture(params=["kfp", "vertex"])
@@ -72,7 +74,7 @@ def test_what_would_be_sent_is_shown_and_nothing_is_sent(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "settings.toml").write_text("steps_128 = 7\n[resources.pretrain]\nspot = true\n")
-    argv = ["submit", "tiny", "--out=/mounted", "--dump=/mounted/a.xml", "--books=", "--task=", "--dry_run"]
+    argv = ["submit", "tiny", "--out=/mounted", "--dump=/mounted/a.xml", "--books=", "--task=", "--dry_run", IMAGE]
     more = ["--config=settings.toml", "--resources.pretrain_512.memory_gb=77", "--to=kfp", "--host=http://localhost:9"]
     assert main([*argv, *more]) == 0
     sent = json.loads(capsys.readouterr().out)
@@ -81,6 +83,7 @@ def test_what_would_be_sent_is_shown_and_nothing_is_sent(
     assert sent["version of the graph"].startswith("sha256-")
     graph = (tmp_path / sent["graph"]).read_text()
     assert "cloud.google.com/gke-spot" in graph and "77.0" in graph
+    assert set(re.findall(r"image: (\S+)", graph)) == {"registry/bertline-python:1"}
 
 
 @pytest.mark.parametrize(("how", "code", "state"), [("well", 0, "succeeded"), ("badly", 1, "failed")])
@@ -123,6 +126,7 @@ def test_a_run_is_cancelled(submitted: Any, cluster: Any, capsys: pytest.Capture
         ([*SENT[:2], "--to=vertex", "--project=p", "--region=us-central1", *SENT[4:]], 'root is "/mounted/vertex"'),
         ([*SENT, "--resources.pretrain.accelerator=tpu-v9"], "tpu-v9"),
         ([*SENT, "--out=out"], "out: of this machine; give gs://BUCKET/FOLDER"),
+        (SENT[:-1], "--image is missing; give it, or set the variable BERTLINE_IMAGE"),
         ([*SENT, "--steps_128=0"], "steps_128 is 0"),
         ([*SENT, "--encryption_key=k"], "--encryption_key is for Vertex AI; Kubeflow Pipelines has none"),
         ([*SENT, "--label=a=b"], "--label is for Vertex AI"),

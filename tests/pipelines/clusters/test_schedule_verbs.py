@@ -10,7 +10,7 @@ import pytest
 from bertline.pipelines.cli.main import main
 from fakes.kfp_server import KfpServer, serving
 
-RUN = ["tiny", "--dump=/mounted/a.xml", "--books=", "--task=", "--out=/mounted"]
+RUN = ["tiny", "--dump=/mounted/a.xml", "--books=", "--task=", "--out=/mounted", "--image=bertline-python:1"]
 WEEKLY = ["--schedule=weekly", "--cron=30 3 * * 1", "--time_zone=Europe/Berlin"]
 
 

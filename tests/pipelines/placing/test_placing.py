@@ -9,7 +9,6 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 
-from bertline.components.steps import build_component
 from bertline.pipelines.placing.resources import Resources
 from bertline.pipelines.platforms import Platform, kubeflow, vertex
 
@@ -23,7 +22,7 @@ def compile_task(platform: Platform, folder: Path) -> list[dict[str, Any]]:
     def graph(store: str) -> None:
         records = dsl.importer(artifact_uri="gs://bucket/records", artifact_class=dsl.Dataset).output
         arguments = {"run": "run", "config": {}, "name": "pretrain_128"}
-        platform.add_task(build_component("pretrain"), "pretrain_128", store=store, records=records, **arguments)
+        platform.add_task("pretrain", "pretrain_128", store=store, records=records, **arguments)
 
     compiler.Compiler().compile(graph, str(folder / "graph.yaml"))
     return list(yaml.safe_load_all((folder / "graph.yaml").read_text()))
