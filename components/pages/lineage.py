@@ -49,12 +49,14 @@ class Node:
 
 def write_page(store: Store, file: Path, run: str = "") -> str:
     """Write the page of all artifacts in a store; with `run`, of those that this run made or used."""
-    store.take_all()
-    root = store.root
-    if run and not (root / "runs" / run).is_dir():
-        known = sorted(folder.name for folder in (root / "runs").glob("*/"))
-        raise ValueError(f'{root}: no run is called "{run}"{list_known(run, known)}')
-    nodes = read_nodes(root, _list_paths_of_run(store, run) if run else None)
+    root, paths = store.root, _list_paths_of_run(store, run) if run else None
+    if paths is None:
+        store.take_manifests()
+    elif not paths:
+        known = sorted({each.name.split("/")[1] for each in store.objects.list("runs/")})
+        if run not in known:
+            raise ValueError(f'{root}: no run is called "{run}"{list_known(run, known)}')
+    nodes = read_nodes(root, paths)
     if not nodes:
         raise ValueError(f"{root}: no artifacts here (no folder with a MANIFEST.json); give the folder of a store")
     text = render(nodes, title=f"Lineage of run {run}" if run else "Lineage")

@@ -41,7 +41,7 @@ from bertline.tokenizer.segment import Segmenter, encode_units
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer
 
 ROWS_AT_ONCE = 1024  # enough to hide the cost of a NumPy call, few enough for a core's cache
-DONE_FILES = "done-*"  # as many bytes long as documents of a shard are done
+DONE_FILES = ".done-*"  # as many bytes long as documents of a shard are done; of no use to another machine
 TOKENIZED_AT_ONCE = 4096  # sentences; more would only take memory
 
 Encoder = Callable[[list[str]], tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]]
@@ -123,7 +123,7 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], 
 def _note_done(documents: int, number: int, folder: str) -> None:
     """Make a file, empty but as long, that tells whoever watches how many of a shard's are done; not in a bucket."""
     if "://" not in folder:
-        with Path(folder, f"done-{number:05}").open("ab") as file:
+        with Path(folder, f".done-{number:05}").open("ab") as file:
             file.truncate(documents)
 
 

@@ -136,8 +136,8 @@ class Store:
     def fetch(self, folders: Iterable[Path]) -> None:
         """Have all files of artifacts on this machine."""
 
-    def take_all(self) -> None:
-        """Bring here what is said of all artifacts and runs, where the store is elsewhere."""
+    def take_manifests(self) -> None:
+        """Bring here what is said of all artifacts, where the store is elsewhere."""
 
     def find(self, provenance: Provenance) -> Artifact | None:
         """The artifact that `provenance` describes, verified, if it is there."""

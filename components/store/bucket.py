@@ -7,6 +7,7 @@ OSError that names the object.
 
 import base64
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ REPEAT_SECONDS = 600.0  # that a request is repeated for
 TRANSFERS = 8  # at once
 CHUNK_BYTES = 32 << 20  # of a resumable upload: what is sent again at most
 DELETED_AT_ONCE = 100  # what a batch may hold
+LITERAL = re.compile(r"([*?{}\[\]\\])")  # characters of a glob that mean themselves behind a backslash
 ADVICE = {
     401: "log in (gcloud auth application-default login), or name a key in GOOGLE_APPLICATION_CREDENTIALS",
     403: "give the account the role roles/storage.objectUser on the bucket",
@@ -127,6 +129,16 @@ class Bucket:
         """All objects whose names begin so, in order of name."""
         with self._naming(folder):
             for blob in self.client.list_blobs(self.bucket_name, prefix=self.prefix + folder, **self._patience()):
+                yield self._as_found(blob)
+
+    def list_matches(self, glob: str) -> Iterator[Found]:
+        """All objects whose whole names match, in order of name; "*" stands for what has no slash.
+
+        The service compares: a few among many are not searched for in a list of all.
+        """
+        with self._naming(glob):
+            whole = LITERAL.sub(r"\\\1", self.prefix) + glob
+            for blob in self.client.list_blobs(self.bucket_name, match_glob=whole, **self._patience()):
                 yield self._as_found(blob)
 
     def write(self, name: str, content: bytes) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +42,12 @@ class WorkMirror:
         """Bring what the bucket has of the folder, where this machine has nothing."""
         found = self.bucket.find(self._index)
         self._generation = 0 if found is None else found.generation
-        if self.folder.exists() or found is None:
+        if found is None:
             return
-        index: Mapping[str, Any] = json.loads(self.bucket.read(self._index))
+        index: dict[str, dict[str, Any]] = json.loads(self.bucket.read(self._index))
+        if self.folder.exists():
+            self._known = index  # with the stamps of the machine that wrote it, be it this one
+            return
         draft = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(draft, ignore_errors=True)
         objects = {f"{self.name}/{each['object']}": draft / path for path, each in index.items()}
@@ -83,7 +86,10 @@ class WorkMirror:
         return f"{self.name}/{INDEX}"
 
     def _carry_new(self) -> None:
-        """Upload files that are new, then the index of all, then remove the objects that it no longer names."""
+        """Upload files that are new, then the index of all, then remove the objects that it no longer names.
+
+        What a process that was killed has carried without an index goes with the whole, in `forget`.
+        """
         there = _list_finished(self.folder)
         new = {path: stamp for path, stamp in there.items() if self._known.get(path, {}).get("stamp") != stamp}
         if not self.is_followed or (not new and there.keys() == self._known.keys()):
@@ -92,7 +98,7 @@ class WorkMirror:
         self.bucket.upload({f"{self.name}/{objects[path]}": self.folder / path for path in new}, self.folder.name)
         kept = {path: each for path, each in self._known.items() if path in there}
         known = kept | {path: {"stamp": stamp, "object": objects[path]} for path, stamp in new.items()}
-        index = json.dumps({path: {"object": known[path]["object"]} for path in sorted(known)}, indent=1)
+        index = json.dumps({path: known[path] for path in sorted(known)}, indent=1)
         try:
             self._generation = self.bucket.replace(self._index, index.encode(), self._generation)
         except ChangedError:
@@ -100,18 +106,18 @@ class WorkMirror:
             self.is_followed = False
             self.bucket.delete([f"{self.name}/{each}" for each in objects.values()])
             return
+        left = [each["object"] for path, each in self._known.items() if known.get(path) != each]
         self._known = known
-        named = {f"{self.name}/{each['object']}" for each in known.values()} | {self._index}
-        self.bucket.delete([each.name for each in self.bucket.list(f"{self.name}/") if each.name not in named])
+        self.bucket.delete([f"{self.name}/{each}" for each in left])
 
 
-def _list_finished(folder: Path) -> dict[str, tuple[int, int]]:
-    """The files below a work folder but for drafts: path -> size and time of change."""
+def _list_finished(folder: Path) -> dict[str, list[int]]:
+    """The files below a work folder but for drafts: path -> size, and time of change in nanoseconds."""
     files = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") for part in parts):
             with contextlib.suppress(FileNotFoundError):
                 stat = path.stat()
-                files["/".join(parts)] = (stat.st_size, stat.st_mtime_ns)
+                files["/".join(parts)] = [stat.st_size, stat.st_mtime_ns]
     return files

@@ -31,7 +31,7 @@ CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in bucket
 OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
 ORIGIN = ".origin.json"  # in a folder of this machine: where its files come from
 DEFAULT_BUDGET_BYTES = 200 << 30
-PARTS_OF_COMMIT = 2  # slashes in <kind>/<fingerprint>/MANIFEST.json
+COMMITS = f"*/*/{MANIFEST}"
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,11 @@ class BucketStore(Store):
         super().require_writable()
         self.write_note(f"{RESUME}/.writable", "")
 
-    def take_all(self) -> None:
-        """Bring the notes of all runs and the manifests of all artifacts here."""
-        found = list(self.bucket.list())
-        notes = [each.name for each in found if each.name.startswith("runs/") and each.name.endswith(".json")]
-        self.bucket.download({name: self.root / name for name in notes}, "notes: from the bucket")
-        for each in found:
-            if each.name.endswith(f"/{MANIFEST}") and each.name.count("/") == PARTS_OF_COMMIT:
-                commit = self.bucket.find(each.name)
-                if commit is not None:
-                    self._take_manifest((self.root / each.name).parent, commit)
+    def take_manifests(self) -> None:
+        """Bring the manifests of all artifacts here; those that are gone since they were listed are left out."""
+        for commit in self.bucket.list_matches(COMMITS):
+            with contextlib.suppress(FileNotFoundError):
+                self._take_manifest((self.root / commit.name).parent, commit)
 
     def find(self, provenance: Provenance) -> Artifact | None:
         """The committed artifact, if there is one and its objects are what the commit says."""

@@ -161,9 +161,10 @@ class Bucket:
 
     def list_page(self, query: Query) -> dict[str, Any]:
         """A page of objects in order of name, and of the prefixes up to the delimiter."""
-        with self.lock:
-            versions = self._all_live() + (self.noncurrent if query.get("versions", "").lower() == "true" else [])
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        with self.lock:
+            kept = self.noncurrent if query.get("versions", "").lower() == "true" else []
+            versions = self._all_live(prefix.rpartition("/")[0]) + kept
         entries: dict[tuple[str, int], Version | None] = {}
         for each in versions:
             if not each.name.startswith(prefix) or not _is_listed(each.name, query):
@@ -180,9 +181,9 @@ class Bucket:
             **({"nextPageToken": rest} if rest else {}),
         }
 
-    def _all_live(self) -> list[Version]:
-        """Also those that came through the mount."""
-        names = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
+    def _all_live(self, folder: str = "") -> list[Version]:
+        """All below a folder, also those that came through the mount."""
+        names = [str(path.relative_to(self.folder)) for path in (self.folder / folder).rglob("*") if path.is_file()]
         return [version for name in names if (version := self._find_live(name)) is not None]
 
     def _find_live(self, name: str) -> Version | None:
@@ -254,8 +255,10 @@ def _is_listed(name: str, query: Query) -> bool:
 
 
 def _glob_to_pattern(glob: str) -> str:
+    """A backslash before a character lets it mean itself."""
     parts = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(parts.get(each, re.escape(each)) for each in re.split(r"(\*\*|\*|\?)", glob))
+    pieces = re.split(r"(\\.|\*\*|\*|\?)", glob)
+    return "".join(parts.get(each, re.escape(each[1:] if each.startswith("\\") else each)) for each in pieces)
 
 
 def _cut(keys: list[tuple[str, int]], query: Query) -> tuple[list[tuple[str, int]], str]:

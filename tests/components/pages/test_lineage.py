@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -7,6 +8,9 @@ import pytest
 
 from bertline.components.pages.lineage import format_size, read_nodes, write_page
 from bertline.components.store.artifacts import Provenance, Store, publish
+from bertline.components.store.bucket import EMULATOR_VARIABLE, Bucket
+from bertline.components.store.remote import BucketStore
+from fakes.storage_server import serving
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,21 @@ def test_the_page_shows_every_artifact_and_use_and_is_well_formed(store: Path, t
     assert "documents.kept 12" in text
     assert set(re.findall(r'href="#(\w+)"', text)) == set(re.findall(r'<tr id="(\w+)"', text))
     HTMLParser().feed(text)
+
+
+def test_a_runs_page_asks_for_what_the_run_made_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "served" / "b").mkdir(parents=True)
+    with serving(tmp_path / "served") as server:
+        monkeypatch.setenv(EMULATOR_VARIABLE, server.url)
+        first, second = (BucketStore(tmp_path / name, Bucket("gs://b/store")) for name in ("first", "second"))
+        for run, kind in (("one", "documents"), ("two", "sentences")):
+            note = {"task": kind, "path": first.uri_of(made(first, kind, {}))}
+            first.write_note(f"runs/{run}/{kind}.json", json.dumps(note))
+        text = write_page(second, tmp_path / "page.html", run="two")
+        assert ">sentences<" in text and ">documents<" not in text
+        assert [path.parent.parent.name for path in second.root.rglob("MANIFEST.json")] == ["sentences"]
+        with pytest.raises(ValueError, match='no run is called "tow"'):
+            write_page(second, tmp_path / "page.html", run="tow")
 
 
 def test_a_folder_without_artifacts_is_refused(tmp_path: Path) -> None:

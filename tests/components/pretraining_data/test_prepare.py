@@ -408,7 +408,7 @@ def test_progress_counts_documents_within_a_shard(tmp_path, vocab, capsys, monke
     assert shown == sorted(shown)
     assert shown[-1] == 100
     assert len(set(shown)) > 4  # more than the ends of shards
-    assert not list(out.glob("done-*"))
+    assert not list(out.glob(".done-*"))
 
 
 def test_too_few_predictions_for_the_length_are_said(tmp_path, vocab, capsys):

@@ -40,6 +40,13 @@ def test_names_are_below_the_prefix(bucket: Bucket, tmp_path: Path) -> None:
     assert bucket.find("nothere") is None
 
 
+def test_objects_are_found_by_a_pattern_below_a_prefix_of_any_characters(server: StorageServer) -> None:
+    bucket = Bucket("gs://b/a[1]*")
+    for name in ("records/1/MANIFEST.json", "records/1/x/part-0", "records/MANIFEST.json", "runs/1/2/MANIFEST.json"):
+        bucket.write(name, b"")
+    assert [found.name for found in bucket.list_matches("*/*/MANIFEST.json")] == ["records/1/MANIFEST.json"]
+
+
 def test_one_of_eight_writers_creates_an_object_and_one_swaps_it(bucket: Bucket) -> None:
     contents = [f"{number}".encode() for number in range(8)]
     created = list(ThreadPoolExecutor(8).map(lambda content: bucket.create("o", content), contents))

@@ -194,6 +194,53 @@ def test_of_two_machines_that_make_the_same_one_has_its_work_in_the_bucket(
     assert len(list((served / "resume" / "documents" / "1").iterdir())) == len(index) + 1, "nothing else is left"
 
 
+def asked_for(server: StorageServer, work: mirror.WorkMirror) -> list[str]:
+    """The methods of what is asked of the bucket until it has all of a work folder; a list of objects is "list"."""
+    before = len(server.requests)
+    with pytest.raises(KeyboardInterrupt), work.following():
+        raise KeyboardInterrupt
+    asked = [each for each in server.requests[before:] if not each.path.startswith("/storage/v1/b/b?")]  # the client's
+    return ["list" if "/o?" in each.path and each.method == "GET" else each.method for each in asked]
+
+
+def test_no_list_of_a_work_folder_is_needed_nor_what_the_bucket_has_sent_again(
+    server: StorageServer, tmp_path: Path
+) -> None:
+    def begin(name: str) -> mirror.WorkMirror:
+        work = mirror.WorkMirror(Bucket("gs://b/store"), "resume/records/1", tmp_path / name)
+        work.restore()
+        return work
+
+    (tmp_path / "first").mkdir()
+    for number in range(5):
+        (tmp_path / "first" / f"part-{number}").write_text("x")
+    assert asked_for(server, begin("first")).count("POST") == 6  # and the index
+    assert asked_for(server, begin("first")) == []
+    second = begin("second")
+    assert asked_for(server, second) == []
+    (tmp_path / "second" / "part-9").write_text("y")
+    (tmp_path / "second" / "part-0").unlink()
+    assert asked_for(server, second) == ["POST", "POST", "POST"]  # the file, the index, a batch that deletes
+    begin("third")
+    assert sorted(path.name for path in (tmp_path / "third").iterdir()) == [f"part-{each}" for each in (1, 2, 3, 4, 9)]
+    assert len(objects(tmp_path)) == 6
+
+
+def test_manifests_are_taken_without_a_list_of_all_files(
+    machine: Callable[..., BucketStore], server: StorageServer
+) -> None:
+    first, second = machine("first"), machine("second")
+    made = [publish(first, provenance(size=size), write) for size in range(2)]
+    before = len(server.requests)
+    second.take_manifests()
+    asked = [each.path for each in server.requests[before:]]
+    assert len([path for path in asked if "alt=media" in path]) == 4
+    (listed,) = (path for path in asked if "/o?" in path)
+    assert "matchGlob=store%2F%2A%2F%2A%2FMANIFEST.json" in listed
+    assert not [path for path in asked if "/o/" in path and "alt=media" not in path]
+    assert {path.parent.name for path in second.root.rglob(MANIFEST)} == {each.path.name for each in made}
+
+
 def test_copies_that_are_longest_unused_give_way_to_the_budget(machine: Callable[..., BucketStore]) -> None:
     first = machine("first")
     made = [publish(first, provenance(size=size), write) for size in range(3)]
