@@ -29,6 +29,7 @@ REPEAT_SECONDS = 600.0  # that a request is repeated for
 TRANSFERS = 8  # at once
 CHUNK_BYTES = 32 << 20  # of a resumable upload: what is sent again at most
 DELETED_AT_ONCE = 100  # what a batch may hold
+FIRST_FAILURE, GONE = 400, 404  # codes of answers
 LITERAL = re.compile(r"([*?{}\[\]\\])")  # characters of a glob that mean themselves behind a backslash
 ADVICE = {
     401: "log in (gcloud auth application-default login), or name a key in GOOGLE_APPLICATION_CREDENTIALS",
@@ -175,10 +176,20 @@ class Bucket:
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects; those that are gone already are passed over."""
+        delete: Callable[..., None] = self._patience()["retry"](self._delete_once)  # a batch is not repeated of itself
         for start in range(0, len(names), DELETED_AT_ONCE):
-            with self._naming(names[start]), self.client.batch(raise_exception=False):
-                for name in names[start : start + DELETED_AT_ONCE]:
-                    self._blob(name).delete()
+            with self._naming(names[start]):
+                delete(names[start : start + DELETED_AT_ONCE])
+
+    def _delete_once(self, names: Sequence[str]) -> None:
+        from google.api_core.exceptions import from_http_status
+
+        with self.client.batch(raise_exception=False) as batch:
+            for name in names:
+                self._blob(name).delete(timeout=REQUEST_SECONDS)
+        for name, answer in zip(names, batch._responses, strict=True):
+            if answer.status_code >= FIRST_FAILURE and answer.status_code != GONE:
+                raise from_http_status(answer.status_code, f"{name} is not deleted")
 
     def _carry_all(self, carry: Callable[[str], int], names: Sequence[str], total: int | None, label: str) -> None:
         """Several at once; the first error ends all."""

@@ -145,6 +145,7 @@ class StorageServer(ThreadingHTTPServer):
         self, bucket: Bucket, name: str, method: str, headers: Headers, content: bytes, query: dict[str, str]
     ) -> Answer:
         if method == "DELETE":
+            self._check_access(bucket, name)
             bucket.delete(name, query)
             return Answer(204)
         if method in ("PATCH", "PUT"):

@@ -102,6 +102,21 @@ def test_files_come_back_as_they_were_whatever_befalls_the_requests(
     assert served(tmp_path) == {}
 
 
+@pytest.mark.parametrize("fault", [Fault(code=503), Fault(is_lost=True), Fault(cut_share=0.5)])
+def test_deleting_is_repeated(fault: Fault, bucket: Bucket, server: StorageServer, tmp_path: Path) -> None:
+    bucket.write("a", b"1")
+    server.fault = lambda request: fault if sum("/batch/" in each.path for each in server.requests) == 1 else None
+    bucket.delete(["a", "gone already"])
+    assert served(tmp_path) == {}
+
+
+def test_what_may_not_be_deleted_is_named(bucket: Bucket, server: StorageServer) -> None:
+    bucket.write("a", b"1")
+    server.refused.add("team/bert/a")
+    with pytest.raises(OSError, match=r"the bucket answers 403 \(a is not deleted\); give the account the role"):
+        bucket.delete(["b", "a"])
+
+
 def test_a_damaged_download_is_no_file(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.create("o", b"content")
     from fakes import storage_objects
