@@ -5,6 +5,7 @@ on the order in which its documents arrive nor on who writes it.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,7 +42,8 @@ from bertline.tokenizer.segment import Segmenter, encode_units
 from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer
 
 ROWS_AT_ONCE = 1024  # enough to hide the cost of a NumPy call, few enough for a core's cache
-DONE_FILES = ".done-*"  # as many bytes long as documents of a shard are done; of no use to another machine
+DONE = ".done-"  # begins the names of files as many bytes long as documents of a shard are done; for this machine alone
+TOTALS = "totals-"  # begins those of what was counted in a shard
 TOKENIZED_AT_ONCE = 4096  # sentences; more would only take memory
 
 Encoder = Callable[[list[str]], tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]]
@@ -74,7 +76,7 @@ def shard_files(number: int, shards: int, config: PrepareConfig) -> list[str]:
 
 def totals_path(folder: str, number: int) -> str:
     """The file of a shard's totals; a shard that has one is whole."""
-    return f"{folder}/totals-{number:05}.json"
+    return f"{folder}/{TOTALS}{number:05}.json"
 
 
 def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], writer: ShardWriter) -> Totals:
@@ -123,24 +125,29 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], 
 def _note_done(documents: int, number: int, folder: str) -> None:
     """Make a file, empty but as long, that tells whoever watches how many of a shard's are done; not in a bucket."""
     if "://" not in folder:
-        with Path(folder, f".done-{number:05}").open("ab") as file:
+        with Path(folder, f"{DONE}{number:05}").open("ab") as file:
             file.truncate(documents)
 
 
 def count_finished(work: Path) -> int:
     """How many shards in the folder are whole."""
-    return len(list(work.glob("totals-*.json")))
+    return len(list(work.glob(f"{TOTALS}*.json")))
 
 
 def count_done(work: Path, documents: int, shards: int) -> int:
     """How many of all documents are done, by what workers leave in the folder: they may be other processes."""
-    begun = sum(path.stat().st_size for path in work.glob(DONE_FILES))
-    return max(begun, documents * count_finished(work) // shards)
+    begun = finished = 0
+    with os.scandir(work) as entries:
+        for entry in entries:
+            finished += entry.name.startswith(TOTALS)
+            if entry.name.startswith(DONE):
+                begun += entry.stat().st_size
+    return max(begun, documents * finished // shards)
 
 
 def forget_done(work: Path) -> None:
     """Remove what tells of documents that are done: of shards that were interrupted, or when all are whole."""
-    for path in work.glob(DONE_FILES):
+    for path in work.glob(f"{DONE}*"):
         path.unlink()
 
 

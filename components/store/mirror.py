@@ -98,7 +98,7 @@ class WorkMirror:
         self.bucket.upload({f"{self.name}/{objects[path]}": self.folder / path for path in new}, self.folder.name)
         kept = {path: each for path, each in self._known.items() if path in there}
         known = kept | {path: {"stamp": stamp, "object": objects[path]} for path, stamp in new.items()}
-        index = json.dumps({path: known[path] for path in sorted(known)}, indent=1)
+        index = json.dumps({path: known[path] for path in sorted(known)})
         try:
             self._generation = self.bucket.replace(self._index, index.encode(), self._generation)
         except ChangedError:
@@ -113,11 +113,20 @@ class WorkMirror:
 
 def _list_finished(folder: Path) -> dict[str, list[int]]:
     """The files below a work folder but for drafts: path -> size, and time of change in nanoseconds."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") for part in parts):
+    files: dict[str, list[int]] = {}
+    _add_finished(files, folder, "")
+    return dict(sorted(files.items()))
+
+
+def _add_finished(files: dict[str, list[int]], folder: Path | str, before: str) -> None:
+    """Those of one folder; with pathlib, ten thousand of them would take a second each time."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                _add_finished(files, entry.path, f"{before}{entry.name}/")
+                continue
             with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                files["/".join(parts)] = [stat.st_size, stat.st_mtime_ns]
-    return files
+                stat = entry.stat()
+                files[before + entry.name] = [stat.st_size, stat.st_mtime_ns]
