@@ -9,8 +9,6 @@ that the requests are the figure to plan with: Cloud Storage answers each in som
 import argparse
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,16 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-SERVE = """
-import sys, time
-from pathlib import Path
-from fakes.storage_server import serving
-with serving(Path(sys.argv[1])) as server:
-    print(server.url, flush=True)
-    for line in sys.stdin:
-        print(len(server.requests), flush=True)
-"""
+from storage_service import served
 
 
 @dataclass(frozen=True)
@@ -45,15 +34,8 @@ def main() -> None:
     parser.add_argument("--shard_bytes", type=int, default=1_000)
     flags = parser.parse_args()
     config = Config(flags.shards, flags.shard_bytes)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "served" / "b").mkdir(parents=True)
-        command = [sys.executable, "-c", SERVE, str(Path(folder) / "served")]
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, env=environment, **pipes) as server:
-            os.environ["STORAGE_EMULATOR_HOST"] = server.stdout.readline().strip()  # type: ignore[union-attr]
-            measure(config, Path(folder), lambda: _count(server))
-            server.stdin.close()  # type: ignore[union-attr]
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "served", "b") as service:
+        measure(config, Path(folder), lambda: service.take_counts().total())
 
 
 def measure(config: Config, folder: Path, count: Callable[[], int]) -> None:
@@ -72,6 +54,7 @@ def measure(config: Config, folder: Path, count: Callable[[], int]) -> None:
     bucket = Bucket("gs://b/store")
     first, second = (BucketStore(folder / name, bucket) for name in ("first", "second"))
     found = None
+    count()
     steps: list[tuple[str, Callable[[], Any]]] = [
         ("made and committed", lambda: publish(first, provenance, write)),
         ("found made, the same machine", lambda: publish(first, provenance, write)),
@@ -82,19 +65,12 @@ def measure(config: Config, folder: Path, count: Callable[[], int]) -> None:
     print(f"{config.shards:,} shards of {config.shard_bytes:,} bytes\n")
     print("| | requests | s | memory, MB |\n|---|---|---|---|")
     for name, act in steps:
-        before, started = count(), time.monotonic()
+        started = time.monotonic()
         found = act()
         seconds = time.monotonic() - started
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        print(f"| {name} | {count() - before:,} | {seconds:,.1f} | {memory:,.0f} |", flush=True)
+        print(f"| {name} | {count():,} | {seconds:,.1f} | {memory:,.0f} |", flush=True)
     assert found == []
-
-
-def _count(server: "subprocess.Popen[str]") -> int:
-    assert server.stdin is not None and server.stdout is not None
-    server.stdin.write("\n")
-    server.stdin.flush()
-    return int(server.stdout.readline())
 
 
 if __name__ == "__main__":
