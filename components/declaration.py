@@ -70,6 +70,7 @@ class Step:
     one_of: tuple[str, ...] = ()  # inputs of which at least one must be given
     requires: tuple[str, ...] = ()  # "module:require_...", called with the inputs that are given and `config`
     sources: str = ""  # "module:function", called with the TEXT inputs: name -> the files that they mean
+    in_place: str = ""  # "module:function", called with the config: inputs that workers elsewhere read where they lie
     resumes: bool = False  # run gets `work`, a folder that survives a kill, for just these settings and inputs
     trains: bool = False  # run gets `work`, `log_dir` and the `digests` that a snapshot must share
     shared: bool = False  # a training that several hosts may share: run gets `hosts`
@@ -200,6 +201,7 @@ def describe_making(step: Step, config: Any, given: Mapping[str, Any]) -> Proven
         recorded,
         config,
         step.list_modules(given),
+        in_place=load(step.in_place)(config) if step.in_place else (),
         label=step.label.format(**{name: kind.removeprefix(f"{name}_") for name, kind in named.items()}),
         subject="_".join(given[name] for name in step.select_texts_of_kind(given)),
     )

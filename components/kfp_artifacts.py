@@ -141,10 +141,11 @@ def list_facts(made: Artifact) -> dict[str, Any]:
     counts = {f"count.{key}": value for key, value in made.manifest["counts"].items()}
     run = _read_run(made)
     versions = {f"version.{key}": value for key, value in run.get("versions", {}).items()}
+    dataflow = {f"dataflow.{key}": value for key, value in run.get("dataflow", {}).items()}
     checkout = {f"checkout.{key}": value for key, value in run.get("checkout", {}).items()}
     label = made.manifest.get("label", made.manifest["kind"])
     facts = {"label": label, "path": str(made.path), "digest": made.manifest["digest"]}
-    return {**facts, **parameters, **counts, **versions, **checkout}
+    return {**facts, **parameters, **counts, **versions, **dataflow, **checkout}
 
 
 def read_run_facts(made: Artifact) -> dict[str, Any]:

@@ -73,6 +73,7 @@ PREPARE = Step(
     run="bertline.components.pretraining_data.prepare:run",
     kind="{config.kind}",
     output="records",
+    in_place="bertline.components.pretraining_data.files:list_inputs_in_place",
     resumes=True,
 )
 PRETRAIN = Step(

@@ -4,19 +4,20 @@ Sentences are one a line, with a blank line between documents. A folder as `spli
 and beside it ids-00000.txt with the documents' ids in the same order. Text files of the same form without ids, as
 create_pretraining_data takes them, get ids from their names. Unlike there, a file's end ends a document.
 
-A store on Google Cloud is mounted at /gcs/BUCKET for the process that starts a pipeline; Dataflow's workers have
-no mount and reach the same files as gs://BUCKET.
+Dataflow's workers reach them as gs://BUCKET/...: the files of a store in a bucket, which need not be on this machine,
+or what the process that starts a pipeline has mounted at /gcs/BUCKET.
 """
 
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from bertline.components.pretraining_data.buckets import is_object, open_object, upload_object
-from bertline.components.store.manifests import describe, read_manifest
+from bertline.components.store.manifests import MANIFEST, describe, read_manifest
 from bertline.files import draft_of
 
 MOST_OPEN_FILES = 64
@@ -24,6 +25,7 @@ LONGEST_BLANK_LINE = 64  # bytes; longer lines are not looked at
 FIRST_NON_ASCII = 0x80
 PARTS = ("train", "heldout", "all")
 KEYS = 2**64
+DATAFLOW = "DataflowRunner"
 PROCESSES = "processes"  # no runner of Beam's: a pool of processes on this machine
 LOCAL_RUNNERS = (
     PROCESSES,
@@ -125,11 +127,15 @@ def list_sentence_files(folder: Path) -> list[SentenceFile]:
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder of sentences; run "bertline split"')
     texts = sorted(folder.glob("sentences-*.txt"))
+    names = {text.name for text in folder.iterdir()}
+    if not texts and (folder / MANIFEST).is_file():  # the others are in a bucket
+        names = {each["path"] for each in read_manifest(folder)["files"]}
+        texts = sorted(folder / name for name in names if fnmatch(name, "sentences-*.txt"))
     if not texts:
         raise FileNotFoundError(f'{folder}: no sentences-*.txt in it; run "bertline split"')
     pairs = [(text, text.with_name(text.name.replace("sentences-", "ids-", 1))) for text in texts]
     for text, ids in pairs:
-        if not ids.is_file():
+        if ids.name not in names:
             raise FileNotFoundError(f'{ids}: missing beside {text.name}; run "bertline split" again')
     return [SentenceFile(str(text), str(ids)) for text, ids in pairs]
 
@@ -218,22 +224,39 @@ def _is_blank(line: bytes) -> bool:
     return line.isspace() or (line[0] >= FIRST_NON_ASCII and not line.decode("utf-8", "ignore").strip())
 
 
+def list_inputs_in_place(config: Any) -> tuple[str, ...]:
+    """The inputs of `prepare` that workers read where they lie."""
+    return () if is_local(config.runner) else ("sentences",)
+
+
 def is_local(runner: str) -> bool:
     """Whether a runner's workers are processes of this machine."""
     return runner in LOCAL_RUNNERS
 
 
-def for_workers(path: Path, runner: str) -> str:
+def is_in_bucket(path: Path, runner: str) -> bool:
+    """Whether a runner's workers leave files for `path` in a bucket that is not mounted here."""
+    return not is_local(runner) and not str(path).startswith(MOUNT)
+
+
+def for_workers(path: Path | str, runner: str) -> str:
     """The name under which `runner`'s workers find `path`.
 
     Raises ValueError for a path of this machine alone, which workers elsewhere cannot reach.
     """
     if is_local(runner):
         return str(path)
+    if "://" in str(path):
+        return str(path)
+    path = Path(path)
     if not str(path).startswith(MOUNT):
+        from bertline.components.store.remote import uri_of_copy
+
+        if uri := uri_of_copy(path):
+            return uri
         raise ValueError(
-            f"{path}: {runner}'s workers cannot reach it; keep inputs and outputs below {MOUNT}BUCKET, "
-            f"or take a runner of this machine: {', '.join(LOCAL_RUNNERS)}"
+            f"{path}: {runner}'s workers cannot reach it; keep inputs and outputs below {MOUNT}BUCKET, or all of a run "
+            f"in a bucket (--out=gs://BUCKET/FOLDER), or take a runner of this machine: {', '.join(LOCAL_RUNNERS)}"
         )
     return BUCKETS + str(path).removeprefix(MOUNT)
 

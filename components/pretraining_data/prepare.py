@@ -7,11 +7,10 @@ shuffles. Memory grows with the largest shard, not with the corpus.
 """
 
 import json
-import logging
 import math
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from bertline.components.pretraining_data.files import (
     document_key,
     document_places,
     for_workers,
+    is_in_bucket,
     is_local,
     list_sentence_files,
     open_bytes,
@@ -35,6 +35,7 @@ from bertline.components.pretraining_data.files import (
     require_reachable,
 )
 from bertline.components.pretraining_data.shards import (
+    TOTAL_FILE,
     ShardWriter,
     count_done,
     count_finished,
@@ -45,8 +46,16 @@ from bertline.components.pretraining_data.shards import (
     write_shard,
     write_totals,
 )
-from bertline.components.pretraining_data.statistics import Counts, Totals, counts_of, statistics, sum_totals
+from bertline.components.pretraining_data.statistics import (
+    Counts,
+    Totals,
+    counts_of,
+    statistics,
+    sum_totals,
+    take_files,
+)
 from bertline.components.run_process import end_with_parent
+from bertline.components.store.manifests import FACTS, IN_BUCKET
 from bertline.model.records.masking import mask_rules, write_masking
 from bertline.model.records.reader import STATISTICS_FILE
 from bertline.progress import Progress, say
@@ -71,13 +80,17 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
     files that do not correspond and for a part without instances.
     """
     _warn_of_few_predictions(config)
-    totals, shards = write_shards(list_sentence_files(sentences), str(sentences), vocab, work or out, config)
+    kept = work or out
+    totals, shards = write_shards(list_sentence_files(sentences), str(sentences), vocab, kept, config)
     vocabulary = load_vocabulary(vocab)
-    for number in range(shards):
-        Path(totals_path(str(work or out), number)).unlink()
-        for name in shard_files(number, shards, config):
-            (out / name).parent.mkdir(exist_ok=True)
-            ((work or out) / name).replace(out / name)
+    files = take_files(totals)
+    if is_in_bucket(kept, config.runner):
+        left = {f"{for_workers(kept, config.runner)}/{each['path']}": each for each in files}
+        (out / IN_BUCKET).write_text(json.dumps(left, indent=1), encoding="utf-8")
+    else:
+        _move_shards(shards, kept, out, config)
+    if (kept / FACTS).is_file() and work is not None:
+        (kept / FACTS).replace(out / FACTS)
     np.save(out / COUNTS_FILE, np.array(totals["token_counts"], np.int64))
     if config.masking == "dynamic":
         write_masking(out, config.mask_config(), config.seed, vocabulary)
@@ -86,6 +99,14 @@ def run(sentences: Path, vocab: Path, out: Path, config: PrepareConfig, work: Pa
     (out / STATISTICS_FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (out / PAGE_FILE).write_text(draw_statistics(content), encoding="utf-8")
     return counts
+
+
+def _move_shards(shards: int, work: Path, out: Path, config: PrepareConfig) -> None:
+    for number in range(shards):
+        Path(totals_path(str(work), number)).unlink()
+        for name in shard_files(number, shards, config):
+            (out / name).parent.mkdir(exist_ok=True)
+            (work / name).replace(out / name)
 
 
 def _warn_of_few_predictions(config: PrepareConfig) -> None:
@@ -107,6 +128,7 @@ def write_shards(
     """
     for path in (work, vocab, *(Path(file.text) for file in files)):
         require_reachable(path, config.runner)
+    files = [_where_it_lies(file, config.runner) for file in files]
     vocabulary = load_vocabulary(vocab)
     require_usable(vocabulary, config)
     shards, documents = _count_shards(files, name, config)
@@ -118,16 +140,26 @@ def write_shards(
     if not is_cached():
         say("prepare: the inner loops are being compiled, once for this machine: about 15 s")
     run_shards = _run_processes if config.runner == PROCESSES else _run_beam
-    done = partial(count_done, work, documents, shards)
-    with Progress("prepare", documents, "documents", done()) as progress, progress.follow(done):
+    done, followed = partial(count_done, work, documents, shards), not is_in_bucket(work, config.runner)
+    with Progress("prepare", documents, "documents", done()) as progress:
         progress.doing(f"starting {config.runner}")
-        totals = run_shards(files, vocab, work, shards, config)
+        with progress.follow(done) if followed else nullcontext():
+            totals = run_shards(files, vocab, work, shards, config)
+        if not followed:
+            progress.advance(documents)
     forget_done(work)
     if not totals.get("instances"):
         raise ValueError(f'{name}: the documents of part "{config.part}" hold too little text for one instance')
     if totals["tokens"] == totals["token_counts"][vocabulary.unk_id]:
         raise ValueError(f"{vocab}: all words of {name} are unknown to it; is it the vocabulary of this language?")
     return totals, shards
+
+
+def _where_it_lies(file: SentenceFile, runner: str) -> SentenceFile:
+    """The file on this machine, or in the bucket where it has not been brought here."""
+    if Path(file.text).is_file():
+        return file
+    return file._replace(text=for_workers(file.text, runner), ids=for_workers(file.ids, runner) if file.ids else "")
 
 
 def require_usable(vocabulary: Vocabulary, config: PrepareConfig) -> None:
@@ -148,6 +180,11 @@ def _count_shards(files: Sequence[SentenceFile], name: str, config: PrepareConfi
     part = config.part_of_text
     total = chosen = size_bytes = 0
     for file in files:
+        if config.num_shards and "://" in file.ids:  # the texts stay where they are
+            with open_bytes(file.ids) as ids:
+                held = [part.holds(line.decode("utf-8").rstrip("\n")) for line in ids]
+            total, chosen = total + len(held), chosen + sum(held)
+            continue
         for place in document_places(file):
             total += 1
             if part.holds(place.document_id):
@@ -178,31 +215,10 @@ def _run_processes(
 
 
 def _run_beam(files: Sequence[SentenceFile], vocab: Path, work: Path, shards: int, config: PrepareConfig) -> Totals:
-    import apache_beam as beam
+    from bertline.components.pretraining_data.beam_runs import run_beam
 
-    # Each worker process warns that it has no folder for pickled objects; none is needed. Errors are raised anyway.
-    logging.getLogger("apache_beam.runners.portability.local_job_service").setLevel(logging.ERROR)
-    with beam.Pipeline(options=_options(config)) as pipeline:
-        build_graph(pipeline, files, vocab, work, shards, config)
-    with open_bytes(f"{work}/totals.json") as file:
-        totals: Totals = json.load(file)
-    (work / "totals.json").unlink()
-    return totals
-
-
-def _options(config: PrepareConfig) -> Any:
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    # An explicit list: Beam would otherwise read this process's command line.
-    given = shlex.split(config.beam_options)
-    if not is_local(config.runner):
-        return PipelineOptions(given, runner=config.runner)
-    return PipelineOptions(
-        given,
-        runner=config.runner,
-        direct_num_workers=config.num_workers,
-        direct_running_mode="in_memory" if config.num_workers == 1 else "multi_processing",
-    )
+    build = partial(build_graph, files=files, vocab=vocab, work=work, shards=shards, config=config)
+    return run_beam(build, work, shards, config)
 
 
 def build_graph(
@@ -218,9 +234,7 @@ def build_graph(
 
     runner = config.runner
     reachable = [
-        file._replace(
-            text=for_workers(Path(file.text), runner), ids=for_workers(Path(file.ids), runner) if file.ids else ""
-        )
+        file._replace(text=for_workers(file.text, runner), ids=for_workers(file.ids, runner) if file.ids else "")
         for file in files
     ]
     words, folder = for_workers(vocab, runner), for_workers(work, runner)
@@ -232,7 +246,7 @@ def build_graph(
         | "By shard" >> beam.GroupByKey()
         | "Records" >> beam.Map(_write_shard, words, folder, shards, config)
         | "Sum" >> beam.CombineGlobally(sum_totals)
-        | "Totals" >> beam.Map(write_totals, f"{folder}/totals.json")
+        | "Totals" >> beam.Map(write_totals, f"{folder}/{TOTAL_FILE}")
     )
 
 

@@ -28,6 +28,7 @@ from bertline.components.pretraining_data.instances import Instances, TokenizedD
 from bertline.components.pretraining_data.statistics import (
     Totals,
     add_totals,
+    describe_files,
     document_totals,
     first_instances,
     row_totals,
@@ -44,6 +45,7 @@ from bertline.tokenizer.wordpiece import Vocabulary, WordPieceTokenizer
 ROWS_AT_ONCE = 1024  # enough to hide the cost of a NumPy call, few enough for a core's cache
 DONE = ".done-"  # begins the names of files as many bytes long as documents of a shard are done; for this machine alone
 TOTALS = "totals-"  # begins those of what was counted in a shard
+TOTAL_FILE = "totals.json"  # of all shards
 TOKENIZED_AT_ONCE = 4096  # sentences; more would only take memory
 
 Encoder = Callable[[list[str]], tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]]
@@ -118,6 +120,10 @@ def write_shard(number: int, documents: Iterable[DocumentPlace | DocumentText], 
             _write(rows, predictions, files, writer)
             rows_written += len(block.keys)
             _note_done(len(ordered) * rows_written // len(instances.keys), number, writer.folder)
+        if "://" in writer.folder:  # whoever asked for them does not read the files
+            for file in files:
+                file.flush()
+            totals |= describe_files(shard_files(number, writer.shards, config), drafts)
     write_totals(totals, writer.totals_path(number))
     return totals
 

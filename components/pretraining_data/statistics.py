@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.instances import TokenizedDocuments
+from bertline.components.store.manifests import sha256_of
 from bertline.model.records.rows import Predictions, Rows
 from bertline.tokenizer.wordpiece import Vocabulary
 
 MASKED_BARS, PADDING_BARS = 30, 20  # of the histograms of shares
+FILE = "file "  # begins the names, in totals, of what is said of a file
 DOUBLINGS = 24  # bars of a histogram whose bounds double
 SHOWN_INSTANCES, SHOWN_TOKENS, SHOWN_NEVER_SEEN = 10, 30, 50
 LABELS = {"next_sentence": ("next", "random"), "sentence_order": ("in order", "swapped")}
@@ -75,6 +78,19 @@ def sum_totals(totals: Iterable[Totals]) -> Totals:
     for more in totals:
         total = add_totals(total, more)
     return total
+
+
+def describe_files(names: Iterable[str], files: Iterable[Path]) -> Totals:
+    """Path, size and sha256 of files as totals: whoever asked for them may not read the files."""
+    return {
+        f"{FILE}{name}": {"path": name, "size_bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        for name, file in zip(names, files, strict=True)
+    }
+
+
+def take_files(totals: Totals) -> list[dict[str, Any]]:
+    """Take out of totals what they say of files."""
+    return [totals.pop(name) for name in list(totals) if name.startswith(FILE)]
 
 
 def totals_as_json(totals: Totals) -> str:

@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 from bertline.components.store.fingerprint import code_digests, code_fingerprint
 from bertline.components.store.folder import Folder
 from bertline.components.store.manifests import (
+    FACTS,
+    IN_BUCKET,
     MANIFEST,
     PAGE,
     RUN,
@@ -31,6 +33,7 @@ from bertline.files import draft_of, require_of_this_machine
 from bertline.preemption import held
 from bertline.settings import list_named_files, list_settings
 
+WORK = ".work"  # ends the names of work folders
 SCHEMA = "bertline/manifest/v1"
 
 Counts = dict[str, int | float]
@@ -46,6 +49,7 @@ class Provenance:
     config: Any  # the step's frozen dataclass
     code: Sequence[str]  # the modules that make it; what they import is followed
     label: str = ""  # its name for a reader where the kind is that of others, too: "scores on heldout_128"
+    in_place: tuple[str, ...] = ()  # inputs that are read where they lie; the others are brought to this machine
     subject: str = ""  # what its plain input files are about, likewise: "mrpc"
 
     def described_inputs(self) -> list[dict[str, str]]:
@@ -175,8 +179,9 @@ def publish(out: Path | Store, provenance: Provenance, write: Callable[[Path, Pa
             draft.mkdir()
             counts = write(draft, work_folder(folder))
             stack.enter_context(held(str(folder)))
+            facts = _run_facts(provenance, started) | _take_facts(draft)
             manifest = _manifest(draft, provenance, counts)
-            _write_json(draft / RUN, _run_facts(provenance, started))
+            _write_json(draft / RUN, facts)
             _write_json(draft / MANIFEST, manifest)
         made = Artifact(folder, manifest, reused=False)
         if isinstance(out, Store):
@@ -202,7 +207,7 @@ def place_of(out: Path | Store, provenance: Provenance) -> Path:
 
 def work_folder(out: Path) -> Path:
     """Where the step that makes `out` keeps what must survive a kill; removed once `out` is whole."""
-    return out.with_name(f"{out.name}.work")
+    return out.with_name(f"{out.name}{WORK}")
 
 
 def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -234,8 +239,9 @@ def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str,
     files = [
         {"path": str(path.relative_to(folder)), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in paths
-        if path.suffix != PAGE
+        if path.suffix != PAGE and path.name != IN_BUCKET
     ]
+    files = sorted([*files, *read_files_in_bucket(folder).values()], key=lambda each: Path(str(each["path"])))
     return {
         "schema": SCHEMA,
         "kind": provenance.kind,
@@ -250,6 +256,24 @@ def _manifest(folder: Path, provenance: Provenance, counts: Counts) -> dict[str,
         "files": files,
         **({"pages": pages} if pages else {}),
     }
+
+
+def read_files_in_bucket(folder: Path) -> dict[str, dict[str, Any]]:
+    """Those of a draft that others have put into its store's bucket: uri of the object -> path, size and sha256."""
+    try:
+        return dict(json.loads((folder / IN_BUCKET).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
+def _take_facts(draft: Path) -> dict[str, Any]:
+    """What the step itself has said of the run."""
+    try:
+        facts = json.loads((draft / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    (draft / FACTS).unlink()
+    return dict(facts)
 
 
 def _run_facts(provenance: Provenance, started: float) -> dict[str, Any]:

@@ -162,6 +162,24 @@ class Bucket:
         self._carry_all(carry, list(files), sum(path.stat().st_size for path in files.values()), label)
         return checksums
 
+    def copy(self, objects: Mapping[str, str], label: str = "copy") -> dict[str, str]:
+        """Let the service copy objects to other names, old name -> new name; returns the crc32c of each new one."""
+        checksums: dict[str, str] = {}
+
+        def carry(name: str) -> int:
+            made, token = self._blob(objects[name]), None
+            with self._naming(name):
+                while True:
+                    token, _, size = made.rewrite(self._blob(name), token=token, **self._patience())
+                    if token is None:
+                        break
+                made.reload(**self._patience())
+            checksums[objects[name]] = made.crc32c
+            return int(size)
+
+        self._carry_all(carry, list(objects), None, label)
+        return checksums
+
     def download(self, objects: Mapping[str, Path], label: str = "download") -> None:
         """Carry objects to files, which are there whole or not at all."""
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from bertline.components.store.bucket import Bucket
 from bertline.components.store.folder import ATTEMPT, SCHEME, Found
 from bertline.components.store.manifests import MANIFEST
-from bertline.components.store.remote import find_cache, open_store
+from bertline.components.store.remote import INPUTS, find_cache, open_store
 
 PATTERN = re.compile(r"[*?\[]")
 PARTS_OF_ARTIFACT = 2  # <kind>/<fingerprint>, below a store
@@ -48,7 +48,7 @@ def _bring_one(uri: str) -> list[str]:
         return [uri]
     found = _find(uri)
     bucket, name = _split(uri)
-    folder = find_cache() / "inputs" / bucket.bucket_name
+    folder = find_cache() / INPUTS / bucket.bucket_name
     commit = next((each for each in found if each.name == f"{name}/{MANIFEST}" and ATTEMPT in each.notes), None)
     if commit is not None:
         store = open_store("/".join(uri.rstrip("/").split("/")[:-PARTS_OF_ARTIFACT]))

@@ -15,6 +15,8 @@ from typing import Any
 
 MANIFEST = "MANIFEST.json"
 RUN = "RUN.json"
+IN_BUCKET = ".in_bucket.json"  # in a draft: its files that others have put into the bucket of its store
+FACTS = ".facts.json"  # in a draft: more facts for RUN.json
 PAGE = ".html"  # the ending of files that show what an artifact holds: beside it, outside its digest, never checked
 
 

@@ -19,15 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bertline.components.store.artifacts import Artifact, Provenance, Store, work_folder
+from bertline.components.store.artifacts import WORK, Artifact, Provenance, Store, read_files_in_bucket, work_folder
 from bertline.components.store.bucket import Bucket, ChangedError
 from bertline.components.store.folder import ATTEMPT, SCHEME, Found
-from bertline.components.store.manifests import MANIFEST, RUN, read_manifest, verify
+from bertline.components.store.manifests import IN_BUCKET, MANIFEST, RUN, read_manifest, verify
 from bertline.components.store.mirror import RESUME, WorkMirror
 from bertline.files import write_whole
 from bertline.progress import say
 
 CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in buckets
+INPUTS = "inputs"  # below that folder: what lies in no store
 OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
 ORIGIN = ".origin.json"  # in a folder of this machine: where its files come from
 DEFAULT_BUDGET_BYTES = 200 << 30
@@ -109,7 +110,8 @@ class BucketStore(Store):
             yield
 
     def _fetch_inputs(self, provenance: Provenance) -> None:
-        self.fetch(path for paths in provenance.inputs.values() for path in paths if path.is_relative_to(self.root))
+        brought = [paths for name, paths in provenance.inputs.items() if name not in provenance.in_place]
+        self.fetch(path for paths in brought for path in paths if path.is_relative_to(self.root))
 
     def _mirror(self, folder: Path) -> WorkMirror:
         """Of the work folder of an artifact."""
@@ -118,9 +120,15 @@ class BucketStore(Store):
     def commit(self, made: Artifact) -> Artifact:
         """Carry an artifact to the bucket; where another process was first, its artifact is the one."""
         name, attempt = self._name_of(made.path), uuid.uuid4().hex
-        files = [path for path in sorted(made.path.rglob("*")) if path.is_file() and path != made.path / MANIFEST]
+        files = [
+            path for path in sorted(made.path.rglob("*")) if path.is_file() and path.name not in (MANIFEST, IN_BUCKET)
+        ]
         named = {f"{name}/{attempt}/{path.relative_to(made.path)}": path for path in files}
         checksums = self.bucket.upload(named, f"{made.manifest['kind']}: to the bucket")
+        below = f"{self.bucket.uri.rstrip('/')}/"
+        left = {uri.removeprefix(below): each["path"] for uri, each in read_files_in_bucket(made.path).items()}
+        there = {old: f"{name}/{attempt}/{path}" for old, path in left.items()}
+        checksums |= self.bucket.copy(there, f"{made.manifest['kind']}: to its place in the bucket")
         objects = {each.removeprefix(f"{name}/{attempt}/"): crc32c for each, crc32c in sorted(checksums.items())}
         self.bucket.create(f"{name}/{attempt}/{OBJECTS}", json.dumps(objects, indent=1).encode())
         before = self.bucket.find(f"{name}/{MANIFEST}")
@@ -221,6 +229,26 @@ def open_store(place: str) -> Store:
 def find_cache() -> Path:
     """The folder of copies of what lies in buckets."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bertline")
+
+
+def uri_of_copy(path: Path) -> str:
+    """Where the bucket has what belongs at a path below the folder of copies: a file of an artifact, of an input, or of
+    what a killed step goes on from; "" for other paths.
+    """
+    cache = find_cache()
+    if not path.is_relative_to(cache):
+        return ""
+    if path.is_relative_to(cache / INPUTS):
+        return f"{SCHEME}{path.relative_to(cache / INPUTS)}"
+    for folder in (path, *path.parents):
+        rest = path.relative_to(folder)
+        if (folder / ORIGIN).is_file():
+            attempt = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))[ATTEMPT]
+            return f"{SCHEME}{folder.relative_to(cache) / attempt / rest}"
+        if folder.name.endswith(WORK):
+            kind, name = folder.parent, folder.name.removesuffix(WORK)
+            return f"{SCHEME}{kind.parent.relative_to(cache) / RESUME / kind.name / name / rest}"
+    return ""
 
 
 def _is_whole(folder: Path) -> bool:

@@ -1,7 +1,8 @@
 """Dataflow's REST API (v1b3) with workers of its own: the staged pipeline, run by Beam's FnApiRunner.
 
-A program: `python dataflow_server.py DIRECTORY` prints its port. Nothing below DIRECTORY can be opened by it, as
-nothing of a client's mount can by Dataflow's workers; they reach the buckets by STORAGE_EMULATOR_HOST alone.
+A program: `python dataflow_server.py DIRECTORY [CONTROL]` prints its port. Nothing below DIRECTORY can be opened by
+it, as nothing of a client's disks can by Dataflow's workers; they reach the buckets by STORAGE_EMULATOR_HOST alone. A
+job does nothing while there is a file CONTROL/hold, and is cancelled by one CONTROL/cancel.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 import uuid
 from datetime import UTC, datetime
@@ -24,6 +26,8 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 JOB = re.compile(r"/v1b3/projects/[^/]+/locations/[^/]+/jobs(/(?P<id>[^/]+))?(?P<messages>/messages)?")
+ACTIVE = re.compile(r"[?&]filter=(ACTIVE|3)\b")
+CONTROL = Path(sys.argv[2] if len(sys.argv) > 2 else "/nowhere")
 LONGEST_ANSWER_SECONDS = 30  # the client looks every five seconds; an answer that waits spares it a nap
 
 
@@ -37,6 +41,12 @@ class Job:
 
     def run(self) -> None:
         """Run the pipeline as it was staged, but for the workers' container, which becomes a thread."""
+        while (CONTROL / "hold").exists():
+            time.sleep(0.05)
+        if (CONTROL / "cancel").exists():
+            self.told["currentState"] = "JOB_STATE_CANCELLED"
+            self.ended.set()
+            return
         try:
             with FileSystems.open(self.told["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]) as file:
                 pipeline = beam_runner_api_pb2.Pipeline.FromString(file.read())
@@ -67,6 +77,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         asked = JOB.fullmatch(self.path.partition("?")[0])
+        if asked and not asked["id"]:
+            only_active = ACTIVE.search(self.path)
+            listed = [each for each in self.jobs.values() if not (only_active and each.ended.is_set())]
+            return self.answer({"jobs": [each.told for each in listed]})
         job = self.jobs[asked["id"]] if asked else None
         if not asked or not job:
             return self.send_error(404)

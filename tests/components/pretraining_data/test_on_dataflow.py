@@ -1,18 +1,29 @@
 """The same graph on Dataflow: Beam's own client and gs:// files, against servers on this machine."""
 
+import dataclasses
 import io
+import json
+import os
+import shutil
 import subprocess
 import sys
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from apache_beam.internal.gcp import auth
-from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 
+from bertline.components.declaration import make
 from bertline.components.pretraining_data import files as worker_files
+from bertline.components.pretraining_data.beam_runs import JobError
 from bertline.components.pretraining_data.config import PrepareConfig
 from bertline.components.pretraining_data.prepare import run
+from bertline.components.step_table import STEPS
+from bertline.components.store.artifacts import Provenance, Store, publish
+from bertline.components.store.manifests import FACTS
+from bertline.components.store.remote import open_store
 from fakes.storage_server import serving
 
 FAKES = Path(__file__).parents[2] / "fakes"
@@ -40,7 +51,13 @@ def mount(tmp_path, storage_server, monkeypatch):
 @pytest.fixture
 def dataflow(mount):
     """What a job needs: a project, places in a bucket, and a service that answers."""
-    command = [sys.executable, str(FAKES / "dataflow_server.py"), str(mount)]
+    with serving_jobs(mount) as config:
+        yield config
+
+
+@contextmanager
+def serving_jobs(*folders):
+    command = [sys.executable, str(FAKES / "dataflow_server.py"), *map(str, folders)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         yield PrepareConfig(
             **SMALL,
@@ -74,7 +91,8 @@ def prepared(sentences, vocab, out, config):
     """Every file that `run` makes, and its counts."""
     out.mkdir(exist_ok=True)
     counts = run(sentences, vocab, out, config)
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}, counts
+    made = [path for path in out.rglob("*") if path.is_file() and path.name != FACTS]
+    return {str(path.relative_to(out)): path.read_bytes() for path in made}, counts
 
 
 @pytest.mark.slow
@@ -95,7 +113,7 @@ def test_a_failing_worker_says_why_and_the_same_command_goes_on(tmp_path, mount,
     # Shard 1, the first document's, is made first.
     storage_server.refused.update({"records/totals-00000.json", "records/totals-00002.json"})
     refused = f"gs://{BUCKET}/records/totals-0000[02].json: not written, the bucket answers 403"
-    with pytest.raises(DataflowRuntimeException, match=rf"(?s)State: FAILED.*Traceback.*OSError: {refused}"):
+    with pytest.raises(JobError, match=rf"(?s)ended as FAILED.*Traceback.*OSError: {refused}"):
         prepared(sentences, vocab, out, dataflow)
     kept = {path: path.stat().st_mtime_ns for path in out.rglob("part-00001-*")}
     assert [path.name for path in out.glob("totals*")] == ["totals-00001.json"] and len(kept) == 2
@@ -103,6 +121,100 @@ def test_a_failing_worker_says_why_and_the_same_command_goes_on(tmp_path, mount,
     again = prepared(sentences, vocab, out, dataflow)
     assert again == prepared(*corpus(tmp_path / "local"), tmp_path / "records", PrepareConfig(**SMALL, part="all"))
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+GO_ON = """
+import json, sys
+from apache_beam.internal.gcp import auth
+from kfp import dsl
+from bertline.components.kfp_artifacts import perform_step
+
+auth._Credentials._credentials_init = True
+told = json.loads(sys.argv[1])
+inputs = {name: dsl.Dataset(name=name, uri=path) for name, path in told["inputs"].items()}
+perform_step("prepare", told["store"], "run", "prepare_32", told["config"], inputs, dsl.Dataset(uri=told["output"]))
+"""
+
+
+def put(store, kind, *paths):
+    """An artifact of such files."""
+
+    def write(out, work):
+        for path in paths:
+            shutil.copy(path, out)
+        return {}
+
+    made = publish(store, Provenance(kind, kind, {}, PrepareConfig(), ["bertline.files"]), write)
+    return {"path": store.uri_of(made.path), "digest": made.manifest["digest"]}
+
+
+def fill(store, folder):
+    """A corpus in a store: inputs of `prepare` -> what points to them."""
+    sentences, vocab = corpus(folder)
+    return {"sentences": put(store, "sentences", *sentences.iterdir()), "vocab": put(store, "vocabulary", vocab)}
+
+
+@pytest.mark.slow
+def test_text_and_records_of_a_store_in_a_bucket_stay_there(tmp_path, mount, storage_server, monkeypatch):
+    """The launcher is ended while the job is at work; on another machine the same command waits for it."""
+    control, out = tmp_path / "control", f"gs://{BUCKET}/store"
+    control.mkdir()
+    (control / "hold").touch()
+    monkeypatch.setenv("BERTLINE_CACHE", str(tmp_path / "first"))
+    inputs = fill(open_store(out), tmp_path / "local")
+    with serving_jobs(tmp_path / "nothing", control) as config:
+        port = config.beam_options.rpartition(":")[2]
+        for name, pointer in inputs.items():
+            (tmp_path / name).write_text(json.dumps(pointer))
+        told = json.dumps(
+            {
+                "store": out,
+                "inputs": {name: str(tmp_path / name) for name in inputs},
+                "config": dataclasses.asdict(config),
+                "output": str(tmp_path / "records"),
+            }
+        )
+        for machine, said, code in (("second", "is begun", 75), ("third", "is at work already", 0)):
+            environment = os.environ | {"BERTLINE_CACHE": str(tmp_path / machine), "_KFP_RUNTIME": "true"}
+            launcher = subprocess.Popen(
+                [sys.executable, "-c", GO_ON, told], env=environment, stderr=subprocess.PIPE, text=True
+            )
+            lines = []
+            while not any(said in line for line in lines):
+                lines.append(launcher.stderr.readline())
+                assert lines[-1], lines
+            if code:
+                launcher.terminate()
+            else:
+                (control / "hold").unlink()
+            rest = launcher.communicate(timeout=300)[1]
+            assert launcher.returncode == code, "".join(lines) + rest
+        with urllib.request.urlopen(f"http://localhost:{port}/v1b3/projects/p/locations/l/jobs") as answer:
+            (job,) = json.load(answer)["jobs"]
+    here = [path.name for machine in ("second", "third") for path in (tmp_path / machine).rglob("*")]
+    assert not [name for name in here if name.endswith(".tfrecord") or name.startswith("sentences-")]
+    store = open_store(out)
+    places = {name: store.folder_of(pointer["path"]) for name, pointer in inputs.items()}
+    made = make(STEPS["prepare"], store, PrepareConfig(**SMALL, part="all"), places)
+    assert made.reused, "a local run finds it"
+    store.fetch([made.path])
+    local = make(STEPS["prepare"], Store(tmp_path / "alone"), PrepareConfig(**SMALL, part="all"), places)
+    assert made.manifest == local.manifest
+    assert json.loads((made.path / "RUN.json").read_text())["dataflow"]["job"] == job["id"]
+    assert not list((mount / BUCKET / "store" / "resume").rglob("*.tfrecord"))
+
+
+@pytest.mark.slow
+def test_a_cancelled_job_fails_the_step_with_its_page(tmp_path, mount, monkeypatch):
+    control, out = tmp_path / "control", f"gs://{BUCKET}/store"
+    control.mkdir()
+    (control / "cancel").touch()
+    monkeypatch.setenv("BERTLINE_CACHE", str(tmp_path / "first"))
+    store = open_store(out)
+    inputs = {name: store.folder_of(each["path"]) for name, each in fill(store, tmp_path / "local").items()}
+    page = "https://console.cloud.google.com/dataflow/jobs/europe-west4/job-"
+    with serving_jobs(tmp_path / "nothing", control) as config, pytest.raises(JobError, match=f"(?s)CANCELLED.*{page}"):
+        make(STEPS["prepare"], store, config, inputs)
 
 
 def test_dataflow_takes_no_path_outside_the_mount(tmp_path, mount):
