@@ -94,6 +94,15 @@ def test_the_draft_of_a_name_that_goes_on_is_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == [other.name, "note"]
 
 
+def test_a_folder_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    look = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: looked.append(folder) or look(folder))
+    for number in range(5):
+        write_whole(tmp_path / f"part-{number}", "x")
+    assert looked == [tmp_path]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_draft_of_this_processs_own_number_is_a_dead_ones(tmp_path: Path, kind: str) -> None:
     left = tmp_path / f".made.{os.getpid()}.tmp"

@@ -1,15 +1,17 @@
 """Files and folders that are there whole or not at all, and on the disk before what could make them again may go."""
 
 import errno
-import glob
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DRAFT = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp", re.DOTALL)
 _open_drafts: set[Path] = set()  # that this process is writing
+_dead_drafts: dict[Path, dict[str, list[Path]]] = {}  # folder -> name -> what killed processes have left of it
 UNKNOWN_TO_FILE_SYSTEM = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # fsync, on some mounted over a network
 
 
@@ -69,10 +71,30 @@ def _remove_dead_drafts(path: Path) -> None:
 
     One with this process's number is of another that had it before: a container that starts again counts from 1.
     """
-    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = draft.name.removeprefix(f".{path.name}.").removesuffix(".tmp")  # "b.7" in a draft of `path`.b
-        if process.isdecimal() and (int(process) == os.getpid() or not Path(f"/proc/{process}").exists()):
-            _remove(draft)
+    for draft in _list_dead_drafts(path.parent.absolute()).pop(path.name, []):
+        _remove(draft)
+
+
+def _list_dead_drafts(folder: Path) -> dict[str, list[Path]]:
+    """Name -> its drafts, of what was left in a folder when this process first wrote there.
+
+    A folder is looked through once: for each of ten thousand shards, it would take longer than to make them.
+    """
+    if folder not in _dead_drafts:
+        found: dict[str, list[Path]] = {}
+        with suppress(OSError):  # what cannot be listed will be told when it is written to
+            own = {each.absolute() for each in _open_drafts.copy()}
+            for path in folder.iterdir():
+                draft = DRAFT.fullmatch(path.name)
+                if draft and path not in own and _is_dead(int(draft["process"])):
+                    found.setdefault(draft["name"], []).append(path)
+            _dead_drafts.setdefault(folder, found)
+        return found
+    return _dead_drafts[folder]
+
+
+def _is_dead(process: int) -> bool:
+    return process == os.getpid() or not Path(f"/proc/{process}").exists()
 
 
 def _remove(draft: Path) -> None:
