@@ -37,7 +37,7 @@ MEASURED = {
     "memory of a process that prepares": Figure(0.41, "GB", RESULTS),
     "writes a shard, made": Figure(3, "objects", "RESULTS.md, A run whose store is a bucket"),
     "reads a shard, fetched": Figure(1, "objects", "RESULTS.md, A run whose store is a bucket"),
-    "requests of a run beside its shards": Figure(450, "requests", "RESULTS.md, A run whose store is a bucket"),
+    "requests of a run beside its shards": Figure(350, "requests", "RESULTS.md, A run whose store is a bucket"),
 }
 RATES = {
     "A100, BERT-Large at 128": Figure(
