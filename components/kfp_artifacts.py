@@ -20,6 +20,7 @@ from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
 from bertline.components.store.remote import open_store
 from bertline.components.store.step_log import keeping_log, noted_name
+from bertline.documents import parse_document
 from bertline.files import write_whole
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.processes import leave
@@ -28,6 +29,9 @@ from bertline.settings import from_mapping
 
 KFP_VARIABLE = "_KFP_RUNTIME"  # set where KFP runs a component in a process of its own
 BAD_INPUT = 2  # exit code of a step that refuses its input
+# What is noted of a task: what it made, or why it made nothing.
+TEXTS = ("error?", "path?", "kind?", "fingerprint?")
+NOTE = {"task": str, **dict.fromkeys(TEXTS, str), "seconds?": float, "reused?": bool}
 STEPS_VARIABLE = "BERTLINE_RUN_STEPS"  # how many steps this machine's run has, set for them
 
 
@@ -161,7 +165,10 @@ def read_run_notes(objects: Any, run: str) -> list[dict[str, Any]]:
     """The notes of a run's tasks so far, in the order in which they ended, of a store's `objects`."""
     prefix = f"runs/{noted_name(objects, run)}/"
     found = [each for each in objects.list(prefix) if re.fullmatch(r"[^/]+\.json", each.name.removeprefix(prefix))]
-    return [json.loads(objects.read(each.name)) for each in sorted(found, key=lambda each: each.updated)]
+    return [
+        parse_document(objects.read(each.name), f"{objects}/{each.name}", NOTE)
+        for each in sorted(found, key=lambda each: each.updated)
+    ]
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -4,21 +4,23 @@ Kept are the artifacts of the newest entries of every ref, those of the runs of 
 of. Whatever is younger than that is kept, too: a running job may be making or reading it.
 """
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from bertline.components.store.folder import ATTEMPT, Found
-from bertline.components.store.manifests import MANIFEST
+from bertline.components.store.manifests import MANIFEST, parse_manifest
 from bertline.components.store.mirror import RESUME
 from bertline.components.store.refs import read_history
+from bertline.documents import parse_document
 
 SECONDS_OF_A_DAY = 86400
 KEPT_ENTRIES = 3  # of each ref
 KEPT_DAYS = 14.0
 REFS, RUNS = "refs", "runs"
+NOTE = {"path?": str}  # what counts here of a note of a run
 UNUSED = "no ref and no recent run leads to it"
 LEFT = "an attempt that was not committed, or work that nobody goes on with"
 
@@ -33,20 +35,22 @@ class Garbage(NamedTuple):
 
 
 def find_garbage(objects: Any, entries: int = KEPT_ENTRIES, days: float = KEPT_DAYS) -> Iterator[Garbage]:
-    """What may go of a store in a folder or a bucket, in order of name."""
+    """What may go of a store in a folder or a bucket, in order of name; ValueError for a note that cannot be read."""
+    if entries < 1 or not days >= 0:
+        raise ValueError(f"entries is {entries} and days is {days:g}; at least 1 entry and 0 days are kept")
     since, found = time.time() - days * SECONDS_OF_A_DAY, list(objects.list())
     attempts = {
         each.name.removesuffix(f"/{MANIFEST}"): each.notes.get(ATTEMPT, "") for each in found if _is_commit(each)
     }
-    manifests = {name: json.loads(objects.read(f"{name}/{MANIFEST}")) for name in attempts}
+    manifests = dict(_read_manifests(objects, attempts))
     places = [*_list_places_of_refs(objects, found, entries), *_list_places_of_runs(objects, found, since)]
     things: dict[str, list[Found]] = defaultdict(list)
     for each in found:
         if not each.name.startswith((f"{REFS}/", f"{RUNS}/")):
             things[_find_owner(each.name, attempts)].append(each)
     recent = {name for name, parts in things.items() if max(each.updated for each in parts) >= since}
-    led_to = {name for name in manifests if any(place.rstrip("/").endswith(f"/{name}") for place in places)}
-    used = recent | _close(led_to | (recent & manifests.keys()), manifests)
+    led_to = {"/".join(place.rstrip("/").split("/")[-2:]) for place in places}
+    used = recent | _close((led_to | recent) & manifests.keys(), manifests)
     for name, parts in sorted(things.items()):
         if name not in used:
             commit = [f"{name}/{MANIFEST}"] if name in manifests else []
@@ -58,6 +62,14 @@ def find_garbage(objects: Any, entries: int = KEPT_ENTRIES, days: float = KEPT_D
 def _is_commit(found: Found) -> bool:
     kind, *rest = found.name.split("/")
     return kind not in (REFS, RUNS, RESUME) and rest[1:] == [MANIFEST]
+
+
+def _read_manifests(objects: Any, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those that are still there: another process may be deleting, too."""
+    for name in names:
+        with suppress(FileNotFoundError):
+            place = f"{name}/{MANIFEST}"
+            yield name, parse_manifest(objects.read(place), f"{objects}/{place}", "remove it; its step makes it again")
 
 
 def _find_owner(name: str, attempts: Mapping[str, str]) -> str:
@@ -80,9 +92,10 @@ def _list_places_of_refs(objects: Any, found: Sequence[Found], entries: int) -> 
 def _list_places_of_runs(objects: Any, found: Sequence[Found], since: float) -> Iterator[str]:
     for each in found:
         if each.name.startswith(f"{RUNS}/") and each.name.endswith(".json") and each.updated >= since:
-            note = json.loads(objects.read(each.name))
-            if "path" in note:
-                yield note["path"]
+            with suppress(FileNotFoundError):
+                note = parse_document(objects.read(each.name), f"{objects}/{each.name}", NOTE, "remove it")
+                if "path" in note:
+                    yield note["path"]
 
 
 def _close(roots: Iterable[str], manifests: Mapping[str, Mapping[str, Any]]) -> set[str]:

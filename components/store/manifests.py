@@ -13,10 +13,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bertline.documents import FileName, parse_document
+
 MANIFEST = "MANIFEST.json"
 RUN = "RUN.json"
 IN_BUCKET = ".in_bucket.json"  # in a draft: its files that others have put into the bucket of its store
 FACTS = ".facts.json"  # in a draft: more facts for RUN.json
+# What all manifests say at least.
+SHAPE = {
+    **dict.fromkeys(("kind", "step", "digest", "fingerprint"), str),
+    "inputs": [{"name": str, "kind": str, "digest": str, "file": str}],
+    **dict.fromkeys(("parameters", "counts"), dict),
+    "files": [{"path": FileName, "size_bytes": int, "sha256": str}],
+    "pages?": [FileName],
+}
 PAGE = ".html"  # the ending of files that show what an artifact holds: beside it, outside its digest, never checked
 
 
@@ -31,14 +41,17 @@ def read_manifest(path: Path, kind: str | None = None) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such artifact; is the path right, and has its step been run?")
     if not (path / MANIFEST).is_file():
         return _manifest_of_part(path, kind)
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        found = manifest["kind"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path / MANIFEST}: damaged ({error}); remove {path} and run its step again") from error
-    if kind is not None and not str(found).startswith(kind):
-        raise ValueError(f'{path}: holds "{found}" where "{kind}" is wanted')
-    return dict(manifest)
+    again = f"remove {path} and run its step again"
+    manifest = parse_manifest((path / MANIFEST).read_bytes(), path / MANIFEST, again)
+    if kind is not None and not manifest["kind"].startswith(kind):
+        raise ValueError(f'{path}: holds "{manifest["kind"]}" where "{kind}" is wanted')
+    return manifest
+
+
+def parse_manifest(content: bytes, where: object, advice: str = "") -> dict[str, Any]:
+    """A manifest's facts; ValueError where it does not hold them, or names a file outside its artifact."""
+    manifest: dict[str, Any] = parse_document(content, where, SHAPE, advice)
+    return manifest
 
 
 def _manifest_of_part(path: Path, kind: str | None) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.store.bucket import Bucket, ChangedError
+from bertline.documents import FileName, parse_document
 from bertline.processes import repeating
 from bertline.progress import say
 
 RESUME = "resume"  # below the store: what survives a kill
 INDEX = "INDEX.json"  # of a work folder: the files that belong together
+SHAPE = {FileName: {"object": str, "stamp": [int]}}  # path -> its object's name, and its file's size and time
 SECONDS_BETWEEN_MIRRORINGS = 2.0  # where there is something new
 
 
@@ -44,7 +46,11 @@ class WorkMirror:
         self._generation = 0 if found is None else found.generation
         if found is None:
             return
-        index: dict[str, dict[str, Any]] = json.loads(self.bucket.read(self._index))
+        try:
+            index = self._read_index()
+        except ValueError as error:
+            say(str(error))
+            return
         if self.folder.exists():
             self._known = index  # with the stamps of the machine that wrote it, be it this one
             return
@@ -80,6 +86,11 @@ class WorkMirror:
     def forget(self) -> None:
         """Remove it from the bucket."""
         self.bucket.delete([found.name for found in self.bucket.list(f"{self.name}/")])
+
+    def _read_index(self) -> dict[str, dict[str, Any]]:
+        where, advice = f"{self.bucket}/{self._index}", "the work begins again"
+        index: dict[str, dict[str, Any]] = parse_document(self.bucket.read(self._index), where, SHAPE, advice)
+        return index
 
     @property
     def _index(self) -> str:

@@ -7,14 +7,17 @@ a bucket alike, whose history needs no versions of objects.
 
 import datetime
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from bertline.components.store.folder import Found
+from bertline.documents import parse_document
 
 LATEST = "latest"
 DIGITS = 6
+NUMBERED = re.compile(r"(\d+)\.json")
 
 
 class Objects(Protocol):
@@ -40,6 +43,9 @@ class Entry:
     artifacts: dict[str, str]  # task -> where its artifact lies
 
 
+SHAPE = {"number": int, "moved": str, "reason": str, "artifacts": {str: str}}
+
+
 class MovedError(OSError):
     """Another process has moved the ref since it was read."""
 
@@ -47,13 +53,13 @@ class MovedError(OSError):
 def read_history(objects: Objects, name: str) -> list[Entry]:
     """All that the ref pointed to, the oldest first; ValueError for an entry that cannot be read."""
     entries = []
+    advice = "remove it, and the ref is what it was before"
     for path in (found.name for found in objects.list(f"refs/{name}/")):
-        try:
-            entries.append(Entry(**json.loads(objects.read(path))))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{objects}/{path}: damaged ({error}); remove it, and the ref is what it was before"
-            ) from error
+        if numbered := NUMBERED.fullmatch(path.rpartition("/")[2]):
+            said = parse_document(objects.read(path), f"{objects}/{path}", SHAPE, advice)
+            if said["number"] != int(numbered[1]):
+                raise ValueError(f"{objects}/{path}: damaged (its number is {said['number']}); {advice}")
+            entries.append(Entry(**{field: said[field] for field in SHAPE}))
     return sorted(entries, key=lambda entry: entry.number)
 
 

@@ -8,7 +8,6 @@ A finished artifact is known here by its manifest alone; its files come when a s
 within the folder's budget. An artifact whose objects are not what its commit says is made again.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -20,11 +19,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from bertline.components.store.artifacts import WORK, Artifact, Provenance, Store, read_files_in_bucket, work_folder
-from bertline.components.store.bucket import Bucket, ChangedError
+from bertline.components.store.bucket import Bucket, ChangedError, crc32c_of
 from bertline.components.store.folder import ATTEMPT, SCHEME, Found
-from bertline.components.store.manifests import IN_BUCKET, MANIFEST, RUN, read_manifest, verify
+from bertline.components.store.manifests import IN_BUCKET, MANIFEST, RUN, parse_manifest, read_manifest, verify
 from bertline.components.store.mirror import RESUME, WorkMirror
-from bertline.files import write_whole
+from bertline.documents import inside, parse_document
+from bertline.files import draft_of, write_whole
 from bertline.progress import say
 
 CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in buckets
@@ -52,7 +52,7 @@ class BucketStore(Store):
         prefix = f"{self.bucket.uri.rstrip('/')}/"
         if not uri.startswith(prefix):
             raise ValueError(f"{uri}: not in the store {self.bucket.uri}")
-        folder = self.root / uri.removeprefix(prefix)
+        folder = inside(self.root, uri.removeprefix(prefix))
         commit = self.bucket.find(f"{self._name_of(folder)}/{MANIFEST}")
         if commit is None:
             raise FileNotFoundError(f"{uri}: no such artifact; has its step been run?")
@@ -74,10 +74,14 @@ class BucketStore(Store):
         self.write_note(f"{RESUME}/.writable", "")
 
     def take_manifests(self) -> None:
-        """Bring the manifests of all artifacts here; those that are gone since they were listed are left out."""
+        """Bring the manifests of all artifacts here; those that are gone or damaged are left out."""
         for commit in self.bucket.list_matches(COMMITS):
-            with contextlib.suppress(FileNotFoundError):
-                self._take_manifest((self.root / commit.name).parent, commit)
+            try:
+                self._take_manifest(inside(self.root, commit.name).parent, commit)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                say(f"{error}; it is left out")
 
     def find(self, provenance: Provenance) -> Artifact | None:
         """The committed artifact, if there is one and its objects are what the commit says."""
@@ -85,10 +89,12 @@ class BucketStore(Store):
         commit = self.bucket.find(f"{self._name_of(folder)}/{MANIFEST}")
         if commit is None:
             return None
-        if damage := self._find_damage(folder, commit):
-            say(f"{self.uri_of(folder)}: {damage}; it is made again")
+        try:
+            self._take_manifest(folder, commit)
+            self._require_undamaged(folder, commit)
+        except (FileNotFoundError, ValueError) as error:
+            say(f"{self.uri_of(folder)}: {error}; it is made again")
             return None
-        self._take_manifest(folder, commit)
         return Artifact(folder, read_manifest(folder), reused=True)
 
     def gather(self, provenance: Provenance) -> None:
@@ -132,9 +138,8 @@ class BucketStore(Store):
         objects = {each.removeprefix(f"{name}/{attempt}/"): crc32c for each, crc32c in sorted(checksums.items())}
         self.bucket.create(f"{name}/{attempt}/{OBJECTS}", json.dumps(objects, indent=1).encode())
         before = self.bucket.find(f"{name}/{MANIFEST}")
-        damaged = before is not None and bool(self._find_damage(made.path, before))
         try:
-            if before is not None and not damaged:
+            if before is not None and self._is_undamaged(made.path, before):
                 raise ChangedError
             generation = 0 if before is None else before.generation
             manifest = (made.path / MANIFEST).read_bytes()
@@ -153,8 +158,9 @@ class BucketStore(Store):
         if lacking:
             self._make_room(sizes, keep=[folder for folder in wanted if folder is not None])
         for folder in lacking:
-            origin = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
-            manifest, name = read_manifest(folder), f"{self._name_of(folder)}/{origin[ATTEMPT]}"
+            if not _read_origin(folder):
+                self.folder_of(self.uri_of(folder))  # takes it anew
+            manifest, name = read_manifest(folder), f"{self._name_of(folder)}/{_read_origin(folder)}"
             files = [each["path"] for each in manifest["files"]] + manifest.get("pages", [])
             label = f"{manifest['kind']}: from the bucket"
             self.bucket.download({f"{name}/{each}": folder / each for each in files}, label)
@@ -170,30 +176,52 @@ class BucketStore(Store):
 
     def _take_manifest(self, folder: Path, commit: Found) -> None:
         """Put manifest and facts of the run into the folder, in place of those of another attempt."""
-        attempt = commit.notes[ATTEMPT]
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-            if json.loads((folder / ORIGIN).read_text(encoding="utf-8"))[ATTEMPT] == attempt:
-                return
+        attempt, held = commit.notes.get(ATTEMPT, ""), folder / MANIFEST
+        is_held = held.is_file() and attempt and _read_origin(folder) == attempt
+        if is_held and crc32c_of(held.read_bytes()) == commit.crc32c:
+            return
+        manifest = self._read_commit(folder, commit)
+        run = self.bucket.read(f"{self._name_of(folder)}/{attempt}/{RUN}")
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        name = self._name_of(folder)
-        write_whole(folder / RUN, self.bucket.read(f"{name}/{attempt}/{RUN}"))
-        write_whole(folder / MANIFEST, self.bucket.read(f"{name}/{MANIFEST}", commit.generation))
-        self._note_origin(folder, attempt)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft_of(folder) as draft:
+                draft.mkdir()
+                write_whole(draft / RUN, run)
+                write_whole(draft / MANIFEST, manifest)
+                self._note_origin(draft, attempt)
+        except OSError:
+            if _read_origin(folder) != attempt:  # else another process of this machine was first
+                raise
 
     def _note_origin(self, folder: Path, attempt: str) -> None:
         write_whole(folder / ORIGIN, json.dumps({ATTEMPT: attempt}))
 
-    def _find_damage(self, folder: Path, commit: Found) -> str:
-        """What is wrong with a committed artifact's objects, by their checksums; "" where nothing is."""
-        name = f"{self._name_of(folder)}/{commit.notes.get(ATTEMPT, '')}"
+    def _read_commit(self, folder: Path, commit: Found) -> bytes:
+        """A committed manifest; ValueError where it is not that of this artifact."""
+        name = f"{self._name_of(folder)}/{MANIFEST}"
+        content, where = self.bucket.read(name, commit.generation), f"{self.bucket.uri.rstrip('/')}/{name}"
+        manifest = parse_manifest(content, where)
+        if ATTEMPT not in commit.notes or manifest["fingerprint"] != folder.name:
+            raise ValueError(f"{where}: damaged (it is of another artifact, or of no attempt)")
+        return content
+
+    def _is_undamaged(self, folder: Path, commit: Found) -> bool:
         try:
-            wanted = json.loads(self.bucket.read(f"{name}/{OBJECTS}"))
-        except (FileNotFoundError, json.JSONDecodeError) as error:
-            return str(error)
+            self._read_commit(folder, commit)
+            self._require_undamaged(folder, commit)
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
+
+    def _require_undamaged(self, folder: Path, commit: Found) -> None:
+        """Hold a committed artifact's objects against their checksums; FileNotFoundError, ValueError."""
+        name = f"{self._name_of(folder)}/{commit.notes[ATTEMPT]}"
+        wanted = parse_document(self.bucket.read(f"{name}/{OBJECTS}"), f"{self.bucket}/{name}/{OBJECTS}", {str: str})
         there = {found.name.removeprefix(f"{name}/"): found.crc32c for found in self.bucket.list(f"{name}/")}
         wrong = [path for path, crc32c in wanted.items() if there.get(path) != crc32c]
-        return f"{wrong[0]} is {'missing' if wrong[0] not in there else 'damaged'} in the bucket" if wrong else ""
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] not in there else 'damaged'} in the bucket")
 
     def _give_way(self, made: Artifact, attempt: str, names: list[str]) -> Artifact:
         """Take another process's artifact, which was committed while this one was made."""
@@ -242,8 +270,7 @@ def uri_of_copy(path: Path) -> str:
         return f"{SCHEME}{path.relative_to(cache / INPUTS)}"
     for folder in (path, *path.parents):
         rest = path.relative_to(folder)
-        if (folder / ORIGIN).is_file():
-            attempt = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))[ATTEMPT]
+        if attempt := _read_origin(folder):
             return f"{SCHEME}{folder.relative_to(cache) / attempt / rest}"
         if folder.name.endswith(WORK):
             kind, name = folder.parent, folder.name.removesuffix(WORK)
@@ -251,8 +278,19 @@ def uri_of_copy(path: Path) -> str:
     return ""
 
 
+def _read_origin(folder: Path) -> str:
+    """The attempt that the files of this machine's folder are of; "" where it does not say."""
+    try:
+        said = parse_document((folder / ORIGIN).read_bytes(), folder / ORIGIN, {ATTEMPT: str})
+    except (FileNotFoundError, ValueError):
+        return ""
+    return str(said[ATTEMPT])
+
+
 def _is_whole(folder: Path) -> bool:
-    """Whether an artifact's files are here, of the sizes that its manifest says."""
-    entries = read_manifest(folder)["files"]
-    files = [(folder / entry["path"], entry["size_bytes"]) for entry in entries]
-    return all(file.is_file() and file.stat().st_size == size for file, size in files)
+    """Whether an artifact's files are here as its manifest says."""
+    try:
+        verify(folder)
+    except ValueError:
+        return False
+    return True

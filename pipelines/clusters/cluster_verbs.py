@@ -88,8 +88,9 @@ def _read_notes(state: "RunState") -> list[dict[str, Any]]:
 def _describe_step(note: dict[str, Any]) -> dict[str, str]:
     if "error" in note:
         return {"step": note["task"], "came of it": f"refused: {note['error']}", "artifact": ""}
-    made = "made before" if note["reused"] else f"made in {note['seconds']:,.1f} s"
-    return {"step": note["task"], "came of it": made, "artifact": f"{note['kind']}/{note['fingerprint']}"}
+    made = "made before" if note.get("reused") else f"made in {note.get('seconds', 0):,.1f} s"
+    artifact = "/".join(note[name] for name in ("kind", "fingerprint") if name in note)
+    return {"step": note["task"], "came of it": made, "artifact": artifact}
 
 
 def _watch(cluster: "Cluster", state: "RunState") -> int:

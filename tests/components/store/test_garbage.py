@@ -116,5 +116,37 @@ def test_an_attempt_that_was_not_committed_goes_alone(tmp_path: Path, monkeypatc
         made = make(store, "documents")
         move(store.objects, "latest", {"task": store.uri_of(made.path)}, "run", [])
         store.bucket.create(f"{name_of(made)}/0123/data", b"half")
-        (garbage,) = find_garbage(store.objects, days=-1)  # aged files would be other generations
+        (garbage,) = find_garbage(store.objects, days=0)  # aged files would be other generations
         assert (garbage.name, garbage.why, garbage.size_bytes) == (f"{name_of(made)}/0123", LEFT, 4)
+
+
+@pytest.mark.parametrize("given", [{"days": -1}, {"days": float("nan")}, {"entries": 0}, {"entries": -1}])
+def test_numbers_that_would_keep_nothing_or_something_else_are_refused(given: dict, store: Store) -> None:
+    with pytest.raises(ValueError, match="at least 1 entry and 0 days"):
+        list(find_garbage(store.objects, **given))
+
+
+def test_of_two_processes_that_delete_both_end_well(store: Store, tmp_path: Path) -> None:
+    made = make(store, "documents")
+    age(tmp_path / "files", 15)
+
+    class Beside:
+        """The objects, of which another process deletes all once they are listed."""
+
+        def list(self) -> list:
+            found = list(store.objects.list())
+            store.objects.delete([each.name for each in found])
+            return found
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(store.objects, name)
+
+    found = list(find_garbage(Beside()))
+    assert [each.name for each in found if each.name == name_of(made)]
+    store.objects.delete([name for each in found for name in each.objects])
+
+
+def test_what_cannot_be_read_is_named(store: Store) -> None:
+    store.objects.write("runs/r/split.json", b"[]")
+    with pytest.raises(ValueError, match=r"runs/r/split.json: damaged \(it is no dict\); remove it"):
+        list(find_garbage(store.objects))
