@@ -17,9 +17,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 FIELDS = {"minute": (0, 59), "hour": (0, 23), "day of the month": (1, 31), "month": (1, 12), "day of the week": (0, 6)}
-PART = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?")
+PART = re.compile(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/([0-9]{1,2}))?")
 KFP_MOMENT = "%Y%m%d%H%M%S"  # how Kubeflow writes [[ScheduledTime]]
 MOST_AT_ONCE = 10  # runs: the limit of Kubeflow, and of Vertex AI by default
+FIRST_YEAR, LAST_YEAR = 1970, 2999  # of a moment
 YEARS_AHEAD = 5  # that changes of a zone's offset are looked for
 EXAMPLE = 'give five fields, such as "30 2 * * 1": Mondays at 2:30'
 
@@ -51,31 +52,43 @@ class Schedule:
         if first and last and first >= last:
             raise ValueError(f"end is {self.end}, which is not after start, {self.start}")
         try:
-            next(CronSim(self.cron, datetime.datetime.now(datetime.UTC)))
+            next(CronSim(self.plain_cron, datetime.datetime.now(datetime.UTC)))
         except (CronSimError, StopIteration) as error:
             raise ValueError(f'cron "{self.cron}" never comes; {EXAMPLE}') from error
         self._require_certain_hours(minutes, hours)
+
+    @property
+    def plain_cron(self) -> str:
+        """The expression as all read it: each field * or a list.
+
+        A step behind a number is none for some, and 1-31 is not all days where days of the week are named, too.
+        """
+        return " ".join(
+            _write(field.values, limits) for field, limits in zip(self._parse(), FIELDS.values(), strict=True)
+        )
 
     @property
     def zone(self) -> ZoneInfo:
         """The time zone."""
         try:
             return ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError, IsADirectoryError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(f'time_zone "{self.time_zone}" is not known; give one such as Europe/Berlin') from error
 
     @property
     def window(self) -> tuple[datetime.datetime | None, datetime.datetime | None]:
         """Start and end."""
-        first, last = (_read_bound(name, text) for name, text in (("start", self.start), ("end", self.end)))
-        return first, last
+        return (
+            _read_iso("start", self.start) if self.start else None,
+            _read_iso("end", self.end) if self.end else None,
+        )
 
     def list_times(self, after: datetime.datetime) -> Iterator[datetime.datetime]:
         """The moments of firing after another one, in UTC."""
         first, last = self.window
         if first and first > after:
             after = first - datetime.timedelta(seconds=1)
-        for local in CronSim(self.cron, after.astimezone(self.zone)):
+        for local in CronSim(self.plain_cron, after.astimezone(self.zone)):
             moment = local.astimezone(datetime.UTC)
             if last and moment > last:
                 return
@@ -121,12 +134,14 @@ class Schedule:
 
     def for_vertex(self) -> str:
         """Five fields behind the time zone."""
-        return f"TZ={self.time_zone} {self.cron}"
+        return f"TZ={self.time_zone} {self.plain_cron}"
 
     def for_cron(self, command: str) -> str:
         """The lines of a crontab that do `command`, of which the last one may run no more than once at a time."""
         escaped = command.replace("%", r"\%")
-        return f"CRON_TZ={self.time_zone}\n{self.cron} flock --nonblock /tmp/bertline-{self.name}.lock {escaped}\n"
+        return (
+            f"CRON_TZ={self.time_zone}\n{self.plain_cron} flock --nonblock /tmp/bertline-{self.name}.lock {escaped}\n"
+        )
 
     def _parse(self) -> list["_Field"]:
         parts = self.cron.split()
@@ -166,7 +181,7 @@ def read_moment(moment: str) -> datetime.datetime:
     try:
         return datetime.datetime.strptime(moment, KFP_MOMENT).replace(tzinfo=datetime.UTC)
     except ValueError:
-        return datetime.datetime.fromisoformat(moment).astimezone(datetime.UTC)
+        return _read_iso("moment", moment).astimezone(datetime.UTC)
 
 
 @dataclass(frozen=True)
@@ -224,13 +239,13 @@ def _offset(moment: datetime.datetime, zone: ZoneInfo) -> int:
     return int(offset.total_seconds()) // 60
 
 
-def _read_bound(name: str, text: str) -> datetime.datetime | None:
-    if not text:
-        return None
+def _read_iso(name: str, text: str) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError as error:
         raise ValueError(f'{name} is "{text}"; give a moment such as 2027-01-01T00:00+01:00') from error
     if moment.tzinfo is None:
         raise ValueError(f'{name} is "{text}", of no time zone; give a moment such as 2027-01-01T00:00+01:00')
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f'{name} is "{text}"; its year must lie between {FIRST_YEAR} and {LAST_YEAR}')
     return moment

@@ -91,6 +91,21 @@ def test_kubeflow_fires_whenever_the_schedule_means_it(
         assert schedule.fires_at(moment) and not schedule.fires_at(moment + datetime.timedelta(minutes=1))
 
 
+@pytest.mark.parametrize(
+    ("cron", "plain"),
+    [
+        ("0 3 1-31 * 1", "0 3 * * 1"),  # else days of the month are named, and services fire every day
+        ("15/15 3 * * *", "15,30,45 3 * * *"),  # for some crons a 15
+        (" 0\t3 * * *\n", "0 3 * * *"),
+    ],
+)
+def test_what_is_read_differently_is_written_as_all_read_it(cron: str, plain: str) -> None:
+    schedule = Schedule("weekly", cron)
+    assert schedule.for_vertex() == f"TZ=UTC {plain}"
+    assert schedule.for_cron("run").splitlines()[1].startswith(f"{plain} flock")
+    assert first(schedule.list_times(AFTER)) == first(moments_of(plain, "UTC", AFTER))
+
+
 def test_it_fires_within_its_window() -> None:
     schedule = Schedule("weekly", "0 3 * * *", start="2027-02-01T03:00+00:00", end="2027-02-03T00:00+00:00")
     assert [str(moment)[:16] for moment in schedule.list_times(AFTER)] == ["2027-02-01 03:00", "2027-02-02 03:00"]
@@ -117,6 +132,10 @@ def test_a_crontab_does_nothing_twice_at_a_time_and_keeps_per_cent_signs() -> No
         ({"cron": "30 1 * * *", "time_zone": "America/New_York"}, r"1:30 comes twice on \d{4}-11-\d\d"),
         ({"time_zone": "Berlin"}, 'time_zone "Berlin" is not known'),
         ({"time_zone": "../etc"}, "is not known"),
+        ({"time_zone": "Europe/Berlin/Mitte"}, "is not known"),
+        ({"time_zone": "E" * 300}, "is not known"),
+        ({"cron": "٣ 3 * * 1"}, "the minute of a cron expression"),
+        ({"end": "9999-12-31T23:59-12:00"}, "its year must lie between 1970 and 2999"),
         ({"name": "My runs"}, "small letters, digits and hyphens"),
         ({"max_concurrent": 11}, "between 1 and 10"),
         ({"start": "tomorrow"}, 'start is "tomorrow"; give a moment'),
