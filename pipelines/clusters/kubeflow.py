@@ -1,14 +1,12 @@
 """Kubeflow Pipelines, by its own client: runs are submitted, followed and ended, and repeated on a schedule."""
 
 import datetime
-import io
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from bertline.pipelines.clusters.kubeflow_connection import connect, naming
 from bertline.pipelines.clusters.schedule import Schedule, name_run, read_moment
 from bertline.pipelines.clusters.submission import RunState, ScheduleState, Submission
 from bertline.settings import list_known
@@ -30,14 +28,12 @@ class Kubeflow:
     @cached_property
     def client(self) -> Any:
         """The connection; OSError where nobody answers."""
-        import kfp
-
-        with self._naming():
-            return kfp.Client(host=self.host, namespace=self.namespace)
+        with naming(self.host):
+            return connect(self.host, self.namespace)
 
     def submit(self, submission: Submission) -> RunState:
         """Start a run; the graph is uploaded once for each content."""
-        with self._naming():
+        with naming(self.host):
             experiment = self.client.create_experiment(self.experiment, namespace=self.namespace)
             pipeline_id, version_id = self._upload(submission)
             made = self.client.run_pipeline(
@@ -60,11 +56,9 @@ class Kubeflow:
 
     def list(self) -> Iterator[RunState]:
         """The experiment's runs, the newest first."""
-        with self._naming():
-            experiment = self.client.create_experiment(self.experiment, namespace=self.namespace)
-        token = ""
-        while True:
-            with self._naming():
+        experiment, token = self._find_experiment(), ""
+        while experiment is not None:
+            with naming(self.host):
                 page = self.client.list_runs(
                     page_token=token,
                     page_size=PAGE,
@@ -80,7 +74,7 @@ class Kubeflow:
     def cancel(self, run: str) -> RunState:
         """End a run; its steps get SIGTERM, and save."""
         found = self.find(run)
-        with self._naming():
+        with naming(self.host):
             self.client.terminate_run(found.id)
         return self.find(run)
 
@@ -91,7 +85,7 @@ class Kubeflow:
                 f"{self.host}: a schedule is called {schedule.name} already; delete it, or take another"
             )
         first, last = schedule.window
-        with self._naming():
+        with naming(self.host):
             experiment = self.client.create_experiment(self.experiment, namespace=self.namespace)
             pipeline_id, version_id = self._upload(submission)
             made = self.client.create_recurring_run(
@@ -112,11 +106,9 @@ class Kubeflow:
 
     def list_schedules(self) -> Iterator[ScheduleState]:
         """All schedules of the experiment."""
-        with self._naming():
-            experiment = self.client.create_experiment(self.experiment, namespace=self.namespace)
-        token = ""
-        while True:
-            with self._naming():
+        experiment, token = self._find_experiment(), ""
+        while experiment is not None:
+            with naming(self.host):
                 page = self.client.list_recurring_runs(
                     page_token=token, page_size=PAGE, experiment_id=experiment.experiment_id, namespace=self.namespace
                 )
@@ -128,22 +120,30 @@ class Kubeflow:
     def pause(self, name: str) -> ScheduleState:
         """Begin no runs of a schedule until it is resumed."""
         found = self._find_schedule(name)
-        with self._naming():
+        with naming(self.host):
             self.client.disable_recurring_run(found.id)
         return self._find_schedule(name)
 
     def resume(self, name: str) -> ScheduleState:
         """Begin them again."""
         found = self._find_schedule(name)
-        with self._naming():
+        with naming(self.host):
             self.client.enable_recurring_run(found.id)
         return self._find_schedule(name)
 
     def unschedule(self, name: str) -> None:
         """Delete a schedule; its runs stay."""
         found = self._find_schedule(name)
-        with self._naming():
+        with naming(self.host):
             self.client.delete_recurring_run(found.id)
+
+    def _find_experiment(self) -> Any:
+        """What its runs are listed under; none before the first one."""
+        try:
+            with naming(self.host):
+                return self.client.get_experiment(experiment_name=self.experiment, namespace=self.namespace)
+        except ValueError:  # kfp's way to say that there is none
+            return None
 
     def _find_schedule(self, name: str) -> ScheduleState:
         names = []
@@ -158,10 +158,10 @@ class Kubeflow:
         return ScheduleState(
             found.display_name,
             found.recurring_run_id,
-            found.trigger.cron_schedule.cron,
+            _describe_trigger(found.trigger),
             str(found.status or "").lower(),
             str(found.created_at or ""),
-            parameters.get("store", ""),
+            str(parameters.get("store", "")),
         )
 
     def _upload(self, submission: Submission) -> tuple[str, str]:
@@ -194,34 +194,28 @@ class Kubeflow:
             str(run.finished_at or ""),
             run.error.message if run.error else "",
             f"{self.host.rstrip('/')}/#/runs/details/{run.run_id}",
-            parameters.get("store", ""),
+            str(parameters.get("store", "")),
             _name_scheduled(parameters),
         )
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        """Let errors of the service name it, and say what it answered; what the client prints is for notebooks."""
-        from kfp_server_api.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore", category=FutureWarning):
-                yield
-        except ApiException as error:
-            raise OSError(
-                f"{self.host}: Kubeflow Pipelines answers {error.status} ({error.body or error.reason})"
-            ) from error
-        except HTTPError as error:
-            raise OSError(
-                f"{self.host}: not reached ({error}); is the host right, and is a port forwarded to it?"
-            ) from error
 
 
 def _name_scheduled(parameters: Mapping[str, Any]) -> str:
     """As the graph of a schedule names its run."""
-    if not parameters.get("moment"):
+    schedule, moment = parameters.get("schedule"), parameters.get("moment")
+    if not (isinstance(schedule, dict) and schedule.get("name") and moment):
         return ""
-    return name_run(parameters["schedule"]["name"], read_moment(parameters["moment"]))
+    try:
+        return name_run(schedule["name"], read_moment(str(moment)))
+    except ValueError:  # a run of others
+        return ""
+
+
+def _describe_trigger(trigger: Any) -> str:
+    """The cron expression; another one made it where it repeats otherwise."""
+    if trigger is not None and trigger.cron_schedule:
+        return str(trigger.cron_schedule.cron)
+    periodic = trigger and trigger.periodic_schedule
+    return f"every {periodic.interval_second} s" if periodic else "none"
 
 
 def _as_utc(moment: datetime.datetime | None) -> str | None:

@@ -21,6 +21,7 @@ from bertline.settings import list_known, one_of, require_choices
 
 EXPERIMENT = "bertline"
 NAME = re.compile(r"[a-z][-a-z0-9]{0,127}")  # of a run
+JOB = re.compile(r"projects/[^/]+/locations/[^/]+/pipelineJobs/[^/\s]+")
 LABEL, VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
 CATCH_UP = "catch_up"  # the label of a schedule that makes up for missed times: the service is told when it resumes
 READ = ("name", "state", "createTime", "endTime", "error", "runtimeConfig", "labels")  # of each run in a list
@@ -214,6 +215,8 @@ class Vertex:
 
     def _get(self, run: str) -> Any:
         name = run if "/" in run else f"{self.where}/pipelineJobs/{run}"
+        if not JOB.fullmatch(name):
+            raise FileNotFoundError(f"{self.where}: no run is called {run}; `bertline list` names them")
         with naming(self.where, f"run {run}"):
             return self.runs.get_pipeline_job(name=name, timeout=SECONDS, retry=retry_reading())
 

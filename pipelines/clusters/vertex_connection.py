@@ -47,6 +47,7 @@ def naming(where: str, what: str = "") -> Iterator[None]:
     """
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
+    from google.protobuf.json_format import ParseError
     from requests.exceptions import RequestException
 
     try:
@@ -59,6 +60,8 @@ def naming(where: str, what: str = "") -> Iterator[None]:
         raise OSError(f"{where}: Vertex AI answers {error.code} ({error.message})") from error
     except exceptions.RetryError as error:
         raise OSError(f"{where}: Vertex AI does not answer ({error.cause})") from error
+    except ParseError as error:
+        raise OSError(f"{where}: no answer of Vertex AI's ({error}); is the endpoint right?") from error
     except RequestException as error:
         raise OSError(f"{where}: not reached ({error}); is the region right?") from error
     except GoogleAuthError as error:
