@@ -7,13 +7,14 @@ import fnmatch
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from bertline.components.store.bucket import Bucket
 from bertline.components.store.folder import ATTEMPT, SCHEME, Found
 from bertline.components.store.manifests import MANIFEST
 from bertline.components.store.remote import INPUTS, find_cache, open_store
+from bertline.documents import inside, require_inside
 
 PATTERN = re.compile(r"[*?\[]")
 PARTS_OF_ARTIFACT = 2  # <kind>/<fingerprint>, below a store
@@ -27,12 +28,12 @@ def bring(text: str) -> str:
     """
     if SCHEME not in text:
         return text
-    return ",".join(path for part in text.split(",") for path in _bring_one(part))
+    return ",".join(path for part in text.split(",") for path in _bring_one(part.strip()))
 
 
 def require_there(text: str) -> None:
     """Refuse gs:// uris, with commas, that name nothing (FileNotFoundError); nothing is brought."""
-    for part in text.split(","):
+    for part in map(str.strip, text.split(",")):
         if part.startswith(SCHEME):
             _find(part)
 
@@ -55,11 +56,12 @@ def _bring_one(uri: str) -> list[str]:
         artifact = store.folder_of(uri.rstrip("/"))
         store.fetch([artifact])
         return [str(artifact)]
-    _carry(bucket, found, folder)
+    places = {each.name: inside(folder, each.name) for each in found}
+    _carry(bucket, found, places)
     if found[0].name.startswith(f"{name}/") and not PATTERN.search(name):
-        _remove_others(folder / name, {folder / each.name for each in found})
+        _remove_others(folder / name, set(places.values()))
         return [str(folder / name)]
-    return [str(folder / each.name) for each in found]
+    return [str(place) for place in places.values()]
 
 
 def _split(uri: str) -> tuple[Bucket, str]:
@@ -67,6 +69,7 @@ def _split(uri: str) -> tuple[Bucket, str]:
     whole, _, name = uri.removeprefix(SCHEME).partition("/")
     if not name.strip("/"):
         raise ValueError(f"{uri}: names a bucket alone; give what lies in it")
+    require_inside(name.rstrip("/"))
     return Bucket(SCHEME + whole), name.rstrip("/")
 
 
@@ -76,30 +79,41 @@ def _find(uri: str) -> list[Found]:
     pattern = PATTERN.search(name)
     if pattern is None:
         listed = [each for each in bucket.list(name) if f"{each.name}/".startswith(f"{name}/")]
-        found = [each for each in listed if each.name == name] or [each for each in listed if each.size_bytes]
+        found = [each for each in listed if each.name == name] or listed
     else:
-        depth = len(PurePosixPath(name).parts)
-        found = [
+        listed, depth = list(bucket.list(name[: pattern.start()])), len(PurePosixPath(name).parts)
+        found = [each for each in listed if each.name == name] or [  # "Who is it?.txt" is a name, too
             each
-            for each in bucket.list(name[: pattern.start()])
+            for each in listed
             if fnmatch.fnmatchcase(each.name, name) and len(PurePosixPath(each.name).parts) == depth
         ]
+    found = [each for each in found if not each.name.endswith("/")]  # what consoles put in place of a folder
     if not found:
         raise FileNotFoundError(f"{uri}: nothing is called so in the bucket")
     return found
 
 
-def _carry(bucket: Bucket, found: Iterable[Found], folder: Path) -> None:
-    """Bring the objects that are not here as they are there: of the same size and time."""
+def _carry(bucket: Bucket, found: Iterable[Found], places: Mapping[str, Path]) -> None:
+    """Bring the objects that are not in their places as they are there: of the same size and time."""
     lacking = {}
     for each in found:
-        path = folder / each.name
+        path = places[each.name]
+        _clear_way(path)
         stat = path.stat() if path.is_file() else None
         if stat is None or (stat.st_size, round(stat.st_mtime, 3)) != (each.size_bytes, round(each.updated, 3)):
             lacking[each.name] = (path, each.updated)
     bucket.download({name: path for name, (path, _) in lacking.items()}, "inputs: from the bucket")
     for path, updated in lacking.values():
         os.utime(path, (updated, updated))
+
+
+def _clear_way(path: Path) -> None:
+    """Remove a copy that stood where there is a folder now, or a folder of copies where there is an object."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    for parent in path.parents:
+        if parent.is_file():
+            parent.unlink()
 
 
 def _remove_others(folder: Path, kept: set[Path]) -> None:

@@ -27,7 +27,8 @@ def stage_inputs(arguments: dict[str, Any], out: str, *, send: bool = True) -> d
     """The arguments of a run below `out`, all files in them where a cluster can read them; they are sent if asked.
 
     Below a bucket this machine's files are copied, and those in buckets must be there (FileNotFoundError). Below a
-    folder that is mounted in all tasks whole paths are taken as mounted, too; others are refused (ValueError).
+    folder that is mounted in all tasks whole paths are taken as mounted, too; others are refused (ValueError). Where
+    nothing is sent, no bucket is asked.
     """
     staging = _Staging(out, send)
     staged = {name: staging.stage_source(name, arguments[name]) for name in TEXT_SOURCES}
@@ -50,7 +51,8 @@ class _Staging:
 
     def stage_source(self, name: str, spec: str) -> str:
         """A source of text: what is in buckets as it is, the others' files one by one."""
-        parts = [part.strip() for part in spec.split(",") if part.strip()]
+        whole = bool(spec) and Path(spec).exists()
+        parts = [spec] if whole else [part.strip() for part in spec.split(",") if part.strip()]
         return ",".join(each for part in parts for each in self._stage_part(name, part))
 
     def _stage_part(self, name: str, part: str) -> list[str]:
@@ -69,7 +71,8 @@ class _Staging:
         if not path:
             return path
         if path.startswith(SCHEME):
-            require_there(path)
+            if self.send:
+                require_there(path)
             return path
         if self.bucket is None:
             if not Path(path).is_absolute():
@@ -80,6 +83,8 @@ class _Staging:
         if not Path(path).is_dir():
             return self._copy([Path(path)])[0]
         files = sorted(each for each in Path(path).rglob("*") if each.is_file())
+        if not files:
+            raise FileNotFoundError(f"{name}: {path} is an empty folder")
         copied = self._copy(files, [str(each.relative_to(path)) for each in files])
         return copied[0].removesuffix(f"/{files[0].relative_to(path)}")
 
@@ -89,8 +94,11 @@ class _Staging:
         digests = [sha256_of(path) for path in paths]
         folder = f"{INPUTS}/{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:DIGITS]}"
         objects = {f"{folder}/{name}": path for name, path in zip(names or label_files(paths), paths, strict=True)}
+        uris = [f"{self.bucket.uri.rstrip('/')}/{name}" for name in objects]
+        if with_comma := [uri for uri in uris if "," in uri]:
+            raise ValueError(f"{with_comma[0]}: there are commas between files, and none may be in a name; rename it")
         if self.send:
             there = {each.name: each.size_bytes for each in self.bucket.list(f"{folder}/")}
             lacking = {name: path for name, path in objects.items() if there.get(name) != path.stat().st_size}
             self.bucket.upload(lacking, f"inputs: to {self.bucket}")
-        return [f"{self.bucket.uri.rstrip('/')}/{name}" for name in objects]
+        return uris

@@ -23,6 +23,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageS
         "bookshelf.txt": "not a book",
         "model/vocab.txt": "[PAD]",
         "model/variables/0": "0",
+        "model/empty": "",
+        "shelf/Who is it? [1].txt": "one book",
+        "shelf/Who is it? [2].txt": "another",
     }.items():
         path = tmp_path / "served" / "b" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,7 @@ def test_objects_folders_and_patterns_become_paths(server: StorageServer, tmp_pa
     assert contents(bring(f"{tmp_path / 'own.txt'},gs://b/books/tw?.txt")) == ["own", "two"]
     folder = Path(bring("gs://b/model/"))
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
+        "empty",
         "variables/0",
         "vocab.txt",
     ]
@@ -53,6 +57,28 @@ def test_objects_folders_and_patterns_become_paths(server: StorageServer, tmp_pa
         "two.txt",
     ]
     assert bring("plain,a/*.txt") == "plain,a/*.txt"
+
+
+def test_a_name_like_a_pattern_is_a_name_first(server: StorageServer) -> None:
+    assert contents(bring("gs://b/shelf/Who is it? [1].txt, gs://b/shelf/Who is it? [2].txt")) == [
+        "one book",
+        "another",
+    ]
+
+
+def test_what_was_an_object_can_become_a_folder_and_the_other_way_round(server: StorageServer, tmp_path: Path) -> None:
+    copies = tmp_path / "cache" / "inputs" / "b"
+    (copies / "dump.xml").mkdir(parents=True)
+    (copies / "dump.xml" / "part").write_text("of a folder that is gone")
+    (copies / "model").write_text("of an object that is gone")
+    assert contents(bring("gs://b/dump.xml")) == ["<mediawiki>"]
+    assert (Path(bring("gs://b/model")) / "vocab.txt").read_text() == "[PAD]"
+
+
+@pytest.mark.parametrize("uri", ["gs://b//etc/passwd", "gs://b/../passwd", "gs://b/books/../../passwd"])
+def test_names_that_lead_elsewhere_are_refused(uri: str, server: StorageServer) -> None:
+    with pytest.raises(ValueError, match="is no name of a file"):
+        bring(uri)
 
 
 def test_what_is_here_does_not_come_twice_and_what_was_changed_does(server: StorageServer, tmp_path: Path) -> None:

@@ -30,7 +30,15 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageS
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    for name in ("books/one.txt", "books/two.txt", "vocab.txt", "model/vocab.txt", "model/variables/0", "dev.tsv"):
+    for name in (
+        "books/one.txt",
+        "books/two.txt",
+        "vocab.txt",
+        "model/vocab.txt",
+        "model/variables/0",
+        "dev.tsv",
+        "one, two.txt",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -81,6 +89,7 @@ def test_a_configuration_of_ones_own_goes_with_the_settings(server: StorageServe
 def test_a_dry_run_sends_nothing(server: StorageServer, files: Path) -> None:
     given = NOTHING | {"vocab": str(files / "vocab.txt")}
     assert stage_inputs(given, "gs://b/team", send=False)["vocab"].startswith("gs://b/team/inputs/")
+    assert stage_inputs(NOTHING | {"dump": "gs://c/a.xml"}, "gs://b/team", send=False)["dump"] == "gs://c/a.xml"
     assert not server.requests
 
 
@@ -91,6 +100,9 @@ def test_a_dry_run_sends_nothing(server: StorageServer, files: Path) -> None:
         ("gs://b", {"vocab": "none.txt"}, "none.txt"),
         ("gs://b", {"books": "none/"}, "none"),
         ("gs://b", {"pretrain_128": {"model": "dev.tsv"}}, "dev.tsv: not a JSON file"),
+        ("gs://b", {"initial": "served/b"}, "initial: served/b is an empty folder"),
+        ("gs://b", {"text": "one, two.txt"}, r"gs://b/inputs/[0-9a-f]+/one, two.txt: there are commas"),
+        ("gs://b", {"text": "one*.txt"}, r"one, two.txt: there are commas"),
         ("/mounted", {"vocab": "vocab.txt"}, "vocab: vocab.txt is of this machine"),
     ],
 )
