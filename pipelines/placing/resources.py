@@ -8,6 +8,7 @@ from pathlib import Path
 from bertline.model.config import SIZES, bert_config, read_bert_config
 from bertline.settings import list_known, one_of, require_at_least, require_choices
 
+MOST_RETRIES, MOST_HOURS = 100, 10_000  # which no task needs, and every platform can be told
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SHAPE_VOCABULARY = 30522  # any: only the width and the layers of a size are asked for
 
@@ -114,6 +115,9 @@ class Resources:
         require_choices(self)
         require_at_least(self, 1, "cpu", "memory_gb")
         require_at_least(self, 0, "accelerator_count", "retries", "timeout_hours")
+        for name, most in (("retries", MOST_RETRIES), ("timeout_hours", MOST_HOURS)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at most {most:,}")
         for name in pairs("env", self.env):
             if not VARIABLE.fullmatch(name):
                 raise ValueError(f'env is "{name}=...", whose name is no variable\'s')

@@ -112,9 +112,9 @@ def describe_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> s
 
 
 def require_at_least(config: Any, minimum: int, *names: str) -> None:
-    """Refuse a config whose field is below `minimum` (ValueError naming field, value and range)."""
+    """Refuse a config whose field is below `minimum`, or NaN (ValueError naming field, value and range)."""
     for name in names:
-        if getattr(config, name) < minimum:
+        if not getattr(config, name) >= minimum:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {minimum}")
 
 

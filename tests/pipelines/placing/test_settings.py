@@ -103,6 +103,9 @@ def test_slices_that_there_are_not_are_named(hosts: int, devices: int, named: st
         ({"resources.pretrain.topology": "4x4", "resources.accelerator": "tpu-v5e"}, {}, "1x1, 2x2, 2x4 with tpu-v5e"),
         ({"resources.pretrain.topology": "2x2"}, {}, "one machine has none with gpu-l4"),
         ({"resources.corpus_gb": "0"}, {}, "it must be greater than 0"),
+        ({"resources.timeout_hours": "nan"}, {}, "timeout_hours is nan; it must be at least 0"),
+        ({"resources.timeout_hours": "inf"}, {}, "timeout_hours is inf; it must be at most 10,000"),
+        ({"resources.retries": "9" * 20}, {}, "it must be at most 100"),
     ],
 )
 def test_resources_that_cannot_be_are_named(flags: dict[str, str], run: dict[str, Any], named: str) -> None:
