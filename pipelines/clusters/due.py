@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bertline.components.corpus.ingest.run import list_source_files
 from bertline.components.kfp_artifacts import BAD_INPUT
@@ -62,7 +63,10 @@ def note(place: str, schedule: Mapping[str, Any], run: str) -> None:
 
 
 def tell(place: str, schedule: Mapping[str, Any], webhook: str, state: str, job: str, error: str) -> None:
-    """POST what came of a run as JSON; "text" holds it in a sentence, as chats show it."""
+    """POST what came of a run as JSON; "text" holds it in a sentence, as chats show it.
+
+    Where nobody takes it the process ends with exit code 2.
+    """
     name = from_mapping(Schedule, schedule).name
     told = {"schedule": name, "state": state, "job": job, "error": error or "", "store": place}
     told["text"] = f"{name}: {state.lower()}" + (f" ({error})" if error else "")
@@ -71,8 +75,19 @@ def tell(place: str, schedule: Mapping[str, Any], webhook: str, state: str, job:
         return
     import requests
 
-    answer = requests.post(webhook, json=told, timeout=SECONDS_TO_TELL)
-    answer.raise_for_status()
+    try:
+        requests.post(webhook, json=told, timeout=SECONDS_TO_TELL).raise_for_status()
+    except requests.RequestException as error:  # without its address, by which anybody could write there
+        answer = f"answers {error.response.status_code}" if error.response is not None else type(error).__name__
+        say(f"error: the webhook was not told: {answer}")
+        sys.exit(BAD_INPUT)
+
+
+def require_webhook(url: str) -> None:
+    """Refuse what is no address to POST to (ValueError)."""
+    parts = urlsplit(url)
+    if url and not (parts.scheme in ("http", "https") and parts.hostname):
+        raise ValueError(f'webhook is "{url}"; give an address such as https://chat.example/hook')
 
 
 def _ref_of(schedule: Schedule) -> str:

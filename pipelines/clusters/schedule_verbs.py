@@ -51,6 +51,7 @@ def _schedule(flags: Flags) -> int:
     import datetime
     from itertools import islice
 
+    from bertline.pipelines.clusters.due import require_webhook
     from bertline.pipelines.clusters.schedule import Schedule
     from bertline.pipelines.clusters.submission import prepare_schedule
 
@@ -63,6 +64,7 @@ def _schedule(flags: Flags) -> int:
         flags.max_concurrent,
         flags.catch_up,
     )
+    require_webhook(flags.webhook)
     run = read_run(flags)
     if flags.to == CRON:
         print(_format_crontab(schedule, flags), end="")

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +14,8 @@ import pytest
 from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.store.remote import open_store
 from bertline.components.store.step_log import read_logs
-from bertline.pipelines.clusters.due import look, note, tell
+from bertline.pipelines.clusters import due
+from bertline.pipelines.clusters.due import look, note, require_webhook, tell
 from bertline.pipelines.clusters.schedule import Schedule
 
 SCHEDULE = asdict(Schedule("weekly", "30 3 * * 1", "Europe/Berlin"))
@@ -75,7 +77,8 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             came.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
+            time.sleep(0.5 if self.path.endswith("slow") else 0)
+            self.send_response(500 if self.path.endswith("refused") else 204)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -85,6 +88,25 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://localhost:{server.server_port}/hook", came
         server.shutdown()
+
+
+@pytest.mark.parametrize("path", ["refused", "slow", None])
+def test_a_webhook_that_takes_nothing_is_said(
+    path: str | None, hook: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SECONDS_TO_TELL", 0.2)
+    url = "http://localhost:9/secret" if path is None else f"{hook[0]}/{path}"
+    with pytest.raises(SystemExit) as ended:
+        tell("gs://b/store", SCHEDULE, url, "SUCCEEDED", "job-1", "")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "error: the webhook was not told: " in said and "secret" not in said
+
+
+@pytest.mark.parametrize("url", ["hook", "ftp://host/hook", "http://", "https:///hook", "http://[::1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        require_webhook(url)
 
 
 @pytest.mark.parametrize(
