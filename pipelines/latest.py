@@ -5,11 +5,18 @@ from pathlib import Path
 
 from bertline.components.store.artifacts import Store
 from bertline.components.store.folder import SCHEME
-from bertline.components.store.refs import LATEST, Entry, roll_back
+from bertline.components.store.manifests import read_manifest
+from bertline.components.store.refs import LATEST, Entry, find_entry, roll_back
+from bertline.documents import inside
 
 
 def roll_latest_back(store: Store, number: int = 0) -> Entry:
-    """Let `latest` lead to what it led to at entry `number`; 0: before the last."""
+    """Let `latest` lead to what it led to at entry `number`; 0: before the last.
+
+    Raises FileNotFoundError, and changes nothing, where an artifact of that entry is gone.
+    """
+    for place in find_entry(store.objects, LATEST, number).artifacts.values():
+        read_manifest(store.folder_of(place))
     entry = roll_back(store.objects, LATEST, number)
     link_latest(store, entry)
     return entry
@@ -20,10 +27,11 @@ def link_latest(store: Store, entry: Entry) -> None:
     folder = store.root.with_name("latest")
     folder.mkdir(parents=True, exist_ok=True)
     for task, place in entry.artifacts.items():
-        draft = folder / f".{task}"
+        link = inside(folder, task)
+        draft = link.with_name(f".{link.name}")
         draft.unlink(missing_ok=True)
         draft.symlink_to(os.path.relpath(store.folder_of(place), folder))
-        draft.replace(folder / task)
+        draft.replace(link)
     for link in folder.iterdir():
         if link.is_symlink() and link.name not in entry.artifacts:
             link.unlink()

@@ -91,9 +91,19 @@ def move_after_all(objects: Objects, name: str, artifacts: Mapping[str, str], re
 def roll_back(objects: Objects, name: str, number: int = 0) -> Entry:
     """Let the ref point to what entry `number` (0: the one before the last) says; ValueError where there is none."""
     history = read_history(objects, name)
+    wanted = _choose(objects, name, number, history)
+    return move(objects, name, wanted.artifacts, f"rollback to {wanted.number}", history)
+
+
+def find_entry(objects: Objects, name: str, number: int = 0) -> Entry:
+    """Entry `number` (0: the one before the last); ValueError where there is none."""
+    return _choose(objects, name, number, read_history(objects, name))
+
+
+def _choose(objects: Objects, name: str, number: int, history: list[Entry]) -> Entry:
     known = {entry.number: entry for entry in history}
     wanted = number or (history[-2].number if len(history) > 1 else 0)
     if wanted not in known:
         numbers = ", ".join(map(str, known)) or "none"
         raise ValueError(f"{objects}/refs/{name}: no entry {number or 'before the last'}; there are: {numbers}")
-    return move(objects, name, known[wanted].artifacts, f"rollback to {wanted}", history)
+    return known[wanted]
