@@ -98,7 +98,7 @@ def carry_out(name: str, run: Run, out: str) -> Ended:
     """
     check(run, out)
     run_name = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    place = f"{out}/store"
+    place = f"{out.rstrip('/')}/store"
     store = open_store(place)
     notes_folder = store.root / "runs" / run_name
     notes_folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def check(run: Run, out: str | Path) -> None:
     for task in arguments["tasks"]:
         for part in ("train", "dev"):
             read_examples(task["kind"], Path(bring(task[part])))
-    open_store(f"{out}/store").require_writable()
+    open_store(f"{str(out).rstrip('/')}/store").require_writable()
 
 
 def require_settings(run: Run) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertline.components.store.folder import SCHEME, Found
+from bertline.documents import require_inside
 from bertline.files import draft_of
 from bertline.progress import Progress
 
@@ -30,6 +31,7 @@ TRANSFERS = 8  # at once
 CHUNK_BYTES = 32 << 20  # of a resumable upload: what is sent again at most
 DELETED_AT_ONCE = 100  # what a batch may hold
 FIRST_FAILURE, GONE = 400, 404  # codes of answers
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")  # of a bucket
 LITERAL = re.compile(r"([*?{}\[\]\\])")  # characters of a glob that mean themselves behind a backslash
 ADVICE = {
     401: "log in (gcloud auth application-default login), or name a key in GOOGLE_APPLICATION_CREDENTIALS",
@@ -50,8 +52,10 @@ class Bucket:
 
     def __post_init__(self) -> None:
         """Refuse what names no bucket."""
-        if not self.uri.startswith(SCHEME) or not self.uri.removeprefix(SCHEME).partition("/")[0]:
+        if not self.uri.startswith(SCHEME) or not NAME.fullmatch(self.bucket_name):
             raise ValueError(f'"{self.uri}" names no bucket; give gs://BUCKET or gs://BUCKET/FOLDER')
+        if folder := self.prefix.removesuffix("/"):
+            require_inside(folder)  # of this machine there is a folder for it
 
     def __str__(self) -> str:
         """The uri."""
@@ -65,7 +69,7 @@ class Bucket:
     @property
     def prefix(self) -> str:
         """What all names begin with, "" or with a slash at the end."""
-        folder = self.uri.removeprefix(SCHEME).partition("/")[2].strip("/")
+        folder = self.uri.removeprefix(SCHEME).partition("/")[2].removesuffix("/")
         return f"{folder}/" if folder else ""
 
     @cached_property

@@ -88,15 +88,22 @@ def _fetch_flags(parser: Parser) -> None:
 
 
 def _fetch(flags: Flags) -> int:
+    from bertline.components.store.bucket import Bucket
+    from bertline.components.store.inputs import PARTS_OF_ARTIFACT
+    from bertline.components.store.manifests import verify
     from bertline.components.store.remote import ORIGIN, open_store
 
     target = Path(flags.target)
     if target.exists():
         raise FileExistsError(f"{target}: is there already; give another folder")
-    root, _, name = flags.source.rstrip("/").rpartition("/")
+    source = flags.source.rstrip("/")
+    root, _, name = source.rpartition("/")
+    if source.startswith("gs:") and not Bucket(source).prefix.count("/") >= PARTS_OF_ARTIFACT:
+        raise ValueError(f"{source}: names no artifact; give gs://BUCKET/FOLDER/store/KIND/NAME")
     store = open_store(root.rpartition("/")[0])
-    folder = store.folder_of(flags.source.rstrip("/"))
+    folder = store.folder_of(source)
     store.fetch([folder])
+    verify(folder)
     with draft_of(target) as draft:
         shutil.copytree(folder, draft, ignore=shutil.ignore_patterns(ORIGIN))
     say(f"written: {target} ({name}, verified)")

@@ -49,7 +49,7 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 def require_of_this_machine(path: Path) -> None:
     """Refuse a gs:// uri (ValueError), which would become a folder called "gs:"."""
-    if path.parts[:1] == ("gs:",):
+    if path.parts and path.parts[0].lower() == "gs:":
         uri = f"gs://{'/'.join(path.parts[1:])}"
         raise ValueError(f"{uri}: a folder of this machine is wanted; a bucket is for --out of `bertline run`")
 

@@ -134,9 +134,17 @@ def test_a_damaged_download_is_no_file(bucket: Bucket, tmp_path: Path, monkeypat
     assert not (tmp_path / "o").exists() and not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("uri", ["b/team", "gs://", "gs:///x", "s3://b"])
+@pytest.mark.parametrize(
+    "uri", ["b/team", "gs://", "gs:///x", "s3://b", "gs://..", "gs://b?x/y", "GS://b/x", "gs://a b"]
+)
 def test_what_names_no_bucket_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match="names no bucket; give gs://BUCKET"):
+        Bucket(uri)
+
+
+@pytest.mark.parametrize("uri", ["gs://b/x/../y", "gs://b//x", "gs://b/./x", "gs://b/x//store"])
+def test_a_folder_that_would_lie_elsewhere_on_this_machine_is_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a file below a folder"):
         Bucket(uri)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bertline.components.store.artifacts import Store
 from bertline.components.store.bucket import EMULATOR_VARIABLE
-from bertline.components.store.refs import LATEST, move_after_all
+from bertline.components.store.refs import LATEST, Entry, move_after_all
 from bertline.components.store.remote import CACHE_VARIABLE, open_store
 from bertline.pipelines.cli.main import main
 from bertline.pipelines.latest import find_shown_place, link_latest
@@ -50,6 +50,37 @@ def test_the_history_is_listed_and_latest_rolled_back(store: Path, capsys: pytes
     assert "run one" in shown and "run two" in shown and "rollback to 1" in shown
     assert main(["rollback", f"--store={store}", "--to=7"]) == 2
     assert "no entry 7; there are: 1, 2, 3" in capsys.readouterr().err
+
+
+def test_latest_is_not_rolled_back_to_what_is_gone(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(store / "documents" / "one")
+    assert main(["rollback", f"--store={store}"]) == 2
+    assert "documents/one: no such artifact" in capsys.readouterr().err
+    assert (store.with_name("latest") / "ingest").resolve().name == "two"
+    assert len(list((store / "refs" / "latest").iterdir())) == 2
+
+
+def test_a_ref_makes_no_link_elsewhere(store: Path, tmp_path: Path) -> None:
+    entry = Entry(3, "", "", {"../own": str(store / "documents" / "one")})
+    with pytest.raises(ValueError, match="is no name of a file below a folder"):
+        link_latest(Store(store), entry)
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("gs://b", "names no artifact"), ("gs:", "names no"), ("nothere", "no such artifact"), ("damaged", "differs")],
+)
+def test_what_is_fetched_is_an_artifact_and_verified(
+    source: str, said: str, documents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(documents / "documents" / "one", "damaged")
+    file = next(path for path in Path("damaged").iterdir() if path.suffix not in (".json", ".html"))
+    file.write_bytes(b"x" * file.stat().st_size)
+    assert main(["fetch", source, "target"]) == 2
+    assert said in capsys.readouterr().err and not Path("target").exists()
 
 
 def test_garbage_is_listed_and_deleted_when_that_is_asked(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
