@@ -120,15 +120,16 @@ def _compare_pretraining(
     config = from_mapping(load(EVALUATE.config), scored["parameters"])
     records = store.folder_of(challenger[task.replace("evaluate", "heldout")])
     checkpoint = store.folder_of(_of(champion, "pretrain_512"))
-    other = make(EVALUATE, store, config, {"checkpoint": checkpoint, "records": records}).manifest["counts"]
-    ours = scored["counts"]
+    theirs = make(EVALUATE, store, config, {"checkpoint": checkpoint, "records": records}).manifest
+    ours, other = scored["counts"], theirs["counts"]
+    our_loss, other_loss = _count(scored, "masked_lm_loss"), _count(theirs, "masked_lm_loss")
     length = task.removeprefix("evaluate_")
-    difference = other["masked_lm_loss"] - ours["masked_lm_loss"]
+    difference = other_loss - our_loss
     verdict = "alike" if abs(difference) < NATS else "better" if difference > 0 else "worse"
-    yield Comparison(f"masked_lm_loss, {length}", ours["masked_lm_loss"], other["masked_lm_loss"], verdict)
+    yield Comparison(f"masked_lm_loss, {length}", our_loss, other_loss, verdict)
     for share, count in zip(SHARES, ("predictions", "examples"), strict=True):
         if share in ours and share in other:
-            yield _compare_shares(f"{share}, {length}", ours[share], other[share], ours[count])
+            yield _compare_shares(f"{share}, {length}", ours[share], other[share], _count(scored, count))
 
 
 def _compare_task(store: Store, task: str, challenger: Mapping[str, str], champion: Mapping[str, str]) -> Comparison:
@@ -136,9 +137,7 @@ def _compare_task(store: Store, task: str, challenger: Mapping[str, str], champi
     if _digest_of(ours, "dev") != _digest_of(other, "dev"):
         raise ValueError("scored on other examples")
     name = f"accuracy, {task.removeprefix('finetune_')}"
-    return _compare_shares(
-        name, ours["counts"]["accuracy"], other["counts"]["accuracy"], ours["counts"]["examples.dev"]
-    )
+    return _compare_shares(name, _count(ours, "accuracy"), _count(other, "accuracy"), _count(ours, "examples.dev"))
 
 
 def _compare_shares(score: str, ours: float, other: float, count: int) -> Comparison:
@@ -156,4 +155,13 @@ def _of(artifacts: Mapping[str, str], task: str) -> str:
 
 
 def _digest_of(manifest: Mapping[str, Any], name: str) -> str:
-    return str(next(each["digest"] for each in manifest["inputs"] if each["name"] == name))
+    digests = [str(each["digest"]) for each in manifest["inputs"] if each["name"] == name]
+    if not digests:
+        raise ValueError(f"it has no {name}")
+    return digests[0]
+
+
+def _count(manifest: Mapping[str, Any], name: str) -> Any:
+    if name not in manifest["counts"]:
+        raise ValueError(f"it has no {name}")
+    return manifest["counts"][name]

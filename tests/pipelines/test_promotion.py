@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bertline.components.declaration import make
-from bertline.components.promotion import Comparison, decide, promote
+from bertline.components.promotion import Comparison, compare, decide, promote
 from bertline.components.step_table import EVALUATE
 from bertline.components.store.artifacts import Provenance, Store, publish
 from bertline.components.store.refs import LATEST, read_history
@@ -90,6 +90,18 @@ def test_what_cannot_be_compared_is_left_out_and_said(store: Store, tune: Callab
         "finetune_mrpc: scored on other examples",
         "finetune_sst2: the champion has no finetune_sst2",
     )
+
+
+def test_what_says_no_score_is_left_out(store: Store, tune: Callable[..., Path], tmp_path: Path) -> None:
+    def write(out: Path, work: Path) -> dict[str, Any]:
+        (out / "model").write_text("of another version")
+        return {}
+
+    for inputs, said in (({}, "it has no dev"), ({"dev": [tmp_path / "dev-a.tsv"]}, "it has no accuracy")):
+        scored = tune(0.8)
+        other = publish(store, Provenance("finetuned_mrpc", "finetune", inputs, Config(100), []), write).path
+        _, left_out = compare(store, {"finetune_mrpc": str(scored)}, {"finetune_mrpc": str(other)})
+        assert left_out == [f"finetune_mrpc: {said}"]
 
 
 def test_one_worse_score_outweighs_better_ones() -> None:
