@@ -5,6 +5,7 @@ Each try has a file of its own, runs/<run>/logs/<task>.<when it began>.log.
 
 import contextlib
 import datetime
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from bertline.components.store.artifacts import Store
 from bertline.preemption import PreemptedError
 from bertline.processes import repeating
 
+LOG = re.compile(r"(?P<task>[^/.]+)\.[^/.]+\.log")  # a file's name
 LOGS = "logs"  # a run's folder of them
 NOTED_AS = "noted_as"  # below a cluster's own name of a run: the name under which its notes and logs are
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -90,6 +92,10 @@ def noted_name(objects: Any, run: str) -> str:
 def read_logs(objects: Any, run: str, task: str = "") -> Iterator[tuple[str, str]]:
     """The name and the text of each log of a run, or of one of its tasks, in the order in which they began."""
     prefix = f"runs/{noted_name(objects, run)}/{LOGS}/"
-    found = [each for each in objects.list(prefix) if not task or each.name.removeprefix(prefix).split(".")[0] == task]
+    found = [
+        each
+        for each in objects.list(prefix)
+        if (name := LOG.fullmatch(each.name.removeprefix(prefix))) and task in ("", name["task"])
+    ]
     for each in sorted(found, key=lambda each: each.name.split(".")[-2]):
         yield each.name.removeprefix(prefix), objects.read(each.name).decode(errors="replace")

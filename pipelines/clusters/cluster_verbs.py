@@ -162,6 +162,8 @@ def _list(flags: Flags) -> int:
 
     from bertline.pipelines.cli.tables import print_rows
 
+    if flags.last < 1:
+        raise ValueError(f"last is {flags.last}; it must be at least 1")
     states = islice(open_cluster(flags).list(), flags.last)
     rows = [
         {"run": each.run, "state": each.state.lower(), "since": each.created, "until": each.finished} for each in states

@@ -7,6 +7,7 @@ import pytest
 
 from bertline.components.store import step_log
 from bertline.components.store.artifacts import Store
+from bertline.components.store.folder import Folder
 from bertline.components.store.step_log import keeping_log, read_logs
 from bertline.preemption import PreemptedError
 
@@ -64,3 +65,10 @@ def test_all_tries_of_a_task_are_shown_in_order(store: Elsewhere) -> None:
         "a.20260101-000000.log",
         "a.20260102-000000.log",
     ]
+
+
+def test_what_is_no_log_is_passed_over(tmp_path: Path) -> None:
+    objects = Folder(tmp_path)
+    for name in ("split.20270101-000000-000000.log", "README", "x.log"):
+        objects.write(f"runs/r/logs/{name}", b"said")
+    assert [name for name, _ in read_logs(objects, "r")] == ["split.20270101-000000-000000.log"]

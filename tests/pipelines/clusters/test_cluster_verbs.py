@@ -122,6 +122,7 @@ def test_a_run_is_cancelled(submitted: Any, cluster: Any, capsys: pytest.Capture
     [
         (["list", "--to=vertex", "--project=p"], "--region is missing; give it, or set the variable"),
         (["list", "--to=kfp", "--host="], "--host is missing"),
+        (["list", "--to=kfp", "--host=http://localhost:9", "--last=-1"], "last is -1; it must be at least 1"),
         (["status", "run-2", "--to=kfp", "--host=http://localhost:9"], "http://localhost:9: not reached"),
         ([*SENT[:2], "--to=vertex", "--project=p", "--region=us-central1", *SENT[4:]], 'root is "/mounted/vertex"'),
         ([*SENT, "--resources.pretrain.accelerator=tpu-v9"], "tpu-v9"),
