@@ -8,6 +8,7 @@ A finished artifact is known here by its manifest alone; its files come when a s
 within the folder's budget. An artifact whose objects are not what its commit says is made again.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -153,6 +154,8 @@ class BucketStore(Store):
     def fetch(self, folders: Iterable[Path]) -> None:
         """Bring the files of artifacts here and verify them; others go where the folder's budget wants it."""
         wanted = [self._artifact_around(folder) for folder in folders]
+        for folder in filter(None, wanted):
+            os.utime(folder / ORIGIN)  # used now: others go first
         lacking = [folder for folder in wanted if folder is not None and not _is_whole(folder)]
         sizes = sum(entry["size_bytes"] for folder in lacking for entry in read_manifest(folder)["files"])
         if lacking:
@@ -160,11 +163,17 @@ class BucketStore(Store):
         for folder in lacking:
             if not _read_origin(folder):
                 self.folder_of(self.uri_of(folder))  # takes it anew
-            manifest, name = read_manifest(folder), f"{self._name_of(folder)}/{_read_origin(folder)}"
-            files = [each["path"] for each in manifest["files"]] + manifest.get("pages", [])
-            label = f"{manifest['kind']}: from the bucket"
-            self.bucket.download({f"{name}/{each}": folder / each for each in files}, label)
-            verify(folder)
+            with _alone_at(folder):
+                self._fetch_files(folder)
+
+    def _fetch_files(self, folder: Path) -> None:
+        if _is_whole(folder):  # by now, for another process of this machine needed it, too
+            return
+        manifest, name = read_manifest(folder), f"{self._name_of(folder)}/{_read_origin(folder)}"
+        files = [each["path"] for each in manifest["files"]] + manifest.get("pages", [])
+        label = f"{manifest['kind']}: from the bucket"
+        self.bucket.download({f"{name}/{each}": folder / each for each in files}, label)
+        verify(folder)
 
     def _artifact_around(self, path: Path) -> Path | None:
         """The artifact's folder that a path is or lies in (the best weights of a checkpoint)."""
@@ -176,23 +185,19 @@ class BucketStore(Store):
 
     def _take_manifest(self, folder: Path, commit: Found) -> None:
         """Put manifest and facts of the run into the folder, in place of those of another attempt."""
-        attempt, held = commit.notes.get(ATTEMPT, ""), folder / MANIFEST
-        is_held = held.is_file() and attempt and _read_origin(folder) == attempt
-        if is_held and crc32c_of(held.read_bytes()) == commit.crc32c:
-            return
-        manifest = self._read_commit(folder, commit)
-        run = self.bucket.read(f"{self._name_of(folder)}/{attempt}/{RUN}")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with _alone_at(folder):
+            attempt, held = commit.notes.get(ATTEMPT, ""), folder / MANIFEST
+            is_held = held.is_file() and attempt and _read_origin(folder) == attempt
+            if is_held and crc32c_of(held.read_bytes()) == commit.crc32c:
+                return
+            manifest = self._read_commit(folder, commit)
+            run = self.bucket.read(f"{self._name_of(folder)}/{attempt}/{RUN}")
+            shutil.rmtree(folder, ignore_errors=True)
             with draft_of(folder) as draft:
                 draft.mkdir()
                 write_whole(draft / RUN, run)
                 write_whole(draft / MANIFEST, manifest)
                 self._note_origin(draft, attempt)
-        except OSError:
-            if _read_origin(folder) != attempt:  # else another process of this machine was first
-                raise
 
     def _note_origin(self, folder: Path, attempt: str) -> None:
         write_whole(folder / ORIGIN, json.dumps({ATTEMPT: attempt}))
@@ -276,6 +281,15 @@ def uri_of_copy(path: Path) -> str:
             kind, name = folder.parent, folder.name.removesuffix(WORK)
             return f"{SCHEME}{kind.parent.relative_to(cache) / RESUME / kind.name / name / rest}"
     return ""
+
+
+@contextmanager
+def _alone_at(folder: Path) -> Iterator[None]:
+    """While no other process of this machine changes its copy of an artifact."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read_origin(folder: Path) -> str:

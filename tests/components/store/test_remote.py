@@ -1,6 +1,7 @@
 """A store in a bucket: one commit of several writers, whatever befalls the requests, and work that goes on."""
 
 import json
+import multiprocessing
 import random
 import shutil
 import threading
@@ -129,6 +130,32 @@ def test_a_damaged_artifact_is_found_and_made_again(
     found = publish(third, provenance(), write)
     assert found.reused
     third.fetch([found.path])
+
+
+def test_a_copy_of_this_machine_that_was_changed_comes_again(machine: Callable[..., BucketStore]) -> None:
+    publish(machine("first"), provenance(), write)
+    second = machine("second")
+    path = publish(second, provenance(), write).path
+    second.fetch([path])
+    (path / "part" / "0.txt").write_text("c" * 1000)
+    second.fetch([path])
+    assert (path / "part" / "0.txt").read_text() == "a" * 1000
+
+
+def test_processes_of_one_machine_share_its_copies(machine: Callable[..., BucketStore], tmp_path: Path) -> None:
+    made = [publish(machine("first"), provenance(size=size), write) for size in range(5)]
+    uris = [machine("first").uri_of(each.path) for each in made]
+
+    def take() -> None:
+        store = machine("second")
+        store.fetch([store.folder_of(uri) for uri in uris])
+
+    processes = [multiprocessing.get_context("fork").Process(target=take) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
 
 
 def test_another_machine_goes_on_with_the_work_of_one_that_was_killed(
