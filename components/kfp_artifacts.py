@@ -20,8 +20,7 @@ from bertline.components.store.artifacts import Artifact, Store
 from bertline.components.store.manifests import RUN, read_manifest
 from bertline.components.store.remote import open_store
 from bertline.components.store.step_log import keeping_log, noted_name
-from bertline.documents import parse_document
-from bertline.files import write_whole
+from bertline.files import parse_document, write_whole
 from bertline.preemption import PreemptedError, ended_by_signals
 from bertline.processes import leave
 from bertline.progress import say, working_on

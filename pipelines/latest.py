@@ -7,7 +7,7 @@ from bertline.components.store.artifacts import Store
 from bertline.components.store.folder import SCHEME
 from bertline.components.store.manifests import read_manifest
 from bertline.components.store.refs import LATEST, Entry, find_entry, roll_back
-from bertline.documents import inside
+from bertline.files import inside
 
 
 def roll_latest_back(store: Store, number: int = 0) -> Entry:

@@ -29,7 +29,7 @@ TRACE_FILE = "BERTLINE_TRACE"  # in the environment: where a traced process writ
 # What a reader of the sentence's way may skip: manifests, progress, pages with their statistics, rates.
 BESIDE_THE_WAY = (
     "components/store/",
-    "src/bertline/documents.py",
+    "src/bertline/processes.py",
     "src/bertline/files.py",
     "src/bertline/progress.py",
     "components/pages/",

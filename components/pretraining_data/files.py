@@ -250,7 +250,7 @@ def for_workers(path: Path | str, runner: str) -> str:
         return str(path)
     path = Path(path)
     if not str(path).startswith(MOUNT):
-        from bertline.components.store.remote import uri_of_copy
+        from bertline.components.store.folder import uri_of_copy
 
         if uri := uri_of_copy(path):
             return uri

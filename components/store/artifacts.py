@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bertline.components.store.fingerprint import code_digests, code_fingerprint
-from bertline.components.store.folder import Folder
+from bertline.components.store.folder import WORK, Folder
 from bertline.components.store.manifests import (
     FACTS,
     IN_BUCKET,
@@ -33,7 +33,6 @@ from bertline.files import draft_of, require_of_this_machine
 from bertline.preemption import held
 from bertline.settings import list_named_files, list_settings
 
-WORK = ".work"  # ends the names of work folders
 SCHEMA = "bertline/manifest/v1"
 
 Counts = dict[str, int | float]

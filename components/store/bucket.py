@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertline.components.store.folder import SCHEME, Found
-from bertline.documents import require_inside
-from bertline.files import draft_of
+from bertline.files import draft_of, require_inside
 from bertline.progress import Progress
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Small files below a folder, read and written as the objects of a bucket are: once, or over what was read."""
+"""Small files below a folder, read and written as the objects of a bucket are; and the folder of copies of buckets."""
 
 import contextlib
 import os
@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from bertline.files import write_whole
+from bertline.files import parse_document, write_whole
 
 SCHEME = "gs://"  # what a uri of a bucket begins with
+RESUME = "resume"  # below a store in a bucket: what survives a kill
+WORK = ".work"  # ends the names of the folders of that on this machine
+CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in buckets
+INPUTS = "inputs"  # below that folder: what lies in no store
+ORIGIN = ".origin.json"  # in a folder there: where its files come from
 ATTEMPT = "attempt"  # a note of a commit in a bucket: the folder of its files
 
 
@@ -75,3 +80,36 @@ class Folder:
             with contextlib.suppress(OSError):
                 for folder in path.relative_to(self.root).parents:
                     (self.root / folder).rmdir()
+
+
+def find_cache() -> Path:
+    """The folder of copies of what lies in buckets."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bertline")
+
+
+def uri_of_copy(path: Path) -> str:
+    """Where the bucket has what belongs at a path below the folder of copies: a file of an artifact, of an input, or of
+    what a killed step goes on from; "" for other paths.
+    """
+    cache = find_cache()
+    if not path.is_relative_to(cache):
+        return ""
+    if path.is_relative_to(cache / INPUTS):
+        return f"{SCHEME}{path.relative_to(cache / INPUTS)}"
+    for folder in (path, *path.parents):
+        rest = path.relative_to(folder)
+        if attempt := read_origin(folder):
+            return f"{SCHEME}{folder.relative_to(cache) / attempt / rest}"
+        if folder.name.endswith(WORK):
+            kind, name = folder.parent, folder.name.removesuffix(WORK)
+            return f"{SCHEME}{kind.parent.relative_to(cache) / RESUME / kind.name / name / rest}"
+    return ""
+
+
+def read_origin(folder: Path) -> str:
+    """The attempt that the files of this machine's folder are of; "" where it does not say."""
+    try:
+        said = parse_document((folder / ORIGIN).read_bytes(), folder / ORIGIN, {ATTEMPT: str})
+    except (FileNotFoundError, ValueError):
+        return ""
+    return str(said[ATTEMPT])

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bertline.components.store.folder import ATTEMPT, Found
+from bertline.components.store.folder import ATTEMPT, RESUME, Found
 from bertline.components.store.manifests import MANIFEST, parse_manifest
-from bertline.components.store.mirror import RESUME
 from bertline.components.store.refs import read_history
-from bertline.documents import parse_document
+from bertline.files import parse_document
 
 SECONDS_OF_A_DAY = 86400
 KEPT_ENTRIES = 3  # of each ref

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from bertline.components.store.bucket import Bucket
-from bertline.components.store.folder import ATTEMPT, SCHEME, Found
+from bertline.components.store.folder import ATTEMPT, INPUTS, SCHEME, Found, find_cache
 from bertline.components.store.manifests import MANIFEST
-from bertline.components.store.remote import INPUTS, find_cache, open_store
-from bertline.documents import inside, require_inside
+from bertline.components.store.remote import open_store
+from bertline.files import inside, require_inside
 
 PATTERN = re.compile(r"[*?\[]")
 PARTS_OF_ARTIFACT = 2  # <kind>/<fingerprint>, below a store

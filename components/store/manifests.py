@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bertline.documents import FileName, parse_document
+from bertline.files import FileName, parse_document
 
 MANIFEST = "MANIFEST.json"
 RUN = "RUN.json"

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bertline.components.store.bucket import Bucket, ChangedError
-from bertline.documents import FileName, parse_document
+from bertline.files import FileName, parse_document
 from bertline.processes import repeating
 from bertline.progress import say
 
-RESUME = "resume"  # below the store: what survives a kill
 INDEX = "INDEX.json"  # of a work folder: the files that belong together
 SHAPE = {FileName: {"object": str, "stamp": [int]}}  # path -> its object's name, and its file's size and time
 SECONDS_BETWEEN_MIRRORINGS = 2.0  # where there is something new

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from bertline.components.store.folder import Found
-from bertline.documents import parse_document
+from bertline.files import parse_document
 
 LATEST = "latest"
 DIGITS = 6

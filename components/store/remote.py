@@ -8,7 +8,6 @@ A finished artifact is known here by its manifest alone; its files come when a s
 within the folder's budget. An artifact whose objects are not what its commit says is made again.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,19 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bertline.components.store.artifacts import WORK, Artifact, Provenance, Store, read_files_in_bucket, work_folder
+from bertline.components.store.artifacts import Artifact, Provenance, Store, read_files_in_bucket, work_folder
 from bertline.components.store.bucket import Bucket, ChangedError, crc32c_of
-from bertline.components.store.folder import ATTEMPT, SCHEME, Found
+from bertline.components.store.folder import ATTEMPT, ORIGIN, RESUME, SCHEME, Found, find_cache, read_origin
 from bertline.components.store.manifests import IN_BUCKET, MANIFEST, RUN, parse_manifest, read_manifest, verify
-from bertline.components.store.mirror import RESUME, WorkMirror
-from bertline.documents import inside, parse_document
-from bertline.files import draft_of, write_whole
+from bertline.components.store.mirror import WorkMirror
+from bertline.files import alone_at, draft_of, inside, parse_document, write_whole
 from bertline.progress import say
 
-CACHE_VARIABLE = "BERTLINE_CACHE"  # the folder of copies of what lies in buckets
-INPUTS = "inputs"  # below that folder: what lies in no store
 OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
-ORIGIN = ".origin.json"  # in a folder of this machine: where its files come from
 DEFAULT_BUDGET_BYTES = 200 << 30
 COMMITS = f"*/*/{MANIFEST}"
 
@@ -161,15 +156,15 @@ class BucketStore(Store):
         if lacking:
             self._make_room(sizes, keep=[folder for folder in wanted if folder is not None])
         for folder in lacking:
-            if not _read_origin(folder):
+            if not read_origin(folder):
                 self.folder_of(self.uri_of(folder))  # takes it anew
-            with _alone_at(folder):
+            with alone_at(folder):
                 self._fetch_files(folder)
 
     def _fetch_files(self, folder: Path) -> None:
         if _is_whole(folder):  # by now, for another process of this machine needed it, too
             return
-        manifest, name = read_manifest(folder), f"{self._name_of(folder)}/{_read_origin(folder)}"
+        manifest, name = read_manifest(folder), f"{self._name_of(folder)}/{read_origin(folder)}"
         files = [each["path"] for each in manifest["files"]] + manifest.get("pages", [])
         label = f"{manifest['kind']}: from the bucket"
         self.bucket.download({f"{name}/{each}": folder / each for each in files}, label)
@@ -185,9 +180,9 @@ class BucketStore(Store):
 
     def _take_manifest(self, folder: Path, commit: Found) -> None:
         """Put manifest and facts of the run into the folder, in place of those of another attempt."""
-        with _alone_at(folder):
+        with alone_at(folder):
             attempt, held = commit.notes.get(ATTEMPT, ""), folder / MANIFEST
-            is_held = held.is_file() and attempt and _read_origin(folder) == attempt
+            is_held = held.is_file() and attempt and read_origin(folder) == attempt
             if is_held and crc32c_of(held.read_bytes()) == commit.crc32c:
                 return
             manifest = self._read_commit(folder, commit)
@@ -257,48 +252,6 @@ def open_store(place: str) -> Store:
         return Store(Path(place))
     bucket = Bucket(place)
     return BucketStore(find_cache() / bucket.bucket_name / bucket.prefix, bucket)
-
-
-def find_cache() -> Path:
-    """The folder of copies of what lies in buckets."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bertline")
-
-
-def uri_of_copy(path: Path) -> str:
-    """Where the bucket has what belongs at a path below the folder of copies: a file of an artifact, of an input, or of
-    what a killed step goes on from; "" for other paths.
-    """
-    cache = find_cache()
-    if not path.is_relative_to(cache):
-        return ""
-    if path.is_relative_to(cache / INPUTS):
-        return f"{SCHEME}{path.relative_to(cache / INPUTS)}"
-    for folder in (path, *path.parents):
-        rest = path.relative_to(folder)
-        if attempt := _read_origin(folder):
-            return f"{SCHEME}{folder.relative_to(cache) / attempt / rest}"
-        if folder.name.endswith(WORK):
-            kind, name = folder.parent, folder.name.removesuffix(WORK)
-            return f"{SCHEME}{kind.parent.relative_to(cache) / RESUME / kind.name / name / rest}"
-    return ""
-
-
-@contextmanager
-def _alone_at(folder: Path) -> Iterator[None]:
-    """While no other process of this machine changes its copy of an artifact."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _read_origin(folder: Path) -> str:
-    """The attempt that the files of this machine's folder are of; "" where it does not say."""
-    try:
-        said = parse_document((folder / ORIGIN).read_bytes(), folder / ORIGIN, {ATTEMPT: str})
-    except (FileNotFoundError, ValueError):
-        return ""
-    return str(said[ATTEMPT])
 
 
 def _is_whole(folder: Path) -> bool:

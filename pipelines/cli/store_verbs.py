@@ -89,9 +89,10 @@ def _fetch_flags(parser: Parser) -> None:
 
 def _fetch(flags: Flags) -> int:
     from bertline.components.store.bucket import Bucket
+    from bertline.components.store.folder import ORIGIN
     from bertline.components.store.inputs import PARTS_OF_ARTIFACT
     from bertline.components.store.manifests import verify
-    from bertline.components.store.remote import ORIGIN, open_store
+    from bertline.components.store.remote import open_store
 
     target = Path(flags.target)
     if target.exists():

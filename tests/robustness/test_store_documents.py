@@ -17,10 +17,11 @@ from bertline.components.kfp_artifacts import read_run_notes
 from bertline.components.pages.lineage import write_page
 from bertline.components.store.artifacts import Artifact, Provenance, publish
 from bertline.components.store.bucket import EMULATOR_VARIABLE, Bucket
+from bertline.components.store.folder import ORIGIN
 from bertline.components.store.garbage import find_garbage
 from bertline.components.store.manifests import MANIFEST
 from bertline.components.store.refs import move, read_history
-from bertline.components.store.remote import ORIGIN, BucketStore
+from bertline.components.store.remote import BucketStore
 from bertline.pipelines.latest import roll_latest_back
 from fakes.storage_server import serving
 

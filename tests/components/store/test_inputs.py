@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bertline.components.store.bucket import EMULATOR_VARIABLE
+from bertline.components.store.folder import CACHE_VARIABLE
 from bertline.components.store.inputs import bring, require_there
-from bertline.components.store.remote import CACHE_VARIABLE
 from fakes.storage_server import StorageServer, serving
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from bertline.components.store.artifacts import Store
 from bertline.components.store.bucket import EMULATOR_VARIABLE
+from bertline.components.store.folder import CACHE_VARIABLE
 from bertline.components.store.refs import LATEST, Entry, move_after_all
-from bertline.components.store.remote import CACHE_VARIABLE, open_store
+from bertline.components.store.remote import open_store
 from bertline.pipelines.cli.main import main
 from bertline.pipelines.latest import find_shown_place, link_latest
 from fakes.storage_server import serving
