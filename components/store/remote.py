@@ -26,7 +26,7 @@ from bertline.components.store.mirror import WorkMirror
 from bertline.files import alone_at, draft_of, inside, parse_document, write_whole
 from bertline.progress import say
 
-OBJECTS = "OBJECTS.json"  # in an attempt: its objects and their checksums
+OBJECTS = "OBJECTS.json"  # in an attempt: its objects, the manifest among them, and their checksums
 DEFAULT_BUDGET_BYTES = 200 << 30
 COMMITS = f"*/*/{MANIFEST}"
 
@@ -131,14 +131,15 @@ class BucketStore(Store):
         left = {uri.removeprefix(below): each["path"] for uri, each in read_files_in_bucket(made.path).items()}
         there = {old: f"{name}/{attempt}/{path}" for old, path in left.items()}
         checksums |= self.bucket.copy(there, f"{made.manifest['kind']}: to its place in the bucket")
+        manifest = (made.path / MANIFEST).read_bytes()
         objects = {each.removeprefix(f"{name}/{attempt}/"): crc32c for each, crc32c in sorted(checksums.items())}
+        objects[MANIFEST] = crc32c_of(manifest)
         self.bucket.create(f"{name}/{attempt}/{OBJECTS}", json.dumps(objects, indent=1).encode())
         before = self.bucket.find(f"{name}/{MANIFEST}")
         try:
             if before is not None and self._is_undamaged(made.path, before):
                 raise ChangedError
             generation = 0 if before is None else before.generation
-            manifest = (made.path / MANIFEST).read_bytes()
             self.bucket.replace(f"{name}/{MANIFEST}", manifest, generation, **{ATTEMPT: attempt})
         except ChangedError:
             return self._give_way(made, attempt, list(checksums))
@@ -219,6 +220,7 @@ class BucketStore(Store):
         name = f"{self._name_of(folder)}/{commit.notes[ATTEMPT]}"
         wanted = parse_document(self.bucket.read(f"{name}/{OBJECTS}"), f"{self.bucket}/{name}/{OBJECTS}", {str: str})
         there = {found.name.removeprefix(f"{name}/"): found.crc32c for found in self.bucket.list(f"{name}/")}
+        there[MANIFEST] = commit.crc32c
         wrong = [path for path, crc32c in wanted.items() if there.get(path) != crc32c]
         if wrong:
             raise ValueError(f"{wrong[0]} is {'missing' if wrong[0] not in there else 'damaged'} in the bucket")

@@ -132,6 +132,19 @@ def test_a_damaged_artifact_is_found_and_made_again(
     third.fetch([found.path])
 
 
+def test_a_manifest_that_was_changed_is_found_though_it_is_one(machine: Callable[..., BucketStore]) -> None:
+    first = machine("first")
+    made = publish(first, provenance(), write)
+    name = f"documents/{made.path.name}/{MANIFEST}"
+    commit = first.bucket.find(name)
+    assert commit is not None
+    changed = first.bucket.read(name).replace(b"page.html", b"rage.html")
+    first.bucket.replace(name, changed, commit.generation, **commit.notes)
+    second = machine("second")
+    again = publish(second, provenance(), write)
+    assert not again.reused and again.manifest == made.manifest
+
+
 def test_a_copy_of_this_machine_that_was_changed_comes_again(machine: Callable[..., BucketStore]) -> None:
     publish(machine("first"), provenance(), write)
     second = machine("second")
