@@ -110,6 +110,6 @@ def read_origin(folder: Path) -> str:
     """The attempt that the files of this machine's folder are of; "" where it does not say."""
     try:
         said = parse_document((folder / ORIGIN).read_bytes(), folder / ORIGIN, {ATTEMPT: str})
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return ""
     return str(said[ATTEMPT])

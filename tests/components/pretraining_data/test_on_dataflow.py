@@ -59,15 +59,14 @@ def dataflow(mount):
 def serving_jobs(*folders):
     command = [sys.executable, str(FAKES / "dataflow_server.py"), *map(str, folders)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        yield PrepareConfig(
-            **SMALL,
-            part="all",
-            runner="DataflowRunner",
-            beam_options="--project=a-project --region=europe-west4 --no_auth --sdk_location=container "
-            f"--temp_location=gs://{BUCKET}/temporary --staging_location=gs://{BUCKET}/staged "
-            f"--dataflow_endpoint=http://localhost:{server.stdout.readline().strip()}",
-        )
-        server.terminate()
+        port = server.stdout.readline().strip()
+        options = "--project=a-project --region=europe-west4 --no_auth --sdk_location=container "
+        options += f"--temp_location=gs://{BUCKET}/temporary --staging_location=gs://{BUCKET}/staged "
+        options += f"--dataflow_endpoint=http://localhost:{port}"
+        try:
+            yield PrepareConfig(**SMALL, part="all", runner="DataflowRunner", beam_options=options)
+        finally:
+            server.terminate()
 
 
 def corpus(folder):
