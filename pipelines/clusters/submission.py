@@ -120,7 +120,7 @@ def prepare_submission(
     `out` is gs://BUCKET/FOLDER, or a folder that is mounted in all tasks. Raises ValueError for settings that cannot
     be, and what `stage_inputs` raises.
     """
-    arguments = _list_arguments(run, out, send)
+    arguments = _list_arguments(run, out, platform, send)
     now = datetime.datetime.now(datetime.UTC)
     run_name = f"{name}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     package, version = _compile(build_pipeline(platform), folder / f"pretraining.{platform.name}.yaml")
@@ -137,16 +137,27 @@ def prepare_schedule(
     """
     from bertline.pipelines.clusters.scheduled import NAME, build_scheduled_pipeline
 
-    arguments = _list_arguments(run, out, send) | {"schedule": asdict(schedule), **more}
+    arguments = _list_arguments(run, out, platform, send) | {"schedule": asdict(schedule), **more}
     package, version = _compile(build_scheduled_pipeline(platform), folder / f"scheduled.{platform.name}.yaml")
     return Submission(schedule.name, package, version, arguments, NAME)
 
 
-def _list_arguments(run: Run, out: str, send: bool) -> dict[str, Any]:
+def _list_arguments(run: Run, out: str, platform: Platform, send: bool) -> dict[str, Any]:
     require_settings(run)
     if not out.startswith(SCHEME) and not Path(out).is_absolute():
         raise ValueError(f"{out}: of this machine; give gs://BUCKET/FOLDER, or a folder that is mounted in all tasks")
-    return stage_inputs(pipeline_arguments(run), out, send=send) | {"store": f"{out.rstrip('/')}/store"}
+    arguments = _use_processors(pipeline_arguments(run), platform)
+    return stage_inputs(arguments, out, send=send) | {"store": f"{out.rstrip('/')}/store"}
+
+
+def _use_processors(arguments: dict[str, Any], platform: Platform) -> dict[str, Any]:
+    """Let data steps have a process for each processor of their task, where the run does not say how many."""
+    several = {
+        step: arguments[step] | {"num_workers": given.cpu}
+        for step, given in platform.resources.items()
+        if arguments[step].get("num_workers") == 1
+    }
+    return arguments | several
 
 
 def _compile(pipeline: Any, package: Path) -> tuple[Path, str]:

@@ -80,6 +80,7 @@ def test_what_would_be_sent_is_shown_and_nothing_is_sent(
     sent = json.loads(capsys.readouterr().out)
     assert sent["arguments"]["store"] == "/mounted/store"
     assert sent["arguments"]["pretrain_128"]["stop_at_step"] == 7
+    assert [sent["arguments"][step]["num_workers"] for step in ("ingest", "split", "heldout_512")] == [4, 4, 4]
     assert sent["version of the graph"].startswith("sha256-")
     graph = (tmp_path / sent["graph"]).read_text()
     assert "cloud.google.com/gke-spot" in graph and "77.0" in graph
