@@ -1,9 +1,9 @@
 """Kubeflow Pipelines, by its own client: runs are submitted, followed and ended, and repeated on a schedule."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from bertline.pipelines.clusters.kubeflow_connection import connect, naming
@@ -56,20 +56,7 @@ class Kubeflow:
 
     def list(self) -> Iterator[RunState]:
         """The experiment's runs, the newest first."""
-        experiment, token = self._find_experiment(), ""
-        while experiment is not None:
-            with naming(self.host):
-                page = self.client.list_runs(
-                    page_token=token,
-                    page_size=PAGE,
-                    sort_by="created_at desc",
-                    experiment_id=experiment.experiment_id,
-                    namespace=self.namespace,
-                )
-            yield from map(self._as_state, page.runs or [])
-            token = page.next_page_token
-            if not token:
-                return
+        yield from map(self._as_state, self._list_own(self.client.list_runs, "runs", sort_by="created_at desc"))
 
     def cancel(self, run: str) -> RunState:
         """End a run; its steps get SIGTERM, and save."""
@@ -106,16 +93,7 @@ class Kubeflow:
 
     def list_schedules(self) -> Iterator[ScheduleState]:
         """All schedules of the experiment."""
-        experiment, token = self._find_experiment(), ""
-        while experiment is not None:
-            with naming(self.host):
-                page = self.client.list_recurring_runs(
-                    page_token=token, page_size=PAGE, experiment_id=experiment.experiment_id, namespace=self.namespace
-                )
-            yield from map(self._as_schedule, page.recurring_runs or [])
-            token = page.next_page_token
-            if not token:
-                return
+        yield from map(self._as_schedule, self._list_own(self.client.list_recurring_runs, "recurring_runs"))
 
     def pause(self, name: str) -> ScheduleState:
         """Begin no runs of a schedule until it is resumed."""
@@ -164,21 +142,33 @@ class Kubeflow:
             str(parameters.get("store", "")),
         )
 
+    def _list_own(self, ask: Callable[..., Any], field: str, **more: Any) -> Iterator[Any]:
+        """What the experiment has, where there is one."""
+        experiment = self._find_experiment()
+        if experiment is not None:
+            own = {"experiment_id": experiment.experiment_id, "namespace": self.namespace}
+            yield from self._list_pages(partial(ask, **own, **more), field)
+
+    def _list_pages(self, ask: Callable[..., Any], field: str) -> Iterator[Any]:
+        token = ""
+        while True:
+            with naming(self.host):
+                page = ask(page_token=token, page_size=PAGE)
+            yield from getattr(page, field) or []
+            token = page.next_page_token
+            if not token:
+                return
+
     def _upload(self, submission: Submission) -> tuple[str, str]:
         """The ids of the pipeline and of the version that holds this graph."""
         name = submission.pipeline
         pipeline_id = self.client.get_pipeline_id(name)
         if pipeline_id is None:
             pipeline_id = self.client.upload_pipeline(str(submission.package), pipeline_name=name).pipeline_id
-        token = ""
-        while True:
-            page = self.client.list_pipeline_versions(pipeline_id, page_token=token, page_size=PAGE)
-            for version in page.pipeline_versions or []:
-                if version.display_name == submission.version:
-                    return pipeline_id, version.pipeline_version_id
-            token = page.next_page_token
-            if not token:
-                break
+        ask = partial(self.client.list_pipeline_versions, pipeline_id)
+        for version in self._list_pages(ask, "pipeline_versions"):
+            if version.display_name == submission.version:
+                return pipeline_id, version.pipeline_version_id
         made = self.client.upload_pipeline_version(
             str(submission.package), pipeline_version_name=submission.version, pipeline_id=pipeline_id
         )

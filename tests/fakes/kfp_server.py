@@ -6,16 +6,12 @@ What comes and what is answered is held against the client's own models: an unkn
 import datetime
 import email.parser
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,15 +21,11 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from fakes.graph_runs import RunServer, served
+
 API = "/apis/v2beta1"
 CRON_FIELDS = 6  # seconds first
 MOST_AT_ONCE = 10
-EXECUTE = """
-import json, sys
-from kfp import components, local
-local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[2])
-components.load_component_from_file(sys.argv[1])(**json.load(open(sys.argv[3])))
-"""
 Document = dict[str, Any]
 
 
@@ -45,25 +37,16 @@ class RefusedError(Exception):
         self.code = code
 
 
-class KfpServer(ThreadingHTTPServer):
-    """One namespace. `requests` are all that came; a run is executed in a process with `environment`."""
-
-    daemon_threads = True
+class KfpServer(RunServer):
+    """One namespace."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(("localhost", 0), Connection)
-        self.folder, self.environment = folder, {**os.environ, **environment}
-        self.requests: list[tuple[str, str]] = []
+        super().__init__(Connection, folder, environment)
         self.experiments: dict[str, Document] = {}
         self.pipelines: dict[str, Document] = {}
         self.versions: dict[str, Document] = {}
         self.runs: dict[str, Document] = {}
         self.recurring: dict[str, Document] = {}
-        self.processes: dict[str, subprocess.Popen[str]] = {}
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.server_port}"
 
     def create_run(self, run: Document) -> Document:
         require_model("V2beta1Run", run)
@@ -81,21 +64,13 @@ class KfpServer(ThreadingHTTPServer):
 
     def _execute(self, run: Document, spec: list[Document]) -> None:
         run["state"] = "RUNNING"
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
-        (folder / "pipeline.yaml").write_text(yaml.safe_dump_all(spec[:1]))  # kfp.local has no use for the platform's
-        (folder / "arguments.json").write_text(json.dumps(run.get("runtime_config", {}).get("parameters", {})))
-        command = [sys.executable, "-c", EXECUTE, "pipeline.yaml", "root", "arguments.json"]
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=folder, env=self.environment, stdout=log, stderr=log, text=True, start_new_session=True
-            )
-            self.processes[run["run_id"]] = process
-            code = process.wait()
+        graph = yaml.safe_dump_all(spec[:1])  # kfp.local has no use for the platform's
+        code, said = self.execute(run["run_id"], graph, run.get("runtime_config", {}).get("parameters", {}))
         if run["state"] != "CANCELED":
             run["state"] = "FAILED" if code else "SUCCEEDED"
         run["finished_at"] = _now()
         if code:
-            run["error"] = {"code": 2, "message": (folder / "log").read_text()[-2000:]}
+            run["error"] = {"code": 2, "message": said[-2000:]}
 
     def terminate(self, run_id: str) -> Document:
         run = _get(self.runs, run_id)
@@ -314,15 +289,6 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat()
 
 
-@contextmanager
-def serving(folder: Path, **environment: str) -> Iterator[KfpServer]:
+def serving(folder: Path, **environment: str) -> AbstractContextManager[KfpServer]:
     """A server whose runs work below the folder, for as long as the block lasts."""
-    with KfpServer(folder, environment) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield server
-        finally:
-            for process in server.processes.values():
-                if process.poll() is None:
-                    os.killpg(process.pid, 9)
-            server.shutdown()
+    return served(KfpServer(folder, environment))

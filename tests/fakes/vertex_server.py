@@ -6,15 +6,11 @@ real service would answer is held to as far as its reference says so: names, lab
 
 import datetime
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -27,7 +23,7 @@ from google.protobuf import field_mask_pb2, json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from fakes.kfp_server import EXECUTE
+from fakes.graph_runs import RunServer, served
 
 PLACE = "projects/[^/]+/locations/[^/]+"
 FIRED, JOB = "{{$.pipeline_job_schedule_time_utc}}", "{{$.pipeline_job_resource_name}}"
@@ -38,24 +34,15 @@ PAGE = 2  # so that clients turn pages
 State, TaskState = v1.PipelineState, v1.PipelineTaskDetail.State
 
 
-class VertexServer(ThreadingHTTPServer):
-    """All projects and regions. A run is executed in a process with `environment`; `answers` are codes to fail with."""
-
-    daemon_threads = True
+class VertexServer(RunServer):
+    """All projects and regions; `answers` are codes to fail with."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(("localhost", 0), Connection)
-        self.folder, self.environment = folder, {**os.environ, **environment}
-        self.requests: list[tuple[str, str]] = []
+        super().__init__(Connection, folder, environment)
         self.answers: list[int] = []
         self.jobs: dict[str, v1.PipelineJob] = {}
         self.schedules: dict[str, v1.Schedule] = {}
-        self.processes: dict[str, subprocess.Popen[str]] = {}
         self.resumed_with: list[bool] = []  # whether to catch up
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.server_port}"
 
     def create_job(self, parent: str, job_id: str, job: v1.PipelineJob, fired: str = "") -> v1.PipelineJob:
         _require_job(job)
@@ -101,21 +88,11 @@ class VertexServer(ThreadingHTTPServer):
         return self.create_job(request.parent, f"{name}-{len(self.jobs) + 1}", job, fired)
 
     def _execute(self, job: v1.PipelineJob, fired: str) -> None:
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
-        pipeline = (
-            json_format.MessageToJson(v1.PipelineJob.pb(job).pipeline_spec).replace(FIRED, fired).replace(JOB, job.name)
-        )
-        (folder / "pipeline.yaml").write_text(yaml.safe_dump(json.loads(pipeline)))
-        (folder / "arguments.json").write_text(json.dumps(_restore_numbers(job)))
-        command = [sys.executable, "-c", EXECUTE, "pipeline.yaml", "root", "arguments.json"]
+        spec = json_format.MessageToJson(v1.PipelineJob.pb(job).pipeline_spec)
+        spec = spec.replace(FIRED, fired).replace(JOB, job.name)
         job.state, job.start_time = State.PIPELINE_STATE_RUNNING, _now()
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=folder, env=self.environment, stdout=log, stderr=log, text=True, start_new_session=True
-            )
-            self.processes[job.name] = process
-            code = process.wait()
-        text = COLOURS.sub("", (folder / "log").read_text())
+        code, said = self.execute(job.name, yaml.safe_dump(json.loads(spec)), _restore_numbers(job))
+        text = COLOURS.sub("", said)
         job.job_detail = v1.PipelineJobDetail(task_details=_list_tasks(text))
         job.end_time = _now()
         if job.state == State.PIPELINE_STATE_CANCELLED:
@@ -277,15 +254,6 @@ def _now(microseconds: int = 0) -> Timestamp:
     return now
 
 
-@contextmanager
-def serving(folder: Path, **environment: str) -> Iterator[VertexServer]:
+def serving(folder: Path, **environment: str) -> AbstractContextManager[VertexServer]:
     """A server whose runs work below the folder, for as long as the block lasts."""
-    with VertexServer(folder, environment) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield server
-        finally:
-            for process in server.processes.values():
-                if process.poll() is None:
-                    os.killpg(process.pid, 9)
-            server.shutdown()
+    return served(VertexServer(folder, environment))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp import compiler, dsl
 
 from bertline.pipelines.clusters.kubeflow import Kubeflow
 from bertline.pipelines.clusters.submission import Submission
@@ -18,31 +17,8 @@ def server(tmp_path: Path) -> Iterator[KfpServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two graphs of one step: it ends well, it fails."""
-    folder, files = tmp_path_factory.mktemp("graphs"), {}
-    for name, body in {
-        "well": "print(run)",
-        "badly": "raise ValueError(run)",
-        "long": "__import__('time').sleep(60)",
-    }.items():
-        (folder / f"{name}.py").write_text(f"def step(run: str) -> None:\n    {body}\n")
-        names: dict[str, Any] = {}
-        exec(compile((folder / f"{name}.py").read_text(), str(folder / f"{name}.py"), "exec"), names)
-        component = dsl.component(names["step"], base_image="bertline-python:latest", install_kfp_package=False)
-
-        @dsl.pipeline(name="graph")
-        def graph(run: str) -> None:
-            component(run=run)  # noqa: B023 - compiled here
-
-        files[name] = folder / f"{name}.yaml"
-        compiler.Compiler().compile(graph, str(files[name]))
-    return files
-
-
 def submission(graphs: dict[str, Path], graph: str, run: str) -> Submission:
-    return Submission(run, graphs[graph], f"sha256-{graph}", {"run": run})
+    return Submission(run, graphs[graph], f"sha256-{graph}", {"run": run, "settings": {"rate": 1e-4, "steps": 3}})
 
 
 def wait_for(kubeflow: Kubeflow, run: str) -> Any:
