@@ -21,6 +21,8 @@ import pyte
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fakes.storage_server import StorageServer, serving
+
 # A shell's background job ignores Ctrl-C, and so would all that the tests start and send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -195,3 +197,12 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 1 << 16)
     except OSError:  # all who wrote there have ended
         return b""
+
+
+@pytest.fixture
+def storage_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
+    """A local Cloud Storage with the bucket b, tmp_path/served/b, which clients find."""
+    (tmp_path / "served" / "b").mkdir(parents=True)
+    with serving(tmp_path / "served") as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        yield server

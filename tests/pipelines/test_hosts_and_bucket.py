@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 
 from bertline.components.store.artifacts import Provenance, publish
 from bertline.components.store.remote import open_store
-from fakes.storage_server import StorageServer, serving
+from fakes.storage_server import StorageServer
 
 SECONDS = 600  # that anything waited for may take, on a busy machine
 BODY = """
@@ -46,14 +45,6 @@ SETTINGS = {
 @dataclass(frozen=True)
 class NoConfig:
     pass
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
-    (tmp_path / "served" / "b").mkdir(parents=True)
-    with serving(tmp_path / "served") as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        yield server
 
 
 class Job:
@@ -109,7 +100,7 @@ class Job:
 
 @pytest.mark.slow
 def test_hosts_go_on_on_other_machines_from_the_bucket_to_the_same_bytes(
-    server: StorageServer, pretrain_inputs: Path, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage_server: StorageServer, pretrain_inputs: Path, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BERTLINE_CACHE", "")  # restored at the end
     job, served = Job(tmp_path, pretrain_inputs, started), tmp_path / "served" / "b"

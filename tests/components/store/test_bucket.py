@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,16 +9,7 @@ import pytest
 
 from bertline.components.store import bucket as module
 from bertline.components.store.bucket import Bucket, ChangedError
-from fakes.storage_server import Fault, Request, StorageServer, serving
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
-    (tmp_path / "served" / "b").mkdir(parents=True)
-    with serving(tmp_path / "served") as server:
-        monkeypatch.setenv(module.EMULATOR_VARIABLE, server.url)
-        monkeypatch.setattr(module, "REQUEST_SECONDS", (2, 0.5))
-        yield server
+from fakes.storage_server import Fault, Request, StorageServer
 
 
 @pytest.fixture

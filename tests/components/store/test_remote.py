@@ -5,33 +5,23 @@ import multiprocessing
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bertline.components.store import bucket as bucket_module
 from bertline.components.store import mirror
 from bertline.components.store.artifacts import Artifact, Provenance, Store, publish
 from bertline.components.store.bucket import Bucket
 from bertline.components.store.manifests import MANIFEST, verify
 from bertline.components.store.remote import BucketStore
-from fakes.storage_server import Fault, Request, StorageServer, serving
+from fakes.storage_server import Fault, Request, StorageServer
 
 
 @dataclass(frozen=True)
 class Config:
     size: int = 1
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
-    (tmp_path / "served" / "b").mkdir(parents=True)
-    with serving(tmp_path / "served") as server:
-        monkeypatch.setenv(bucket_module.EMULATOR_VARIABLE, server.url)
-        monkeypatch.setattr(bucket_module, "REQUEST_SECONDS", (2, 0.5))
-        yield server
 
 
 @pytest.fixture

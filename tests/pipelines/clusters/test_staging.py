@@ -1,16 +1,14 @@
 """Files of this machine that a cluster reads are copied into the run's bucket, once for each content."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertline.components.store.bucket import EMULATOR_VARIABLE
 from bertline.model.config import bert_config
 from bertline.pipelines.clusters.staging import stage_inputs
-from fakes.storage_server import StorageServer, serving
+from fakes.storage_server import StorageServer
 
 NOTHING = {
     **dict.fromkeys(("dump", "books", "text", "wikiextractor", "jsonl", "vocab", "initial"), ""),
@@ -18,14 +16,6 @@ NOTHING = {
     "pretrain_128": {"model": "tiny"},
     "pretrain_512": {"model": "tiny"},
 }
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorageServer]:
-    (tmp_path / "served" / "b").mkdir(parents=True)
-    with serving(tmp_path / "served") as server:
-        monkeypatch.setenv(EMULATOR_VARIABLE, server.url)
-        yield server
 
 
 @pytest.fixture
@@ -49,11 +39,11 @@ def stage(out: str = "gs://b/team", **given: Any) -> dict[str, Any]:
     return stage_inputs(NOTHING | given, out)
 
 
-def uploads(server: StorageServer) -> int:
-    return sum(each.method == "POST" for each in server.requests)
+def uploads(storage_server: StorageServer) -> int:
+    return sum(each.method == "POST" for each in storage_server.requests)
 
 
-def test_each_content_is_copied_once(server: StorageServer, files: Path) -> None:
+def test_each_content_is_copied_once(storage_server: StorageServer, files: Path) -> None:
     given = {
         "books": str(files / "books"),
         "vocab": str(files / "vocab.txt"),
@@ -69,13 +59,13 @@ def test_each_content_is_copied_once(server: StorageServer, files: Path) -> None
     model = served / staged["initial"].removeprefix("gs://")
     assert (model / "variables" / "0").read_text() == "model/variables/0"
     assert staged["tasks"][0]["train"] == staged["tasks"][0]["dev"]
-    before = uploads(server)
-    assert stage(**given) == staged and uploads(server) == before
+    before = uploads(storage_server)
+    assert stage(**given) == staged and uploads(storage_server) == before
     (files / "vocab.txt").write_text("other")
     assert stage(**given)["vocab"] != staged["vocab"]
 
 
-def test_a_configuration_of_ones_own_goes_with_the_settings(server: StorageServer, files: Path) -> None:
+def test_a_configuration_of_ones_own_goes_with_the_settings(storage_server: StorageServer, files: Path) -> None:
     shape = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     (files / "bert_config.json").write_text(json.dumps(shape, indent=4))
     stages = {step: {"model": str(files / "bert_config.json"), "seed": 3} for step in ("pretrain_128", "pretrain_512")}
@@ -86,11 +76,11 @@ def test_a_configuration_of_ones_own_goes_with_the_settings(server: StorageServe
         bert_config(staged["pretrain_512"]["model"], 21)
 
 
-def test_a_dry_run_sends_nothing(server: StorageServer, files: Path) -> None:
+def test_a_dry_run_sends_nothing(storage_server: StorageServer, files: Path) -> None:
     given = NOTHING | {"vocab": str(files / "vocab.txt")}
     assert stage_inputs(given, "gs://b/team", send=False)["vocab"].startswith("gs://b/team/inputs/")
     assert stage_inputs(NOTHING | {"dump": "gs://c/a.xml"}, "gs://b/team", send=False)["dump"] == "gs://c/a.xml"
-    assert not server.requests
+    assert not storage_server.requests
 
 
 @pytest.mark.parametrize(
@@ -107,19 +97,19 @@ def test_a_dry_run_sends_nothing(server: StorageServer, files: Path) -> None:
     ],
 )
 def test_what_a_cluster_cannot_read_is_named(
-    out: str, given: Any, said: str, server: StorageServer, files: Path, monkeypatch: pytest.MonkeyPatch
+    out: str, given: Any, said: str, storage_server: StorageServer, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(files)
     with pytest.raises((ValueError, OSError), match=said):
         stage(out, **given)
 
 
-def test_of_mounted_folders_paths_stay(server: StorageServer) -> None:
+def test_of_mounted_folders_paths_stay(storage_server: StorageServer) -> None:
     assert stage("/mounted", dump="/mounted/dump.xml")["dump"] == "/mounted/dump.xml"
-    assert not server.requests
+    assert not storage_server.requests
 
 
-def test_a_shelf_of_files_is_to_be_put_into_a_bucket(server: StorageServer, tmp_path: Path) -> None:
+def test_a_shelf_of_files_is_to_be_put_into_a_bucket(storage_server: StorageServer, tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     for number in range(101):
         (tmp_path / "shelf" / f"{number}.txt").write_text("text")
