@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from bertline.components.kfp_artifacts import BAD_INPUT, STEPS_VARIABLE, read_run_notes
 from bertline.components.run_process import RUN_PROCESS_VARIABLE, RunPreemption, no_task_after
 from bertline.components.store.artifacts import Store
+from bertline.components.store.folder import store_below
 from bertline.components.store.inputs import bring
 from bertline.components.store.refs import LATEST, read_history
 from bertline.components.store.remote import open_store
@@ -98,7 +99,7 @@ def carry_out(name: str, run: Run, out: str) -> Ended:
     """
     check(run, out)
     run_name = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    place = f"{out.rstrip('/')}/store"
+    place = store_below(out)
     store = open_store(place)
     notes_folder = store.root / "runs" / run_name
     notes_folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +139,7 @@ def check(run: Run, out: str | Path) -> None:
     for task in arguments["tasks"]:
         for part in ("train", "dev"):
             read_examples(task["kind"], Path(bring(task[part])))
-    open_store(f"{str(out).rstrip('/')}/store").require_writable()
+    open_store(store_below(str(out))).require_writable()
 
 
 def require_settings(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from bertline.files import parse_document, write_whole
 
+SLASHES_AT_END = re.compile(r"(?<=[^:/])/+$")
 SCHEME = "gs://"  # what a uri of a bucket begins with
 RESUME = "resume"  # below a store in a bucket: what survives a kill
 WORK = ".work"  # ends the names of the folders of that on this machine
@@ -80,6 +82,15 @@ class Folder:
             with contextlib.suppress(OSError):
                 for folder in path.relative_to(self.root).parents:
                     (self.root / folder).rmdir()
+
+
+def store_below(out: str) -> str:
+    """The store of runs whose --out that is.
+
+    >>> store_below("out/"), store_below("gs://bucket/bert"), store_below("gs://")
+    ('out/store', 'gs://bucket/bert/store', 'gs:///store')
+    """
+    return f"{SLASHES_AT_END.sub('', out)}/store"
 
 
 def find_cache() -> Path:

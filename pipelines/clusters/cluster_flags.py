@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertline.components.store.folder import store_below
 from bertline.pipelines.cli.settings_file import is_typed, read_config_file
 from bertline.pipelines.cli.verbs import Flags, Parser
 
@@ -119,7 +120,7 @@ def choose_platform(flags: Flags, run: "Run") -> "Platform":
         settings += read_resource_table(table, flags.config, typed=is_typed(flags.config))
     given = {name: value for name, value in vars(flags).items() if name.startswith("resources.") and value is not None}
     plan = plan_resources(run, [*settings, *read_resource_flags(given)])
-    store = f"{flags.out.rstrip('/')}/store"
+    store = store_below(flags.out)
     if flags.to == "kfp":
         return kubeflow(plan, store, flags.image)
     return vertex(plan, store, flags.region, flags.image)

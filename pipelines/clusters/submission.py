@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bertline.components.store.folder import SCHEME
+from bertline.components.store.folder import SCHEME, store_below
 from bertline.pipelines.clusters.schedule import Schedule
 from bertline.pipelines.clusters.staging import stage_inputs
 from bertline.pipelines.platforms import Platform
@@ -147,7 +147,7 @@ def _list_arguments(run: Run, out: str, platform: Platform, send: bool) -> dict[
     if not out.startswith(SCHEME) and not Path(out).is_absolute():
         raise ValueError(f"{out}: of this machine; give gs://BUCKET/FOLDER, or a folder that is mounted in all tasks")
     arguments = _use_processors(pipeline_arguments(run), platform)
-    return stage_inputs(arguments, out, send=send) | {"store": f"{out.rstrip('/')}/store"}
+    return stage_inputs(arguments, out, send=send) | {"store": store_below(out)}
 
 
 def _use_processors(arguments: dict[str, Any], platform: Platform) -> dict[str, Any]:
