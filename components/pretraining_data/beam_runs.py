@@ -98,7 +98,8 @@ def _wait_for_job(build: Build, options: Any, folder: str, work: Path) -> None:
     from apache_beam.runners.runner import PipelineState
 
     cloud = options.view_as(GoogleCloudOptions)
-    cloud.job_name = cloud.job_name or f"bertline-prepare-{hashlib.sha256(folder.encode()).hexdigest()[:DIGITS]}"
+    digest = hashlib.sha256(folder.encode()).hexdigest()[:DIGITS]  # a run has several such steps
+    cloud.job_name = f"{cloud.job_name or 'bertline-prepare'}-{digest}"
     client = DataflowApplicationClient(options)
     job = _find_job(client, cloud)
     if job is None:
