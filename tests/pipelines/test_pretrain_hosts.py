@@ -139,7 +139,7 @@ def test_an_error_of_one_host_is_said(hosts: Hosts, tmp_path: Path) -> None:
     (code, message), (other_code, _) = ended(hosts(tmp_path / "file" / "out"))
     assert code != 0
     assert other_code != 0
-    assert f"host 0: [Errno 20] Not a directory: '{tmp_path / 'file'}" in message
+    assert f"host 0: {tmp_path / 'file'}: a file is in the way; give another output folder" in message
 
 
 @pytest.mark.slow

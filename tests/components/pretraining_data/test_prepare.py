@@ -185,9 +185,9 @@ def test_a_shard_that_is_whole_is_not_made_again(tmp_path, vocab):
 def test_a_run_that_was_killed_goes_on_with_the_unfinished_shards(tmp_path, vocab):
     """kill -9 when some of the shards are made; the rerun keeps those and ends as an uninterrupted run."""
     sentences = sentences_folder(tmp_path / "sentences", some_documents(2000), files=3)
-    (sentences / "MANIFEST.json").write_text(
-        json.dumps({"kind": "sentences", "digest": "sha256:0", "fingerprint": "x", "files": []})
-    )
+    manifest = dict.fromkeys(("kind", "step", "digest", "fingerprint"), "sentences")
+    rest = {"inputs": [], "parameters": {}, "counts": {}, "files": []}
+    (sentences / "MANIFEST.json").write_text(json.dumps(manifest | rest))
     command = [sys.executable, "-m", "bertline.pipelines.cli.main", "prepare"]
     command += [f"--sentences={sentences}", f"--vocab={vocab}", "--max_seq_length=32", "--max_predictions_per_seq=5"]
     command += ["--dupe_factor=20", "--num_shards=40"]
